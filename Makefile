@@ -1,0 +1,58 @@
+# The front door. CMake holds the truth; `make help` lists what there is.
+SHELL := /bin/sh
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+VERSION := $(shell sed -n 's/^project(reid VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
+PRESET ?= demo
+OUT ?= demo
+TESTS ?=
+
+.PHONY: build all help deps test demo bundle asan tsan dev check format fuzz install clean
+build: deps ## build the program: build/reid
+	@$(call compile,release)
+all: build
+
+help: ## this list
+	@sed -n 's/^\([a-z][a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+
+deps: ## install what is missing (apt; root and network only then)
+	@tools/deps.sh
+
+test: build ## build and run the whole test suite (TESTS='-tc=*jaccard*' to filter)
+	@build/reid_tests $(TESTS)
+
+demo: build ## draw data sets, train, evaluate, show the table (PRESET=tiny|demo, OUT=folder)
+	@build/reid demo --preset $(PRESET) --out $(OUT)
+
+dev: deps ## debug build with inner-loop checks and warnings as errors: build-dev/reid
+	@$(call compile,dev)
+
+asan: deps ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(call compile,asan)
+	@ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 build-asan/reid_tests $(TESTS)
+
+tsan: deps ## loader, thread pool and other threaded tests under ThreadSanitizer
+	@$(call compile,tsan)
+	@TSAN_OPTIONS=halt_on_error=1 build-tsan/reid_tests $(if $(TESTS),$(TESTS),-tc='*loader*,*thread*')
+
+check: ## format and structure: wings, floors, sizes, self-contained headers
+	@tools/deps.sh --check-tools
+	@python3 tools/check_repo.py
+
+format: ## clang-format every source file in place
+	@tools/deps.sh --check-tools
+	@find include src tests kernels -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null | xargs clang-format -i
+
+bundle: ## dist/reid-VERSION.tar.gz: sources with the header-only libraries inside, builds offline
+	@tools/deps.sh
+	@tools/bundle.sh $(VERSION)
+
+install: build ## install the program (DESTDIR and --prefix as in cmake --install)
+	@cmake --install build
+
+clean: ## remove build folders and dist/
+	rm -rf build build-dev build-asan build-tsan dist
+
+define compile
+cmake --preset $(1) $(CMAKE_ARGS) >build-configure.log 2>&1 || { cat build-configure.log; rm -f build-configure.log; exit 1; }; rm -f build-configure.log; \
+cmake --build --preset $(1) -j $(JOBS)
+endef

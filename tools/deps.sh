@@ -1,0 +1,62 @@
+#!/bin/sh
+# Makes sure that what the build needs is there: a C++20 compiler, CMake, a few header-only libraries, libjpeg-turbo.
+# Looks by trying, touches network and root only when something is missing, and prints the exact package command when it
+# may not install. Usage: tools/deps.sh [--check-tools]   (--check-tools: also clang-format and python3, for `make check`)
+set -eu
+cd "$(dirname "$0")/.."
+cxx=${CXX:-c++}
+need=''      # packages the build cannot do without
+optional=''  # packages it can
+
+has_header() {  # has_header LINES: does a source with these lines get through the preprocessor?
+  printf '%b' "$1" | "$cxx" -std=c++20 -isystem third_party -x c++ -E - >/dev/null 2>&1
+}
+if ! echo 'int main() {}' | "$cxx" -std=c++20 -x c++ -fsyntax-only - >/dev/null 2>&1; then
+  need='g++'
+  # Without a compiler headers are looked for where packages put them.
+  has_header() { name=$(printf '%b' "$1" | sed -n 's/.*#include <\([^>]*\)>.*/\1/p' | tail -n 1); [ -e "third_party/$name" ] || [ -e "/usr/include/$name" ]; }
+fi
+cmake_is_new() {
+  cmake --version 2>/dev/null | awk 'NR == 1 { split($3, v, "."); exit !(v[1] > 3 || (v[1] == 3 && v[2] >= 22)) } END { if (NR == 0) exit 1 }'
+}
+cmake_is_new || need="$need cmake"
+has_header '#include <doctest/doctest.h>\n' || need="$need doctest-dev"
+has_header '#include <stb/stb_image.h>\n' && has_header '#include <stb/stb_image_write.h>\n' || need="$need libstb-dev"
+has_header '#include <CLI/CLI.hpp>\n' || need="$need libcli11-dev"
+has_header '#include <toml++/toml.h>\n' || need="$need libtomlplusplus-dev"
+has_header '#include <nlohmann/json.hpp>\n' || need="$need nlohmann-json3-dev"
+has_header '#include <cstdio>\n#include <jpeglib.h>\n' || optional='libjpeg62-turbo-dev'
+if [ "${1:-}" = --check-tools ]; then
+  clang-format --version >/dev/null 2>&1 || need="$need clang-format"
+  python3 --version >/dev/null 2>&1 || need="$need python3"
+fi
+
+packages=$(echo $need $optional)
+[ -n "$packages" ] || exit 0
+command="apt-get install --no-install-recommends -y $packages"
+
+stop() {  # stop REASON: fatal only when something indispensable is missing
+  if [ -z "$need" ]; then
+    echo "deps: $1; building without it (JPEG files go through stb_image). To have it: $command" >&2
+    exit 0
+  fi
+  echo "deps: $1. Run this as root, then try again:" >&2
+  echo "  $command" >&2
+  exit 1
+}
+command -v apt-get >/dev/null 2>&1 || stop "missing: $packages, and this system has no apt-get to install it with"
+if [ "$(id -u)" = 0 ]; then
+  as_root=''
+elif sudo -n true >/dev/null 2>&1; then
+  as_root='sudo -n'
+else
+  stop "missing: $packages, and installing takes root"
+fi
+echo "deps: $command"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# Package lists of a fresh machine are often empty or old: refresh them once when the first try fails.
+if ! $as_root $command >"$log" 2>&1; then
+  { $as_root apt-get update && $as_root $command; } >"$log" 2>&1 || { tail -n 5 "$log" >&2; stop "installing $packages failed (is there a network?)"; }
+fi
