@@ -1,0 +1,115 @@
+#pragma once
+// Reverse-mode differentiation by a tape that is a list: backward() walks it from the end. Order, hence rounding, is fixed.
+//
+// Design: `Var` is a tensor with history; a function that takes Vars can be differentiated, one that takes Tensors cannot.
+// Inference calls the same functions on constants, and nothing is recorded. Activation gradients are written with `=`,
+// parameter gradients are added into Parameter::grad.
+
+#include <functional>
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "reid/engine/ops.h"
+#include "reid/engine/tensor.h"
+
+namespace reid {
+
+// A learned tensor. After a ParameterStore has taken the module, value and grad are windows of its flat buffers.
+struct Parameter {
+  Tensor value, grad;  // equal shapes; grad is undefined until a store or ensure_grad() makes it
+  bool trainable = true;
+  double lr_factor = 1, decay_factor = 1;
+  void ensure_grad();  // zeros, when undefined
+};
+
+class Tape;
+
+class Var {
+ public:
+  Var() = default;
+  explicit Var(Tensor value) : value_(std::move(value)) {}  // a constant
+  const Tensor& value() const { return value_; }
+  const Shape& shape() const { return value_.shape(); }
+  Tape* tape() const { return tape_; }  // null: a constant
+  int node() const { return node_; }
+
+ private:
+  friend class Tape;
+  Tensor value_;
+  Tape* tape_ = nullptr;
+  int node_ = -1;
+};
+
+// What a backward function writes into: the gradient of each of its inputs.
+class Grads {
+ public:
+  bool wants(int input) const;             // false for constants
+  const Tensor* pending(int input) const;  // the gradient gathered so far from other uses, or null
+  void add(int input, Tensor gradient);    // ignored when not wanted
+
+ private:
+  friend class Tape;
+  Grads(Tape& tape, const std::vector<int>& inputs) : tape_(tape), inputs_(inputs) {}
+  Tape& tape_;
+  const std::vector<int>& inputs_;
+};
+
+using Backward = std::function<void(const Tensor& dy, Grads& dx)>;
+
+class Tape {
+ public:
+  Var watch(Parameter& parameter);              // a leaf: its gradient is added into parameter.grad; constant when not trainable
+  Var input(Tensor value);                      // a leaf whose gradient is kept: see gradient()
+  void backward(const Var& y, Tensor dy = {});  // dy defaults to 1 and then y must be a scalar; frees captures as it goes
+  Tensor gradient(const Var& leaf) const;       // after backward; zeros where nothing flowed
+  size_t size() const { return nodes_.size(); }
+
+ private:
+  friend class Grads;
+  friend Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward backward);
+  struct Node {
+    const char* op;
+    std::vector<int> inputs;  // -1: constant
+    Backward backward;
+    Parameter* parameter = nullptr;
+    Tensor gradient;
+    bool keep = false;
+    Shape shape;
+    DType dtype = DType::f32;
+  };
+  Var append(Node node, Tensor value);
+  std::vector<Node> nodes_;
+};
+
+// Enters y, computed from inputs, on their tape. Without a tape among the inputs y is a constant and backward is dropped.
+Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward backward);
+
+// --- the differentiable functions; shapes as in ops.h ---
+Var matmul(const Var& a, const Var& b, bool transpose_a = false, bool transpose_b = false);
+Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g);
+Var linear(const Var& x, const Var& w, const Var& bias);  // [B, D] x [K, D]^T + [K]; bias may be a Var() without value
+Var relu(const Var& x);
+Var add(const Var& a, const Var& b, double scale = 1);  // a + scale * b
+Var scale(const Var& x, double factor);
+Var sum(const Var& x);  // to a scalar
+Var max_pool(const Var& x, const ops::PoolGeometry& g);
+Var global_average_pool(const Var& x);
+Var gem_pool(const Var& x, const Var& p, double eps = 1e-6);
+Var l2_normalize(const Var& x, double eps = 1e-12);
+// Sums over rows of the row losses: scalars. Gradients flow to s only.
+Var one_positive_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight);
+Var softmax_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing = 0);
+
+// One normalization of a window of channels: gamma, beta and where its statistics come from.
+struct NormPart {
+  Var gamma, beta;  // [count]
+  NormWindow window;
+  ops::Statistics given;  // running statistics when defined, else those of x
+};
+// y = act(norm(x) + residual) over one or two windows that together cover all channels (two: IBN). Writes the batch's
+// statistics of part i to seen[i] when `seen` is given. residual may be a Var() without value.
+Var norm_act(const Var& x, const std::vector<NormPart>& parts, const Var& residual, double eps, bool relu,
+             std::vector<ops::Statistics>* seen = nullptr);
+
+}  // namespace reid

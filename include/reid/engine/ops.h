@@ -1,0 +1,81 @@
+#pragma once
+// The ops as functions on tensors: each checks shapes and dtypes, allocates its result and dispatches to the first
+// implementation that accepts. Forward and backward stand together. All take f32; those with a reference for it take f64 too.
+// Errors name the op and the shapes. Nothing here records gradients: see autograd.h.
+
+#include <optional>
+
+#include "reid/engine/registry.h"
+#include "reid/engine/tensor.h"
+
+namespace reid::ops {
+
+// --- dense ---
+Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false, bool transpose_b = false);  // [M, K] x [K, N] -> [M, N]
+
+struct ConvGeometry {
+  int64_t stride = 1, pad = 0, dilation = 1, groups = 1;  // the same along rows and columns
+};
+Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g);  // [N,H,W,C], [K,R,S,C/groups] -> [N,P,Q,K]
+Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g);    // -> dx
+Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g);  // -> dw
+
+// --- normalization ---
+struct Statistics {
+  Tensor mean, variance;  // [G, count], variance biased
+};
+Statistics norm_statistics(const Tensor& x, const NormWindow& window);
+// Writes channels [first, first + count) of y only; y has x's shape. residual may be undefined.
+void norm_apply(const Tensor& x, const Statistics& s, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
+                const NormWindow& window, double eps, bool relu, const Tensor& y);
+struct NormGradients {
+  Tensor gamma, beta;  // [count]
+};
+// Writes the window's channels of dx (and of dresidual, if defined).
+NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Statistics& s, const Tensor& gamma,
+                            const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
+                            const Tensor& dresidual);
+
+// --- pointwise ---
+Tensor relu(const Tensor& x);
+Tensor relu_backward(const Tensor& dy, const Tensor& y);
+Tensor add(const Tensor& a, const Tensor& b, double scale = 1);     // a + scale * b
+void add_into(const Tensor& a, const Tensor& b, double scale = 1);  // a += scale * b
+Tensor scale(const Tensor& x, double factor);
+Tensor bias_add(const Tensor& x, const Tensor& bias);  // [B, D] + [D]
+Tensor column_sum(const Tensor& x);                    // [B, D] -> [D]
+
+// --- pooling ---
+struct PoolGeometry {
+  int64_t kernel = 3, stride = 2, pad = 1;
+  bool ceil = false;
+};
+struct MaxPooled {
+  Tensor y, index;  // [N,P,Q,C], i32
+};
+MaxPooled max_pool(const Tensor& x, const PoolGeometry& g);
+Tensor max_pool_backward(const Tensor& dy, const Tensor& index, const Shape& x_shape, const PoolGeometry& g);
+Tensor global_average_pool(const Tensor& x);  // [N,H,W,C] -> [N,C]
+Tensor global_average_pool_backward(const Tensor& dy, const Shape& x_shape);
+Tensor gem_pool(const Tensor& x, const Tensor& p, double eps = 1e-6);  // p [1]
+struct GemGradients {
+  Tensor x, p;
+};
+GemGradients gem_pool_backward(const Tensor& dy, const Tensor& x, const Tensor& p, const Tensor& y, double eps = 1e-6);
+
+// --- rows of embeddings ---
+struct Normalized {
+  Tensor y, norm;  // [B, D] unit rows, [B] their lengths before
+};
+Normalized l2_normalize(const Tensor& x, double eps = 1e-12);
+Tensor l2_normalize_backward(const Tensor& dy, const Tensor& y, const Tensor& norm, double eps = 1e-12);
+
+struct RowLoss {
+  Tensor loss, ds;  // [B] weighted losses; [B, M] their gradient with respect to the similarities
+};
+RowLoss one_positive_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight);  // mask u8 [B, M]
+RowLoss softmax_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing = 0);
+
+Tensor sum(const Tensor& x);  // all elements, in index order, to a scalar of shape []
+
+}  // namespace reid::ops
