@@ -256,7 +256,8 @@ void ConfigKeys::set(const std::string& assignment) {
   Json value(text);
   if (is_quoted || (is_list ? text.starts_with("[") : !std::holds_alternative<std::string*>(key->value))) {
     try {
-      value = parse_toml("value = " + text, "override").at("value");
+      const Json parsed = parse_toml("value = " + text, "override");
+      if (parsed.members().size() == 1) value = parsed.at("value");  // a line break would smuggle in further keys
     } catch (const Error&) {
       REID_CHECK(!is_quoted && !is_list, where, "cannot read ", text, " as a TOML value; expected ", key->expected());
     }

