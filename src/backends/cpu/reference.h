@@ -1,0 +1,32 @@
+#pragma once
+// The reference implementations: plain loops in float and double, sums in double. They are the oracle that every other
+// implementation is held against, so they are written to be read, not to be fast.
+
+#include "reid/engine/registry.h"
+
+namespace reid::cpu {
+
+void register_reference_dense();
+void register_reference_vision();
+void register_reference_rows();
+void register_reference_optim();
+
+inline const char* refuse_other_dtypes(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::f64 ? nullptr : "takes f32 and f64 only";
+}
+
+// Registers body<float> and body<double> as one implementation named "reference".
+#define REID_REFERENCE(Op, body)                                                                                   \
+  Registry::add<Op>(DeviceType::cpu, {"reference", [](const Op::Args& a) { return refuse_other_dtypes(a.dtype); }, \
+                                      [](const Op::Args& a, Stream&) { a.dtype == DType::f32 ? body<float>(a) : body<double>(a); }})
+
+template <class T>
+const T* in(const void* p) {
+  return static_cast<const T*>(p);
+}
+template <class T>
+T* out(void* p) {
+  return static_cast<T*>(p);
+}
+
+}  // namespace reid::cpu

@@ -1,0 +1,142 @@
+// Reference: matrix product, convolution in its three directions, pointwise ops.
+
+#include "reference.h"
+
+namespace reid::cpu {
+
+namespace {
+
+template <class T>
+void gemm(const GemmArgs& g) {
+  const T* a = in<T>(g.a);
+  const T* b = in<T>(g.b);
+  T* c = out<T>(g.c);
+  for (int64_t i = 0; i < g.m; ++i) {
+    for (int64_t j = 0; j < g.n; ++j) {
+      double sum = 0;
+      for (int64_t l = 0; l < g.k; ++l) {
+        sum += double{a[g.transpose_a ? l * g.m + i : i * g.k + l]} * double{b[g.transpose_b ? j * g.k + l : l * g.n + j]};
+      }
+      T& target = c[i * g.n + j];
+      target = static_cast<T>(g.accumulate ? double{target} + sum : sum);
+    }
+  }
+}
+
+// Calls f(y index, x index, w index) for every product of the convolution: the three directions differ in what they add up.
+template <class F>
+void for_each_product(const ConvShape& s, F&& f) {
+  const int64_t cg = s.c / s.groups, kg = s.k / s.groups, p_count = s.p(), q_count = s.q();
+  for (int64_t n = 0; n < s.n; ++n) {
+    for (int64_t p = 0; p < p_count; ++p) {
+      for (int64_t q = 0; q < q_count; ++q) {
+        for (int64_t r = 0; r < s.r; ++r) {
+          const int64_t h = p * s.stride[0] - s.pad[0] + r * s.dilation[0];
+          if (h < 0 || h >= s.h) continue;
+          for (int64_t t = 0; t < s.s; ++t) {
+            const int64_t w = q * s.stride[1] - s.pad[1] + t * s.dilation[1];
+            if (w < 0 || w >= s.w) continue;
+            const int64_t x = ((n * s.h + h) * s.w + w) * s.c, y = ((n * p_count + p) * q_count + q) * s.k;
+            for (int64_t k = 0; k < s.k; ++k) {
+              const int64_t first = (k / kg) * cg, filter = ((k * s.r + r) * s.s + t) * cg;
+              for (int64_t c = 0; c < cg; ++c) f(y + k, x + first + c, filter + c);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void store(const std::vector<double>& sums, T* target) {
+  for (size_t i = 0; i < sums.size(); ++i) target[i] = static_cast<T>(sums[i]);
+}
+
+template <class T>
+void conv_forward(const ConvForwardArgs& a) {
+  const ConvShape& s = a.shape;
+  std::vector<double> sums(static_cast<size_t>(s.n * s.p() * s.q() * s.k));
+  for_each_product(s, [&, x = in<T>(a.x), w = in<T>(a.w)](int64_t yi, int64_t xi, int64_t wi) {
+    sums[static_cast<size_t>(yi)] += double{x[xi]} * double{w[wi]};
+  });
+  store(sums, out<T>(a.y));
+}
+
+template <class T>
+void conv_backward_data(const ConvBackwardDataArgs& a) {
+  const ConvShape& s = a.shape;
+  std::vector<double> sums(static_cast<size_t>(s.n * s.h * s.w * s.c));
+  for_each_product(s, [&, dy = in<T>(a.dy), w = in<T>(a.w)](int64_t yi, int64_t xi, int64_t wi) {
+    sums[static_cast<size_t>(xi)] += double{dy[yi]} * double{w[wi]};
+  });
+  store(sums, out<T>(a.dx));
+}
+
+template <class T>
+void conv_backward_weight(const ConvBackwardWeightArgs& a) {
+  const ConvShape& s = a.shape;
+  std::vector<double> sums(static_cast<size_t>(s.k * s.r * s.s * (s.c / s.groups)));
+  for_each_product(s, [&, x = in<T>(a.x), dy = in<T>(a.dy)](int64_t yi, int64_t xi, int64_t wi) {
+    sums[static_cast<size_t>(wi)] += double{dy[yi]} * double{x[xi]};
+  });
+  store(sums, out<T>(a.dw));
+}
+
+template <class T>
+void relu(const ReluArgs& a) {
+  const T* x = in<T>(a.x);
+  T* y = out<T>(a.y);
+  for (int64_t i = 0; i < a.count; ++i) y[i] = x[i] < 0 ? T{0} : x[i];  // NaN stays NaN
+}
+
+template <class T>
+void relu_backward(const ReluBackwardArgs& a) {
+  const T* dy = in<T>(a.dy);
+  const T* y = in<T>(a.y);
+  T* dx = out<T>(a.dx);
+  for (int64_t i = 0; i < a.count; ++i) dx[i] = y[i] > 0 ? dy[i] : T{0};
+}
+
+template <class T>
+void add_scaled(const AddScaledArgs& args) {
+  const T* a = in<T>(args.a);
+  const T* b = in<T>(args.b);
+  T* y = out<T>(args.y);
+  const T scale = static_cast<T>(args.scale);
+  for (int64_t i = 0; i < args.count; ++i) y[i] = a[i] + scale * b[i];
+}
+
+template <class T>
+void bias_add(const BiasAddArgs& a) {
+  const T* x = in<T>(a.x);
+  const T* bias = in<T>(a.bias);
+  T* y = out<T>(a.y);
+  for (int64_t i = 0; i < a.rows * a.columns; ++i) y[i] = x[i] + bias[i % a.columns];
+}
+
+template <class T>
+void column_sum(const ColumnSumArgs& a) {
+  const T* x = in<T>(a.x);
+  for (int64_t d = 0; d < a.columns; ++d) {
+    double sum = 0;
+    for (int64_t b = 0; b < a.rows; ++b) sum += double{x[b * a.columns + d]};
+    out<T>(a.y)[d] = static_cast<T>(sum);
+  }
+}
+
+}  // namespace
+
+void register_reference_dense() {
+  REID_REFERENCE(Gemm, gemm);
+  REID_REFERENCE(ConvForward, conv_forward);
+  REID_REFERENCE(ConvBackwardData, conv_backward_data);
+  REID_REFERENCE(ConvBackwardWeight, conv_backward_weight);
+  REID_REFERENCE(Relu, relu);
+  REID_REFERENCE(ReluBackward, relu_backward);
+  REID_REFERENCE(AddScaled, add_scaled);
+  REID_REFERENCE(BiasAdd, bias_add);
+  REID_REFERENCE(ColumnSum, column_sum);
+}
+
+}  // namespace reid::cpu

@@ -1,0 +1,70 @@
+// Reference: optimizer steps and the moving average over flat parameter buffers.
+
+#include <cmath>
+
+#include "reference.h"
+
+namespace reid::cpu {
+
+namespace {
+
+// Calls f(index, lr, decay) for every trainable element.
+template <class Args, class F>
+void for_each_trainable(const Args& a, F&& f) {
+  for (int64_t i = 0; i < a.segment_count; ++i) {
+    const Segment& s = a.segments[i];
+    if (!s.trainable) continue;
+    for (int64_t j = s.offset; j < s.offset + s.count; ++j) f(j, a.lr * s.lr_factor, a.decay * s.decay_factor);
+  }
+}
+
+template <class T>
+void sgd(const SgdArgs& a) {
+  T* w = out<T>(a.w);
+  T* velocity = out<T>(a.v);
+  for_each_trainable(a, [&, g = in<T>(a.g)](int64_t i, double lr, double decay) {
+    const double gradient = double{g[i]} + decay * double{w[i]};
+    const double v = a.momentum * double{velocity[i]} + gradient;
+    velocity[i] = static_cast<T>(v);
+    w[i] = static_cast<T>(double{w[i]} - lr * (a.nesterov ? gradient + a.momentum * v : v));
+  });
+}
+
+template <class T>
+void adam(const AdamArgs& a) {
+  T* w = out<T>(a.w);
+  T* first = out<T>(a.m);
+  T* second = out<T>(a.v);
+  const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(a.step));
+  const double correction2 = std::sqrt(1 - std::pow(a.beta2, static_cast<double>(a.step)));
+  for_each_trainable(a, [&, g = in<T>(a.g)](int64_t i, double lr, double decay) {
+    double weight = double{w[i]}, gradient = double{g[i]};
+    if (a.decoupled) {
+      weight *= 1 - lr * decay;
+    } else {
+      gradient += decay * weight;
+    }
+    const double m = a.beta1 * double{first[i]} + (1 - a.beta1) * gradient;
+    const double v = a.beta2 * double{second[i]} + (1 - a.beta2) * gradient * gradient;
+    first[i] = static_cast<T>(m);
+    second[i] = static_cast<T>(v);
+    w[i] = static_cast<T>(weight - lr / correction1 * m / (std::sqrt(v) / correction2 + a.eps));
+  });
+}
+
+template <class T>
+void ema(const EmaArgs& a) {
+  T* average = out<T>(a.average);
+  const T* w = in<T>(a.w);
+  for (int64_t i = 0; i < a.count; ++i) average[i] = static_cast<T>(a.momentum * double{average[i]} + (1 - a.momentum) * double{w[i]});
+}
+
+}  // namespace
+
+void register_reference_optim() {
+  REID_REFERENCE(SgdStep, sgd);
+  REID_REFERENCE(AdamStep, adam);
+  REID_REFERENCE(EmaUpdate, ema);
+}
+
+}  // namespace reid::cpu

@@ -1,0 +1,126 @@
+// Reference: rows of embeddings and the two row losses.
+
+#include <cmath>
+#include <limits>
+
+#include "reference.h"
+
+namespace reid::cpu {
+
+namespace {
+
+template <class T>
+void l2_normalize(const L2NormalizeArgs& a) {
+  for (int64_t b = 0; b < a.rows; ++b) {
+    const T* x = in<T>(a.x) + b * a.columns;
+    double squares = 0;
+    for (int64_t d = 0; d < a.columns; ++d) squares += double{x[d]} * double{x[d]};
+    const double norm = std::sqrt(squares), divisor = std::max(norm, a.eps);
+    for (int64_t d = 0; d < a.columns; ++d) out<T>(a.y)[b * a.columns + d] = static_cast<T>(double{x[d]} / divisor);
+    out<T>(a.norm)[b] = static_cast<T>(norm);
+  }
+}
+
+// dx = (dy - <dy, y> y) / |x|; below eps the divisor is a constant and the projection falls away.
+template <class T>
+void l2_normalize_backward(const L2NormalizeBackwardArgs& a) {
+  for (int64_t b = 0; b < a.rows; ++b) {
+    const T* dy = in<T>(a.dy) + b * a.columns;
+    const T* y = in<T>(a.y) + b * a.columns;
+    const double norm = double{in<T>(a.norm)[b]};
+    double dot = 0;
+    for (int64_t d = 0; d < a.columns; ++d) dot += double{dy[d]} * double{y[d]};
+    if (norm < a.eps) dot = 0;
+    for (int64_t d = 0; d < a.columns; ++d) {
+      out<T>(a.dx)[b * a.columns + d] = static_cast<T>((double{dy[d]} - dot * double{y[d]}) / std::max(norm, a.eps));
+    }
+  }
+}
+
+// log sum exp of s / tau over the entries whose mask is in `wanted`; -inf when there are none.
+template <class T, class Wanted>
+double log_sum_exp(const T* s, const uint8_t* mask, int64_t count, double tau, Wanted&& wanted) {
+  double top = -std::numeric_limits<double>::infinity(), sum = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    if (wanted(mask[j])) top = std::max(top, double{s[j]} / tau);
+  }
+  if (std::isinf(top) && top < 0) return top;
+  for (int64_t j = 0; j < count; ++j) {
+    if (wanted(mask[j])) sum += std::exp(double{s[j]} / tau - top);
+  }
+  return top + std::log(sum);
+}
+
+double softplus(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
+double sigmoid(double x) { return x > 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
+
+int64_t count_of(const uint8_t* mask, int64_t count, uint8_t kind) {
+  int64_t found = 0;
+  for (int64_t j = 0; j < count; ++j) found += mask[j] == kind;
+  return found;
+}
+
+// With q_p = sigmoid(S - s_p / tau): dloss/ds_p = -q_p / (tau |P|), dloss/ds_n = exp(s_n / tau - S) * sum_p q_p / (tau |P|).
+template <class T>
+void one_positive_rows(const OnePositiveRowsArgs& a) {
+  for (int64_t b = 0; b < a.rows; ++b) {
+    const T* s = in<T>(a.s) + b * a.columns;
+    const uint8_t* mask = a.mask + b * a.columns;
+    T* ds = out<T>(a.ds) + b * a.columns;
+    std::fill(ds, ds + a.columns, T{0});
+    out<T>(a.loss)[b] = 0;
+    const int64_t positives = count_of(mask, a.columns, kPositive);
+    if (positives == 0 || count_of(mask, a.columns, kNegative) == 0) continue;
+    const double tau = double{in<T>(a.tau)[b]};
+    const double negatives = log_sum_exp(s, mask, a.columns, tau, [](uint8_t m) { return m == kNegative; });
+    const double share = double{in<T>(a.weight)[b]} / static_cast<double>(positives);
+    double loss = 0, pulled = 0;
+    for (int64_t j = 0; j < a.columns; ++j) {
+      if (mask[j] != kPositive) continue;
+      const double gap = negatives - double{s[j]} / tau, q = sigmoid(gap);
+      loss += softplus(gap);
+      pulled += q;
+      ds[j] = static_cast<T>(-share * q / tau);
+    }
+    for (int64_t j = 0; j < a.columns; ++j) {
+      if (mask[j] == kNegative) ds[j] = static_cast<T>(share * pulled / tau * std::exp(double{s[j]} / tau - negatives));
+    }
+    out<T>(a.loss)[b] = static_cast<T>(share * loss);
+  }
+}
+
+template <class T>
+void softmax_rows(const SoftmaxRowsArgs& a) {
+  for (int64_t b = 0; b < a.rows; ++b) {
+    const T* s = in<T>(a.s) + b * a.columns;
+    const uint8_t* mask = a.mask + b * a.columns;
+    T* ds = out<T>(a.ds) + b * a.columns;
+    std::fill(ds, ds + a.columns, T{0});
+    out<T>(a.loss)[b] = 0;
+    const int64_t positives = count_of(mask, a.columns, kPositive), negatives = count_of(mask, a.columns, kNegative);
+    if (positives == 0) continue;
+    const double tau = double{in<T>(a.tau)[b]}, weight = double{in<T>(a.weight)[b]};
+    const double total = log_sum_exp(s, mask, a.columns, tau, [](uint8_t m) { return m != kIgnored; });
+    const double floor = a.smoothing / static_cast<double>(positives + negatives);
+    const double target = (1 - a.smoothing) / static_cast<double>(positives) + floor;
+    double loss = 0;
+    for (int64_t j = 0; j < a.columns; ++j) {
+      if (mask[j] == kIgnored) continue;
+      const double log_probability = double{s[j]} / tau - total, q = mask[j] == kPositive ? target : floor;
+      if (q != 0) loss -= q * log_probability;
+      ds[j] = static_cast<T>(weight * (std::exp(log_probability) - q) / tau);
+    }
+    out<T>(a.loss)[b] = static_cast<T>(weight * loss);
+  }
+}
+
+}  // namespace
+
+void register_reference_rows() {
+  REID_REFERENCE(L2Normalize, l2_normalize);
+  REID_REFERENCE(L2NormalizeBackward, l2_normalize_backward);
+  REID_REFERENCE(OnePositiveRows, one_positive_rows);
+  REID_REFERENCE(SoftmaxRows, softmax_rows);
+}
+
+}  // namespace reid::cpu

@@ -1,0 +1,186 @@
+// Reference: normalization over windows of channels, max pooling, global pooling.
+
+#include <cmath>
+
+#include "reference.h"
+
+namespace reid::cpu {
+
+namespace {
+
+// Calls f(element, statistic) for every element of one channel j of the window in group g, rows in order.
+template <class F>
+void for_each_row(const NormWindow& w, int64_t g, int64_t j, F&& f) {
+  const int64_t base = g * w.length * w.channels + w.first + j;
+  for (int64_t l = 0; l < w.length; ++l) f(base + l * w.channels);
+}
+
+template <class T>
+void norm_statistics(const NormStatisticsArgs& a) {
+  const T* x = in<T>(a.x);
+  const double length = static_cast<double>(a.window.length);
+  for (int64_t g = 0; g < a.window.groups; ++g) {
+    for (int64_t j = 0; j < a.window.count; ++j) {
+      double sum = 0, squares = 0;
+      for_each_row(a.window, g, j, [&](int64_t i) { sum += double{x[i]}; });
+      const double mean = sum / length;
+      for_each_row(a.window, g, j, [&](int64_t i) { squares += (double{x[i]} - mean) * (double{x[i]} - mean); });
+      out<T>(a.mean)[g * a.window.count + j] = static_cast<T>(mean);
+      out<T>(a.variance)[g * a.window.count + j] = static_cast<T>(squares / length);
+    }
+  }
+}
+
+template <class T>
+void norm_apply(const NormApplyArgs& a) {
+  const T* x = in<T>(a.x);
+  const T* residual = in<T>(a.residual);
+  T* y = out<T>(a.y);
+  for (int64_t g = 0; g < a.window.groups; ++g) {
+    for (int64_t j = 0; j < a.window.count; ++j) {
+      const int64_t statistic = g * a.window.count + j;
+      const double mean = double{in<T>(a.mean)[statistic]};
+      const double scale = double{in<T>(a.gamma)[j]} / std::sqrt(double{in<T>(a.variance)[statistic]} + a.eps);
+      const double beta = double{in<T>(a.beta)[j]};
+      for_each_row(a.window, g, j, [&](int64_t i) {
+        const double value = (double{x[i]} - mean) * scale + beta + (residual ? double{residual[i]} : 0.0);
+        y[i] = static_cast<T>(a.relu && value < 0 ? 0.0 : value);
+      });
+    }
+  }
+}
+
+template <class T>
+void norm_backward(const NormBackwardArgs& a) {
+  const T* x = in<T>(a.x);
+  const T* y = in<T>(a.y);
+  const T* dy = in<T>(a.dy);
+  const double length = static_cast<double>(a.window.length);
+  const auto masked = [&](int64_t i) { return a.relu && !(y[i] > 0) ? 0.0 : double{dy[i]}; };
+  for (int64_t j = 0; j < a.window.count; ++j) {
+    double dgamma = 0, dbeta = 0;
+    for (int64_t g = 0; g < a.window.groups; ++g) {
+      const int64_t statistic = g * a.window.count + j;
+      const double mean = double{in<T>(a.mean)[statistic]};
+      const double inverse = 1 / std::sqrt(double{in<T>(a.variance)[statistic]} + a.eps);
+      double sum = 0, dot = 0;  // of dy, and of dy times the normalized x
+      for_each_row(a.window, g, j, [&](int64_t i) {
+        sum += masked(i);
+        dot += masked(i) * (double{x[i]} - mean) * inverse;
+      });
+      const double scale = double{in<T>(a.gamma)[j]} * inverse;
+      const double mean_sum = a.constant_statistics ? 0 : sum / length, mean_dot = a.constant_statistics ? 0 : dot / length;
+      for_each_row(a.window, g, j, [&](int64_t i) {
+        const double d = masked(i);
+        if (a.dresidual) out<T>(a.dresidual)[i] = static_cast<T>(d);
+        out<T>(a.dx)[i] = static_cast<T>(scale * (d - mean_sum - (double{x[i]} - mean) * inverse * mean_dot));
+      });
+      dgamma += dot;
+      dbeta += sum;
+    }
+    out<T>(a.dgamma)[j] = static_cast<T>(dgamma);
+    out<T>(a.dbeta)[j] = static_cast<T>(dbeta);
+  }
+}
+
+template <class T>
+void max_pool(const MaxPoolArgs& a) {
+  const PoolShape& s = a.shape;
+  const T* x = in<T>(a.x);
+  const int64_t p_count = s.out(s.h), q_count = s.out(s.w);
+  for (int64_t n = 0; n < s.n; ++n) {
+    for (int64_t p = 0; p < p_count; ++p) {
+      for (int64_t q = 0; q < q_count; ++q) {
+        const int64_t h0 = std::max<int64_t>(p * s.stride - s.pad, 0), h1 = std::min(p * s.stride - s.pad + s.kernel, s.h);
+        const int64_t w0 = std::max<int64_t>(q * s.stride - s.pad, 0), w1 = std::min(q * s.stride - s.pad + s.kernel, s.w);
+        for (int64_t c = 0; c < s.c; ++c) {
+          int64_t best = h0 * s.w + w0;
+          for (int64_t h = h0; h < h1; ++h) {
+            for (int64_t w = w0; w < w1; ++w) {
+              const T value = x[(n * s.h * s.w + h * s.w + w) * s.c + c];
+              const T top = x[(n * s.h * s.w + best) * s.c + c];
+              if (value > top || (std::isnan(value) && !std::isnan(top))) best = h * s.w + w;
+            }
+          }
+          const int64_t target = ((n * p_count + p) * q_count + q) * s.c + c;
+          out<T>(a.y)[target] = x[(n * s.h * s.w + best) * s.c + c];
+          a.index[target] = static_cast<int32_t>(best);
+        }
+      }
+    }
+  }
+}
+
+template <class T>
+void max_pool_backward(const MaxPoolBackwardArgs& a) {
+  const PoolShape& s = a.shape;
+  const int64_t pixels = s.h * s.w, windows = s.out(s.h) * s.out(s.w);
+  T* dx = out<T>(a.dx);
+  std::fill(dx, dx + s.n * pixels * s.c, T{0});
+  for (int64_t n = 0; n < s.n; ++n) {
+    for (int64_t i = 0; i < windows * s.c; ++i) {
+      const int64_t source = n * windows * s.c + i;
+      dx[(n * pixels + a.index[source]) * s.c + i % s.c] += in<T>(a.dy)[source];
+    }
+  }
+}
+
+// max(x, eps)^p in double; without p, x itself.
+template <class T>
+double lifted(const T x, const double* p, double eps) {
+  return p ? std::pow(std::max(double{x}, eps), *p) : double{x};
+}
+
+template <class T>
+void global_pool(const GlobalPoolArgs& a) {
+  const T* x = in<T>(a.x);
+  const double p = a.p ? double{*in<T>(a.p)} : 1;
+  for (int64_t n = 0; n < a.n; ++n) {
+    for (int64_t c = 0; c < a.c; ++c) {
+      double sum = 0;
+      for (int64_t l = 0; l < a.length; ++l) sum += lifted(x[(n * a.length + l) * a.c + c], a.p ? &p : nullptr, a.eps);
+      const double mean = sum / static_cast<double>(a.length);
+      out<T>(a.y)[n * a.c + c] = static_cast<T>(a.p ? std::pow(mean, 1 / p) : mean);
+    }
+  }
+}
+
+// With t = max(x, eps) and M = mean t^p = y^p: dy/dx = y^(1-p) t^(p-1) / L where x > eps, and
+// dy/dp = y * ((mean t^p ln t) / (p M) - ln(M) / p^2).
+template <class T>
+void global_pool_backward(const GlobalPoolBackwardArgs& a) {
+  const T* x = in<T>(a.x);
+  const double p = a.p ? double{*in<T>(a.p)} : 1;
+  const double length = static_cast<double>(a.length);
+  double dp = 0;
+  for (int64_t n = 0; n < a.n; ++n) {
+    for (int64_t c = 0; c < a.c; ++c) {
+      const double dy = double{in<T>(a.dy)[n * a.c + c]};
+      const double y = a.p ? double{in<T>(a.y)[n * a.c + c]} : 1;
+      double logs = 0;
+      for (int64_t l = 0; l < a.length; ++l) {
+        const int64_t i = (n * a.length + l) * a.c + c;
+        const double t = std::max(double{x[i]}, a.eps);
+        const double slope = !a.p ? 1 : double{x[i]} > a.eps ? std::pow(t / y, p - 1) : 0;
+        out<T>(a.dx)[i] = static_cast<T>(dy * slope / length);
+        if (a.p) logs += std::pow(t / y, p) * std::log(t);
+      }
+      if (a.p) dp += dy * y * (logs / length - std::log(y)) / p;
+    }
+  }
+  if (a.dp) *out<T>(a.dp) = static_cast<T>(dp);
+}
+
+}  // namespace
+
+void register_reference_vision() {
+  REID_REFERENCE(NormStatistics, norm_statistics);
+  REID_REFERENCE(NormApply, norm_apply);
+  REID_REFERENCE(NormBackward, norm_backward);
+  REID_REFERENCE(MaxPool, max_pool);
+  REID_REFERENCE(MaxPoolBackward, max_pool_backward);
+  REID_REFERENCE(GlobalPool, global_pool);
+  REID_REFERENCE(GlobalPoolBackward, global_pool_backward);
+}
+
+}  // namespace reid::cpu

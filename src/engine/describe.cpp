@@ -1,0 +1,231 @@
+// What each op's arguments are called, and their shapes.
+
+#include <algorithm>
+
+#include "reid/engine/registry.h"
+
+namespace reid {
+
+namespace {
+
+void describe_conv(Visitor& v, const ConvShape& s) {
+  v.attribute("stride_h", static_cast<double>(s.stride[0]));
+  v.attribute("stride_w", static_cast<double>(s.stride[1]));
+  v.attribute("pad_h", static_cast<double>(s.pad[0]));
+  v.attribute("pad_w", static_cast<double>(s.pad[1]));
+  v.attribute("dilation_h", static_cast<double>(s.dilation[0]));
+  v.attribute("dilation_w", static_cast<double>(s.dilation[1]));
+  v.attribute("groups", static_cast<double>(s.groups));
+}
+Shape x_shape(const ConvShape& s) { return {s.n, s.h, s.w, s.c}; }
+Shape w_shape(const ConvShape& s) { return {s.k, s.r, s.s, s.c / s.groups}; }
+Shape y_shape(const ConvShape& s) { return {s.n, s.p(), s.q(), s.k}; }
+
+void describe_window(Visitor& v, const NormWindow& w) {
+  v.attribute("first", static_cast<double>(w.first));
+  v.attribute("count", static_cast<double>(w.count));
+}
+Shape x_shape(const NormWindow& w) { return {w.groups, w.length, w.channels}; }
+Shape statistics_shape(const NormWindow& w) { return {w.groups, w.count}; }
+
+void describe_pool(Visitor& v, const PoolShape& s) {
+  v.attribute("kernel", static_cast<double>(s.kernel));
+  v.attribute("stride", static_cast<double>(s.stride));
+  v.attribute("pad", static_cast<double>(s.pad));
+  v.attribute("ceil", s.ceil);
+}
+Shape x_shape(const PoolShape& s) { return {s.n, s.h, s.w, s.c}; }
+Shape y_shape(const PoolShape& s) { return {s.n, s.out(s.h), s.out(s.w), s.c}; }
+
+int64_t flat_extent(const Segment* segments, int64_t count) {
+  int64_t extent = 0;
+  for (int64_t i = 0; i < count; ++i) extent = std::max(extent, segments[i].offset + segments[i].count);
+  return extent;
+}
+
+}  // namespace
+
+void GemmArgs::describe(Visitor& v) const {
+  v.input("a", a, transpose_a ? Shape{k, m} : Shape{m, k}, dtype);
+  v.input("b", b, transpose_b ? Shape{n, k} : Shape{k, n}, dtype);
+  v.attribute("transpose_a", transpose_a);
+  v.attribute("transpose_b", transpose_b);
+  v.attribute("accumulate", accumulate);
+  v.output("c", c, {m, n}, dtype);
+}
+
+void ConvForwardArgs::describe(Visitor& v) const {
+  v.input("x", x, x_shape(shape), dtype);
+  v.input("w", w, w_shape(shape), dtype);
+  describe_conv(v, shape);
+  v.output("y", y, y_shape(shape), dtype);
+}
+void ConvBackwardDataArgs::describe(Visitor& v) const {
+  v.input("dy", dy, y_shape(shape), dtype);
+  v.input("w", w, w_shape(shape), dtype);
+  describe_conv(v, shape);
+  v.output("dx", dx, x_shape(shape), dtype);
+}
+void ConvBackwardWeightArgs::describe(Visitor& v) const {
+  v.input("x", x, x_shape(shape), dtype);
+  v.input("dy", dy, y_shape(shape), dtype);
+  describe_conv(v, shape);
+  v.output("dw", dw, w_shape(shape), dtype);
+}
+
+void NormStatisticsArgs::describe(Visitor& v) const {
+  v.input("x", x, x_shape(window), dtype);
+  describe_window(v, window);
+  v.output("mean", mean, statistics_shape(window), dtype);
+  v.output("variance", variance, statistics_shape(window), dtype);
+}
+void NormApplyArgs::describe(Visitor& v) const {
+  v.input("x", x, x_shape(window), dtype);
+  v.input("mean", mean, statistics_shape(window), dtype);
+  v.input("variance", variance, statistics_shape(window), dtype);
+  v.input("gamma", gamma, {window.count}, dtype);
+  v.input("beta", beta, {window.count}, dtype);
+  v.input("residual", residual, x_shape(window), dtype);
+  describe_window(v, window);
+  v.attribute("eps", eps);
+  v.attribute("relu", relu);
+  v.output("y", y, x_shape(window), dtype);
+}
+void NormBackwardArgs::describe(Visitor& v) const {
+  v.input("dy", dy, x_shape(window), dtype);
+  v.input("x", x, x_shape(window), dtype);
+  v.input("y", y, x_shape(window), dtype);
+  v.input("mean", mean, statistics_shape(window), dtype);
+  v.input("variance", variance, statistics_shape(window), dtype);
+  v.input("gamma", gamma, {window.count}, dtype);
+  describe_window(v, window);
+  v.attribute("eps", eps);
+  v.attribute("relu", relu);
+  v.attribute("constant_statistics", constant_statistics);
+  v.output("dx", dx, x_shape(window), dtype);
+  v.output("dresidual", dresidual, x_shape(window), dtype);
+  v.output("dgamma", dgamma, {window.count}, dtype);
+  v.output("dbeta", dbeta, {window.count}, dtype);
+}
+
+void ReluArgs::describe(Visitor& v) const {
+  v.input("x", x, {count}, dtype);
+  v.output("y", y, {count}, dtype);
+}
+void ReluBackwardArgs::describe(Visitor& v) const {
+  v.input("dy", dy, {count}, dtype);
+  v.input("y", y, {count}, dtype);
+  v.output("dx", dx, {count}, dtype);
+}
+void AddScaledArgs::describe(Visitor& v) const {
+  v.input("a", a, {count}, dtype);
+  v.input("b", b, {count}, dtype);
+  v.attribute("scale", scale);
+  v.output("y", y, {count}, dtype);
+}
+void BiasAddArgs::describe(Visitor& v) const {
+  v.input("x", x, {rows, columns}, dtype);
+  v.input("bias", bias, {columns}, dtype);
+  v.output("y", y, {rows, columns}, dtype);
+}
+void ColumnSumArgs::describe(Visitor& v) const {
+  v.input("x", x, {rows, columns}, dtype);
+  v.output("y", y, {columns}, dtype);
+}
+
+int64_t PoolShape::out(int64_t extent) const {
+  const int64_t span = extent + 2 * pad - kernel;
+  int64_t outputs = (ceil ? span + stride - 1 : span) / stride + 1;
+  if (ceil && (outputs - 1) * stride >= extent + pad) --outputs;  // the last window must start inside the image or its near padding
+  return outputs;
+}
+void MaxPoolArgs::describe(Visitor& v) const {
+  v.input("x", x, x_shape(shape), dtype);
+  describe_pool(v, shape);
+  v.output("y", y, y_shape(shape), dtype);
+  v.output("index", index, y_shape(shape), DType::i32);
+}
+void MaxPoolBackwardArgs::describe(Visitor& v) const {
+  v.input("dy", dy, y_shape(shape), dtype);
+  v.input("index", index, y_shape(shape), DType::i32);
+  describe_pool(v, shape);
+  v.output("dx", dx, x_shape(shape), dtype);
+}
+void GlobalPoolArgs::describe(Visitor& v) const {
+  v.input("x", x, {n, length, c}, dtype);
+  v.input("p", p, {1}, dtype);
+  v.attribute("eps", eps);
+  v.output("y", y, {n, c}, dtype);
+}
+void GlobalPoolBackwardArgs::describe(Visitor& v) const {
+  v.input("dy", dy, {n, c}, dtype);
+  v.input("x", x, {n, length, c}, dtype);
+  v.input("p", p, {1}, dtype);
+  v.input("y", y, {n, c}, dtype);
+  v.attribute("eps", eps);
+  v.output("dx", dx, {n, length, c}, dtype);
+  v.output("dp", dp, {1}, dtype);
+}
+
+void L2NormalizeArgs::describe(Visitor& v) const {
+  v.input("x", x, {rows, columns}, dtype);
+  v.attribute("eps", eps);
+  v.output("y", y, {rows, columns}, dtype);
+  v.output("norm", norm, {rows}, dtype);
+}
+void L2NormalizeBackwardArgs::describe(Visitor& v) const {
+  v.input("dy", dy, {rows, columns}, dtype);
+  v.input("y", y, {rows, columns}, dtype);
+  v.input("norm", norm, {rows}, dtype);
+  v.attribute("eps", eps);
+  v.output("dx", dx, {rows, columns}, dtype);
+}
+void OnePositiveRowsArgs::describe(Visitor& v) const {
+  v.input("s", s, {rows, columns}, dtype);
+  v.input("mask", mask, {rows, columns}, DType::u8);
+  v.input("tau", tau, {rows}, dtype);
+  v.input("weight", weight, {rows}, dtype);
+  v.output("loss", loss, {rows}, dtype);
+  v.output("ds", ds, {rows, columns}, dtype);
+}
+void SoftmaxRowsArgs::describe(Visitor& v) const {
+  v.input("s", s, {rows, columns}, dtype);
+  v.input("mask", mask, {rows, columns}, DType::u8);
+  v.input("tau", tau, {rows}, dtype);
+  v.input("weight", weight, {rows}, dtype);
+  v.attribute("smoothing", smoothing);
+  v.output("loss", loss, {rows}, dtype);
+  v.output("ds", ds, {rows, columns}, dtype);
+}
+
+void SgdArgs::describe(Visitor& visitor) const {
+  const Shape flat{flat_extent(segments, segment_count)};
+  visitor.input("g", g, flat, dtype);
+  visitor.attribute("lr", lr);
+  visitor.attribute("momentum", momentum);
+  visitor.attribute("decay", decay);
+  visitor.attribute("nesterov", nesterov);
+  visitor.output("w", w, flat, dtype);
+  visitor.output("v", v, flat, dtype);
+}
+void AdamArgs::describe(Visitor& visitor) const {
+  const Shape flat{flat_extent(segments, segment_count)};
+  visitor.input("g", g, flat, dtype);
+  visitor.attribute("lr", lr);
+  visitor.attribute("beta1", beta1);
+  visitor.attribute("beta2", beta2);
+  visitor.attribute("eps", eps);
+  visitor.attribute("decay", decay);
+  visitor.attribute("step", static_cast<double>(step));
+  visitor.attribute("decoupled", decoupled);
+  visitor.output("w", w, flat, dtype);
+  visitor.output("m", m, flat, dtype);
+  visitor.output("v", v, flat, dtype);
+}
+void EmaArgs::describe(Visitor& v) const {
+  v.input("w", w, {count}, dtype);
+  v.attribute("momentum", momentum);
+  v.output("average", average, {count}, dtype);
+}
+
+}  // namespace reid

@@ -1,0 +1,158 @@
+// The differentiable functions: forward op, and what backward captures.
+
+#include "reid/engine/autograd.h"
+
+namespace reid {
+
+// dA = dC op(B)^T and dB = op(A)^T dC, each stored the way its operand is.
+Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b) {
+  Tensor c = ops::matmul(a.value(), b.value(), transpose_a, transpose_b);
+  return record("matmul", std::move(c), {a, b}, [av = a.value(), bv = b.value(), transpose_a, transpose_b](const Tensor& dc, Grads& d) {
+    if (d.wants(0)) d.add(0, transpose_a ? ops::matmul(bv, dc, transpose_b, true) : ops::matmul(dc, bv, false, !transpose_b));
+    if (d.wants(1)) d.add(1, transpose_b ? ops::matmul(dc, av, true, transpose_a) : ops::matmul(av, dc, !transpose_a, false));
+  });
+}
+
+Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g) {
+  Tensor y = ops::conv_forward(x.value(), w.value(), g);
+  return record("conv", std::move(y), {x, w}, [xv = x.value(), wv = w.value(), g](const Tensor& dy, Grads& d) {
+    if (d.wants(1)) d.add(1, ops::conv_backward_weight(xv, dy, wv.shape(), g));
+    if (d.wants(0)) d.add(0, ops::conv_backward_data(dy, wv, xv.shape(), g));
+  });
+}
+
+Var linear(const Var& x, const Var& w, const Var& bias) {
+  const Var product = matmul(x, w, false, true);
+  if (!bias.value().defined()) return product;
+  Tensor y = ops::bias_add(product.value(), bias.value());
+  return record("bias_add", std::move(y), {product, bias}, [](const Tensor& dy, Grads& d) {
+    d.add(0, dy);
+    if (d.wants(1)) d.add(1, ops::column_sum(dy));
+  });
+}
+
+Var relu(const Var& x) {
+  Tensor y = ops::relu(x.value());
+  return record("relu", y, {x}, [y](const Tensor& dy, Grads& d) { d.add(0, ops::relu_backward(dy, y)); });
+}
+
+Var add(const Var& a, const Var& b, double scale) {
+  return record("add", ops::add(a.value(), b.value(), scale), {a, b}, [scale](const Tensor& dy, Grads& d) {
+    d.add(0, dy);
+    if (d.wants(1)) d.add(1, scale == 1 ? dy : ops::scale(dy, scale));
+  });
+}
+
+Var scale(const Var& x, double factor) {
+  return record("scale", ops::scale(x.value(), factor), {x}, [factor](const Tensor& dy, Grads& d) { d.add(0, ops::scale(dy, factor)); });
+}
+
+Var sum(const Var& x) {
+  return record("sum", ops::sum(x.value()), {x},
+                [shape = x.shape()](const Tensor& dy, Grads& d) { d.add(0, Tensor::full(shape, dy.item(), dy.dtype(), dy.device())); });
+}
+
+Var max_pool(const Var& x, const ops::PoolGeometry& g) {
+  ops::MaxPooled pooled = ops::max_pool(x.value(), g);
+  return record("max_pool", pooled.y, {x}, [index = pooled.index, shape = x.shape(), g](const Tensor& dy, Grads& d) {
+    d.add(0, ops::max_pool_backward(dy, index, shape, g));
+  });
+}
+
+Var global_average_pool(const Var& x) {
+  return record("global_average_pool", ops::global_average_pool(x.value()), {x},
+                [shape = x.shape()](const Tensor& dy, Grads& d) { d.add(0, ops::global_average_pool_backward(dy, shape)); });
+}
+
+Var gem_pool(const Var& x, const Var& p, double eps) {
+  Tensor y = ops::gem_pool(x.value(), p.value(), eps);
+  return record("gem_pool", y, {x, p}, [xv = x.value(), pv = p.value(), y, eps](const Tensor& dy, Grads& d) {
+    ops::GemGradients g = ops::gem_pool_backward(dy, xv, pv, y, eps);
+    d.add(0, g.x);
+    d.add(1, g.p);
+  });
+}
+
+Var l2_normalize(const Var& x, double eps) {
+  const ops::Normalized n = ops::l2_normalize(x.value(), eps);
+  return record("l2_normalize", n.y, {x},
+                [n, eps](const Tensor& dy, Grads& d) { d.add(0, ops::l2_normalize_backward(dy, n.y, n.norm, eps)); });
+}
+
+namespace {
+
+Var row_loss(const char* op, const Var& s, const ops::RowLoss& r) {
+  return record(op, ops::sum(r.loss), {s}, [ds = r.ds](const Tensor& dy, Grads& d) {
+    const double factor = dy.item();
+    d.add(0, factor == 1 ? ds : ops::scale(ds, factor));
+  });
+}
+
+}  // namespace
+
+Var one_positive_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight) {
+  return row_loss("one_positive_rows", s, ops::one_positive_rows(s.value(), mask, tau, weight));
+}
+
+Var softmax_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing) {
+  return row_loss("softmax_rows", s, ops::softmax_rows(s.value(), mask, tau, weight, smoothing));
+}
+
+namespace {
+
+struct NormState {  // what backward needs of one window
+  NormWindow window;
+  ops::Statistics statistics;
+  Tensor gamma;
+  bool constant_statistics;
+};
+
+std::vector<NormState> apply_parts(const Tensor& x, const std::vector<NormPart>& parts, const Tensor& residual, double eps, bool relu,
+                                   const Tensor& y) {
+  std::vector<NormState> states;
+  int64_t covered = 0;
+  for (const NormPart& part : parts) {
+    REID_CHECK(part.window.first == covered, "[norm_act] windows must cover the channels in order; the next starts at ", part.window.first,
+               ", not at ", covered);
+    covered += part.window.count;
+    const bool given = part.given.mean.defined();
+    const ops::Statistics s = given ? part.given : ops::norm_statistics(x, part.window);
+    ops::norm_apply(x, s, part.gamma.value(), part.beta.value(), residual, part.window, eps, relu, y);
+    states.push_back({part.window, s, part.gamma.value(), given});
+  }
+  REID_CHECK(covered == x.dim(-1), "[norm_act] windows cover ", covered, " of ", x.dim(-1), " channels");
+  return states;
+}
+
+}  // namespace
+
+Var norm_act(const Var& x, const std::vector<NormPart>& parts, const Var& residual, double eps, bool relu,
+             std::vector<ops::Statistics>* seen) {
+  REID_CHECK(parts.size() == 1 || parts.size() == 2, "[norm_act] takes one or two windows, got ", parts.size());
+  Tensor y = Tensor::empty(x.shape(), x.value().dtype(), x.value().device());
+  const std::vector<NormState> states = apply_parts(x.value(), parts, residual.value(), eps, relu, y);
+  if (seen) {
+    seen->clear();
+    for (const NormState& state : states) seen->push_back(state.statistics);
+  }
+  const Var none;
+  const NormPart& last = parts.back();
+  return record("norm_act", y,
+                {x, residual, parts[0].gamma, parts[0].beta, parts.size() > 1 ? last.gamma : none, parts.size() > 1 ? last.beta : none},
+                [xv = x.value(), y = relu ? y : Tensor(), states, eps, relu](const Tensor& dy, Grads& d) {
+                  Tensor dx = Tensor::empty(xv.shape(), xv.dtype(), xv.device());
+                  // Without ReLU the residual's gradient is dy itself.
+                  Tensor dresidual = d.wants(1) && relu ? Tensor::empty(xv.shape(), xv.dtype(), xv.device()) : Tensor();
+                  for (size_t i = 0; i < states.size(); ++i) {
+                    const NormState& s = states[i];
+                    const ops::NormGradients g =
+                        ops::norm_backward(dy, xv, y, s.statistics, s.gamma, s.window, eps, relu, s.constant_statistics, dx, dresidual);
+                    d.add(static_cast<int>(2 + 2 * i), g.gamma);
+                    d.add(static_cast<int>(3 + 2 * i), g.beta);
+                  }
+                  if (d.wants(1)) d.add(1, relu ? dresidual : dy);
+                  d.add(0, dx);
+                });
+}
+
+}  // namespace reid

@@ -1,0 +1,21 @@
+#pragma once
+// What the op functions check before they dispatch.
+
+#include "reid/engine/tensor.h"
+
+namespace reid::ops {
+
+inline void require_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
+  REID_CHECK(a.dtype() == b.dtype(), "[", op, "] operands of dtypes ", a.dtype(), " and ", b.dtype());
+}
+
+inline void require_alike(const char* op, const Tensor& a, const Tensor& b) {
+  REID_CHECK(a.shape() == b.shape() && a.dtype() == b.dtype(), "[", op, "] operands ", a.shape(), " ", a.dtype(), " and ", b.shape(), " ",
+             b.dtype(), " differ");
+}
+
+inline void require_shape(const char* op, const char* name, const Tensor& t, const Shape& wanted) {
+  REID_CHECK(t.defined() && t.shape() == wanted, "[", op, "] ", name, " is ", t.shape(), ", expected ", wanted);
+}
+
+}  // namespace reid::ops

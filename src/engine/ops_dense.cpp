@@ -1,0 +1,133 @@
+// Matrix product, convolution and pointwise ops: check, allocate, dispatch.
+
+#include "op_checks.h"
+#include "reid/engine/ops.h"
+
+namespace reid::ops {
+
+Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
+  const bool matrices = a.shape().rank() == 2 && b.shape().rank() == 2;
+  const int64_t k = matrices ? a.dim(transpose_a ? 0 : 1) : 0;
+  REID_CHECK(matrices && k == b.dim(transpose_b ? 1 : 0) && a.dtype() == b.dtype(), "[matmul] a ", a.shape(), " ", a.dtype(), ", b ",
+             b.shape(), " ", b.dtype(), transpose_a ? ", a transposed" : "", transpose_b ? ", b transposed" : "");
+  const int64_t m = a.dim(transpose_a ? 1 : 0), n = b.dim(transpose_b ? 0 : 1);
+  Tensor c = Tensor::empty({m, n}, a.dtype(), a.device());
+  if (c.numel() == 0) return c;
+  dispatch<Gemm>(a.device(), {.a = a.raw(),
+                              .b = b.raw(),
+                              .c = c.raw(),
+                              .m = m,
+                              .n = n,
+                              .k = k,
+                              .transpose_a = transpose_a,
+                              .transpose_b = transpose_b,
+                              .dtype = a.dtype()});
+  return c;
+}
+
+namespace {
+
+ConvShape conv_shape(const char* op, const Shape& x, const Shape& w, const ConvGeometry& g) {
+  REID_CHECK(x.rank() == 4 && w.rank() == 4, "[", op, "] x ", x, " and w ", w, " must be [N, H, W, C] and [K, R, S, C/groups]");
+  REID_CHECK(g.stride >= 1 && g.dilation >= 1 && g.pad >= 0 && g.groups >= 1, "[", op, "] stride ", g.stride, ", dilation ", g.dilation,
+             ", pad ", g.pad, ", groups ", g.groups, ": stride, dilation and groups start at 1, pad at 0");
+  REID_CHECK(x[3] % g.groups == 0 && w[0] % g.groups == 0 && w[3] == x[3] / g.groups, "[", op, "] x ", x, ", w ", w, ", groups ", g.groups,
+             ": the filters' last extent must be C/groups, and groups divide C and K");
+  const ConvShape s{.n = x[0],
+                    .h = x[1],
+                    .w = x[2],
+                    .c = x[3],
+                    .k = w[0],
+                    .r = w[1],
+                    .s = w[2],
+                    .stride = {g.stride, g.stride},
+                    .pad = {g.pad, g.pad},
+                    .dilation = {g.dilation, g.dilation},
+                    .groups = g.groups};
+  const bool fits = s.h + 2 * g.pad >= g.dilation * (s.r - 1) + 1 && s.w + 2 * g.pad >= g.dilation * (s.s - 1) + 1;
+  REID_CHECK(fits, "[", op, "] filters ", w, " with dilation ", g.dilation, " are larger than the padded input ", x, ", pad ", g.pad);
+  return s;
+}
+
+Shape output_shape(const ConvShape& s) { return {s.n, s.p(), s.q(), s.k}; }
+
+}  // namespace
+
+Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g) {
+  require_same_dtype("conv_forward", x, w);
+  const ConvShape s = conv_shape("conv_forward", x.shape(), w.shape(), g);
+  Tensor y = Tensor::empty(output_shape(s), x.dtype(), x.device());
+  dispatch<ConvForward>(x.device(), {.x = x.raw(), .w = w.raw(), .y = y.raw(), .shape = s, .dtype = x.dtype()});
+  return y;
+}
+
+Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g) {
+  require_same_dtype("conv_backward_data", dy, w);
+  const ConvShape s = conv_shape("conv_backward_data", x_shape, w.shape(), g);
+  require_shape("conv_backward_data", "dy", dy, output_shape(s));
+  Tensor dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
+  dispatch<ConvBackwardData>(dy.device(), {.dy = dy.raw(), .w = w.raw(), .dx = dx.raw(), .shape = s, .dtype = dy.dtype()});
+  return dx;
+}
+
+Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g) {
+  require_same_dtype("conv_backward_weight", x, dy);
+  const ConvShape s = conv_shape("conv_backward_weight", x.shape(), w_shape, g);
+  require_shape("conv_backward_weight", "dy", dy, output_shape(s));
+  Tensor dw = Tensor::empty(w_shape, x.dtype(), x.device());
+  dispatch<ConvBackwardWeight>(x.device(), {.x = x.raw(), .dy = dy.raw(), .dw = dw.raw(), .shape = s, .dtype = x.dtype()});
+  return dw;
+}
+
+Tensor relu(const Tensor& x) {
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  dispatch<Relu>(x.device(), {.x = x.raw(), .y = y.raw(), .count = x.numel(), .dtype = x.dtype()});
+  return y;
+}
+
+Tensor relu_backward(const Tensor& dy, const Tensor& y) {
+  require_alike("relu_backward", dy, y);
+  Tensor dx = Tensor::empty(y.shape(), y.dtype(), y.device());
+  dispatch<ReluBackward>(y.device(), {.dy = dy.raw(), .y = y.raw(), .dx = dx.raw(), .count = y.numel(), .dtype = y.dtype()});
+  return dx;
+}
+
+namespace {
+
+void add_scaled(const Tensor& a, const Tensor& b, double scale, const Tensor& y) {
+  require_alike("add", a, b);
+  dispatch<AddScaled>(a.device(), {.a = a.raw(), .b = b.raw(), .y = y.raw(), .scale = scale, .count = a.numel(), .dtype = a.dtype()});
+}
+
+}  // namespace
+
+Tensor add(const Tensor& a, const Tensor& b, double scale) {
+  Tensor y = Tensor::empty(a.shape(), a.dtype(), a.device());
+  add_scaled(a, b, scale, y);
+  return y;
+}
+
+void add_into(const Tensor& a, const Tensor& b, double scale) { add_scaled(a, b, scale, a); }
+
+Tensor scale(const Tensor& x, double factor) { return add(Tensor::zeros(x.shape(), x.dtype(), x.device()), x, factor); }
+
+Tensor bias_add(const Tensor& x, const Tensor& bias) {
+  require_same_dtype("bias_add", x, bias);
+  REID_CHECK(x.shape().rank() == 2, "[bias_add] x ", x.shape(), " must be [B, D]");
+  require_shape("bias_add", "bias", bias, {x.dim(1)});
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  dispatch<BiasAdd>(x.device(),
+                    {.x = x.raw(), .bias = bias.raw(), .y = y.raw(), .rows = x.dim(0), .columns = x.dim(1), .dtype = x.dtype()});
+  return y;
+}
+
+Tensor column_sum(const Tensor& x) {
+  REID_CHECK(x.shape().rank() == 2, "[column_sum] x ", x.shape(), " must be [B, D]");
+  Tensor y = Tensor::empty({x.dim(1)}, x.dtype(), x.device());
+  dispatch<ColumnSum>(x.device(), {.x = x.raw(), .y = y.raw(), .rows = x.dim(0), .columns = x.dim(1), .dtype = x.dtype()});
+  return y;
+}
+
+Tensor sum(const Tensor& x) { return column_sum(x.reshape({x.numel(), 1})).reshape(Shape{}); }
+
+}  // namespace reid::ops

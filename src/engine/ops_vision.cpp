@@ -1,0 +1,240 @@
+// Normalization, pooling, embedding rows and row losses: check, allocate, dispatch.
+
+#include "op_checks.h"
+#include "reid/engine/ops.h"
+
+namespace reid::ops {
+
+namespace {
+
+void require_window(const char* op, const Tensor& x, const NormWindow& w) {
+  REID_CHECK(w.groups >= 1 && w.length >= 1 && w.groups * w.length * w.channels == x.numel(), "[", op, "] x ", x.shape(), " is not ",
+             w.groups, " groups of ", w.length, " rows of ", w.channels, " channels");
+  REID_CHECK(w.first >= 0 && w.count >= 1 && w.first + w.count <= w.channels, "[", op, "] channels ", w.first, "..", w.first + w.count,
+             " of ", w.channels);
+}
+
+void require_affine(const char* op, const Statistics& s, const Tensor& gamma, const NormWindow& w) {
+  require_shape(op, "mean", s.mean, {w.groups, w.count});
+  require_shape(op, "variance", s.variance, {w.groups, w.count});
+  require_shape(op, "gamma", gamma, {w.count});
+}
+
+}  // namespace
+
+Statistics norm_statistics(const Tensor& x, const NormWindow& window) {
+  require_window("norm_statistics", x, window);
+  const Shape shape{window.groups, window.count};
+  Statistics s{Tensor::empty(shape, x.dtype(), x.device()), Tensor::empty(shape, x.dtype(), x.device())};
+  dispatch<NormStatistics>(x.device(),
+                           {.x = x.raw(), .mean = s.mean.raw(), .variance = s.variance.raw(), .window = window, .dtype = x.dtype()});
+  return s;
+}
+
+void norm_apply(const Tensor& x, const Statistics& s, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
+                const NormWindow& window, double eps, bool relu, const Tensor& y) {
+  require_window("norm_apply", x, window);
+  require_affine("norm_apply", s, gamma, window);
+  require_shape("norm_apply", "beta", beta, {window.count});
+  require_alike("norm_apply", x, y);
+  if (residual.defined()) require_alike("norm_apply", x, residual);
+  dispatch<NormApply>(x.device(), {.x = x.raw(),
+                                   .mean = s.mean.raw(),
+                                   .variance = s.variance.raw(),
+                                   .gamma = gamma.raw(),
+                                   .beta = beta.raw(),
+                                   .residual = residual.raw(),
+                                   .y = y.raw(),
+                                   .window = window,
+                                   .eps = eps,
+                                   .relu = relu,
+                                   .dtype = x.dtype()});
+}
+
+NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Statistics& s, const Tensor& gamma,
+                            const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
+                            const Tensor& dresidual) {
+  require_window("norm_backward", x, window);
+  require_affine("norm_backward", s, gamma, window);
+  require_alike("norm_backward", x, dy);
+  require_alike("norm_backward", x, dx);
+  if (relu) require_alike("norm_backward", x, y);
+  NormGradients g{Tensor::empty({window.count}, x.dtype(), x.device()), Tensor::empty({window.count}, x.dtype(), x.device())};
+  dispatch<NormBackward>(x.device(), {.dy = dy.raw(),
+                                      .x = x.raw(),
+                                      .y = y.raw(),
+                                      .mean = s.mean.raw(),
+                                      .variance = s.variance.raw(),
+                                      .gamma = gamma.raw(),
+                                      .dx = dx.raw(),
+                                      .dresidual = dresidual.raw(),
+                                      .dgamma = g.gamma.raw(),
+                                      .dbeta = g.beta.raw(),
+                                      .window = window,
+                                      .eps = eps,
+                                      .relu = relu,
+                                      .constant_statistics = constant_statistics,
+                                      .dtype = x.dtype()});
+  return g;
+}
+
+namespace {
+
+PoolShape pool_shape(const char* op, const Shape& x, const PoolGeometry& g) {
+  REID_CHECK(x.rank() == 4, "[", op, "] x ", x, " must be [N, H, W, C]");
+  REID_CHECK(g.kernel >= 1 && g.stride >= 1 && g.pad >= 0 && 2 * g.pad <= g.kernel, "[", op, "] kernel ", g.kernel, ", stride ", g.stride,
+             ", pad ", g.pad, ": pad is at most half the kernel");
+  REID_CHECK(x[1] + 2 * g.pad >= g.kernel && x[2] + 2 * g.pad >= g.kernel, "[", op, "] kernel ", g.kernel,
+             " is larger than the padded input ", x);
+  REID_CHECK(x[1] * x[2] <= INT32_MAX, "[", op, "] x ", x, " has more than 2^31 pixels an image");
+  return {.n = x[0], .h = x[1], .w = x[2], .c = x[3], .kernel = g.kernel, .stride = g.stride, .pad = g.pad, .ceil = g.ceil};
+}
+
+}  // namespace
+
+MaxPooled max_pool(const Tensor& x, const PoolGeometry& g) {
+  const PoolShape s = pool_shape("max_pool", x.shape(), g);
+  const Shape shape{s.n, s.out(s.h), s.out(s.w), s.c};
+  MaxPooled pooled{Tensor::empty(shape, x.dtype(), x.device()), Tensor::empty(shape, DType::i32, x.device())};
+  dispatch<MaxPool>(x.device(), {.x = x.raw(), .y = pooled.y.raw(), .index = pooled.index.data<int32_t>(), .shape = s, .dtype = x.dtype()});
+  return pooled;
+}
+
+Tensor max_pool_backward(const Tensor& dy, const Tensor& index, const Shape& x_shape, const PoolGeometry& g) {
+  const PoolShape s = pool_shape("max_pool_backward", x_shape, g);
+  require_shape("max_pool_backward", "dy", dy, {s.n, s.out(s.h), s.out(s.w), s.c});
+  require_shape("max_pool_backward", "index", index, dy.shape());
+  Tensor dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
+  dispatch<MaxPoolBackward>(dy.device(), {.dy = dy.raw(), .index = index.data<int32_t>(), .dx = dx.raw(), .shape = s, .dtype = dy.dtype()});
+  return dx;
+}
+
+namespace {
+
+Tensor global_pool(const char* op, const Tensor& x, const Tensor& p, double eps) {
+  REID_CHECK(x.shape().rank() == 4 && x.dim(1) * x.dim(2) >= 1, "[", op, "] x ", x.shape(), " must be [N, H, W, C]");
+  Tensor y = Tensor::empty({x.dim(0), x.dim(3)}, x.dtype(), x.device());
+  dispatch<GlobalPool>(x.device(), {.x = x.raw(),
+                                    .p = p.raw(),
+                                    .y = y.raw(),
+                                    .n = x.dim(0),
+                                    .length = x.dim(1) * x.dim(2),
+                                    .c = x.dim(3),
+                                    .eps = eps,
+                                    .dtype = x.dtype()});
+  return y;
+}
+
+GemGradients global_pool_backward(const char* op, const Tensor& dy, const Tensor& x, const Shape& x_shape, const Tensor& p, const Tensor& y,
+                                  double eps) {
+  REID_CHECK(x_shape.rank() == 4, "[", op, "] x ", x_shape, " must be [N, H, W, C]");
+  require_shape(op, "dy", dy, {x_shape[0], x_shape[3]});
+  GemGradients g{Tensor::empty(x_shape, dy.dtype(), dy.device()), p.defined() ? Tensor::empty({1}, dy.dtype(), dy.device()) : Tensor()};
+  dispatch<GlobalPoolBackward>(dy.device(), {.dy = dy.raw(),
+                                             .x = x.raw(),
+                                             .p = p.raw(),
+                                             .y = y.raw(),
+                                             .dx = g.x.raw(),
+                                             .dp = g.p.raw(),
+                                             .n = x_shape[0],
+                                             .length = x_shape[1] * x_shape[2],
+                                             .c = x_shape[3],
+                                             .eps = eps,
+                                             .dtype = dy.dtype()});
+  return g;
+}
+
+}  // namespace
+
+Tensor global_average_pool(const Tensor& x) { return global_pool("global_average_pool", x, {}, 0); }
+
+Tensor global_average_pool_backward(const Tensor& dy, const Shape& x_shape) {
+  return global_pool_backward("global_average_pool_backward", dy, {}, x_shape, {}, {}, 0).x;
+}
+
+Tensor gem_pool(const Tensor& x, const Tensor& p, double eps) {
+  require_same_dtype("gem_pool", x, p);
+  require_shape("gem_pool", "p", p, {1});
+  REID_CHECK(p.item() > 0 && eps > 0, "[gem_pool] p = ", p.item(), ", eps = ", eps, ": both must be positive");
+  return global_pool("gem_pool", x, p, eps);
+}
+
+GemGradients gem_pool_backward(const Tensor& dy, const Tensor& x, const Tensor& p, const Tensor& y, double eps) {
+  require_shape("gem_pool_backward", "y", y, dy.shape());
+  return global_pool_backward("gem_pool_backward", dy, x, x.shape(), p, y, eps);
+}
+
+Normalized l2_normalize(const Tensor& x, double eps) {
+  REID_CHECK(x.shape().rank() == 2, "[l2_normalize] x ", x.shape(), " must be [B, D]");
+  Normalized n{Tensor::empty(x.shape(), x.dtype(), x.device()), Tensor::empty({x.dim(0)}, x.dtype(), x.device())};
+  dispatch<L2Normalize>(
+      x.device(),
+      {.x = x.raw(), .y = n.y.raw(), .norm = n.norm.raw(), .rows = x.dim(0), .columns = x.dim(1), .eps = eps, .dtype = x.dtype()});
+  return n;
+}
+
+Tensor l2_normalize_backward(const Tensor& dy, const Tensor& y, const Tensor& norm, double eps) {
+  require_alike("l2_normalize_backward", dy, y);
+  require_shape("l2_normalize_backward", "norm", norm, {y.dim(0)});
+  Tensor dx = Tensor::empty(y.shape(), y.dtype(), y.device());
+  dispatch<L2NormalizeBackward>(y.device(), {.dy = dy.raw(),
+                                             .y = y.raw(),
+                                             .norm = norm.raw(),
+                                             .dx = dx.raw(),
+                                             .rows = y.dim(0),
+                                             .columns = y.dim(1),
+                                             .eps = eps,
+                                             .dtype = y.dtype()});
+  return dx;
+}
+
+namespace {
+
+void require_rows(const char* op, const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight) {
+  REID_CHECK(s.shape().rank() == 2, "[", op, "] s ", s.shape(), " must be [B, M]");
+  require_shape(op, "mask", mask, s.shape());
+  require_shape(op, "tau", tau, {s.dim(0)});
+  require_shape(op, "weight", weight, {s.dim(0)});
+  require_same_dtype(op, s, tau);
+  require_same_dtype(op, s, weight);
+}
+
+RowLoss allocate_row_loss(const Tensor& s) {
+  return {Tensor::empty({s.dim(0)}, s.dtype(), s.device()), Tensor::empty(s.shape(), s.dtype(), s.device())};
+}
+
+}  // namespace
+
+RowLoss one_positive_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight) {
+  require_rows("one_positive_rows", s, mask, tau, weight);
+  RowLoss r = allocate_row_loss(s);
+  dispatch<OnePositiveRows>(s.device(), {.s = s.raw(),
+                                         .mask = mask.data<uint8_t>(),
+                                         .tau = tau.raw(),
+                                         .weight = weight.raw(),
+                                         .loss = r.loss.raw(),
+                                         .ds = r.ds.raw(),
+                                         .rows = s.dim(0),
+                                         .columns = s.dim(1),
+                                         .dtype = s.dtype()});
+  return r;
+}
+
+RowLoss softmax_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing) {
+  require_rows("softmax_rows", s, mask, tau, weight);
+  REID_CHECK(smoothing >= 0 && smoothing < 1, "[softmax_rows] smoothing ", smoothing, " is outside [0, 1)");
+  RowLoss r = allocate_row_loss(s);
+  dispatch<SoftmaxRows>(s.device(), {.s = s.raw(),
+                                     .mask = mask.data<uint8_t>(),
+                                     .tau = tau.raw(),
+                                     .weight = weight.raw(),
+                                     .loss = r.loss.raw(),
+                                     .ds = r.ds.raw(),
+                                     .rows = s.dim(0),
+                                     .columns = s.dim(1),
+                                     .smoothing = smoothing,
+                                     .dtype = s.dtype()});
+  return r;
+}
+
+}  // namespace reid::ops

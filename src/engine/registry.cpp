@@ -1,0 +1,105 @@
+#include "reid/engine/registry.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+namespace reid {
+
+namespace {
+
+struct Names {
+  std::mutex mutex;
+  std::vector<OpInfo> ops;
+  std::map<std::string, std::string, std::less<>> forced;
+};
+Names& names() {
+  static Names n;
+  return n;
+}
+
+void read_forced_from_environment() {
+  const char* text = std::getenv("REID_IMPL");
+  if (!text) return;
+  std::istringstream items(text);
+  for (std::string item; std::getline(items, item, ',');) {
+    const size_t equals = item.find('=');
+    REID_CHECK(equals != std::string::npos, "REID_IMPL: '", item, "' is not op=implementation");
+    Registry::force(item.substr(0, equals), item.substr(equals + 1));
+  }
+}
+
+thread_local std::vector<std::string>* collected = nullptr;
+
+}  // namespace
+
+void Registry::note(const char* op, DeviceType device, const char* implementation) {
+  if (device != DeviceType::cpu) return;
+  for (OpInfo& info : names().ops) {
+    if (std::string_view(info.name) == op) {
+      info.implementations.emplace_back(implementation);
+      return;
+    }
+  }
+  names().ops.push_back({op, {implementation}});
+}
+
+void Registry::force(std::string op, std::string implementation) {
+  const std::scoped_lock lock(names().mutex);
+  if (implementation.empty()) {
+    names().forced.erase(op);
+  } else {
+    names().forced[std::move(op)] = std::move(implementation);
+  }
+}
+
+std::string Registry::forced(const char* op) {
+  const std::scoped_lock lock(names().mutex);
+  const auto found = names().forced.find(op);
+  return found == names().forced.end() ? std::string() : found->second;
+}
+
+std::vector<OpInfo> Registry::ops() {
+  initialize();
+  return names().ops;
+}
+
+void initialize() {
+  static std::once_flag once;
+  std::call_once(once, [] {
+    register_cpu();
+    register_cuda();
+    read_forced_from_environment();
+  });
+}
+
+bool trace_enabled() {
+  static const bool from_environment = [] {
+    const char* text = std::getenv("REID_LOG");
+    return text && std::string_view(text) == "dispatch";
+  }();
+  return from_environment || collected;
+}
+
+void trace_line(const char* op, const char* implementation, const std::string& problem) {
+  std::string line = str(op, " ", implementation, " ", problem);
+  if (collected) {
+    collected->push_back(std::move(line));
+  } else {
+    std::fprintf(stderr, "%s\n", line.c_str());
+  }
+}
+
+void trace_to(std::vector<std::string>* lines) { collected = lines; }
+
+void LineVisitor::input(const char* name, const void* data, const Shape& shape, DType dtype) {
+  if (!data) return;
+  line += str(line.empty() ? "" : " ", name, "[");
+  for (int i = 0; i < shape.rank(); ++i) line += str(i ? "," : "", shape[i]);
+  line += str("]", name_of(dtype));
+}
+
+void LineVisitor::attribute(const char* name, double value) { line += str(" ", name, "=", value); }
+
+}  // namespace reid

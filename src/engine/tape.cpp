@@ -1,0 +1,87 @@
+#include "reid/engine/autograd.h"
+
+namespace reid {
+
+void Parameter::ensure_grad() {
+  if (!grad.defined()) grad = Tensor::zeros(value.shape(), value.dtype(), value.device());
+}
+
+bool Grads::wants(int input) const { return inputs_[static_cast<size_t>(input)] >= 0; }
+
+const Tensor* Grads::pending(int input) const {
+  if (!wants(input)) return nullptr;
+  const Tensor& gradient = tape_.nodes_[static_cast<size_t>(inputs_[static_cast<size_t>(input)])].gradient;
+  return gradient.defined() ? &gradient : nullptr;
+}
+
+void Grads::add(int input, Tensor gradient) {
+  if (!wants(input)) return;
+  Tape::Node& node = tape_.nodes_[static_cast<size_t>(inputs_[static_cast<size_t>(input)])];
+  REID_CHECK(gradient.shape() == node.shape && gradient.dtype() == node.dtype, "[", node.op, "] a gradient of shape ", gradient.shape(),
+             " ", gradient.dtype(), " arrived for a value of shape ", node.shape, " ", node.dtype);
+  // A new tensor, not +=: the first gradient may share storage with one that another node still reads.
+  node.gradient = node.gradient.defined() ? ops::add(node.gradient, gradient) : std::move(gradient);
+}
+
+Var Tape::append(Node node, Tensor value) {
+  node.shape = value.shape();
+  node.dtype = value.dtype();
+  nodes_.push_back(std::move(node));
+  Var v(std::move(value));
+  v.tape_ = this;
+  v.node_ = static_cast<int>(nodes_.size()) - 1;
+  return v;
+}
+
+Var Tape::watch(Parameter& parameter) {
+  if (!parameter.trainable) return Var(parameter.value);
+  parameter.ensure_grad();
+  return append({.op = "parameter", .inputs = {}, .backward = {}, .parameter = &parameter, .gradient = {}}, parameter.value);
+}
+
+Var Tape::input(Tensor value) {
+  return append({.op = "input", .inputs = {}, .backward = {}, .gradient = {}, .keep = true}, std::move(value));
+}
+
+void Tape::backward(const Var& y, Tensor dy) {
+  REID_CHECK(y.tape() == this, "[backward] the value does not stand on this tape: nothing it was computed from is watched");
+  if (!dy.defined()) {
+    REID_CHECK(y.value().numel() == 1, "[backward] a value of shape ", y.shape(), " needs a gradient dy of its shape");
+    dy = Tensor::full(y.shape(), 1, y.value().dtype(), y.value().device());
+  }
+  REID_CHECK(dy.shape() == y.shape() && dy.dtype() == y.value().dtype(), "[backward] dy ", dy.shape(), " for a value of shape ", y.shape());
+  nodes_[static_cast<size_t>(y.node())].gradient = std::move(dy);
+  for (size_t i = static_cast<size_t>(y.node()) + 1; i-- > 0;) {
+    Node& node = nodes_[i];
+    if (node.parameter && node.gradient.defined()) ops::add_into(node.parameter->grad, node.gradient);
+    if (node.backward && node.gradient.defined()) {
+      const std::vector<int> inputs = node.inputs;
+      Grads grads(*this, inputs);
+      node.backward(node.gradient, grads);
+    }
+    node.backward = nullptr;
+    if (!node.keep) node.gradient = Tensor();
+  }
+}
+
+Tensor Tape::gradient(const Var& leaf) const {
+  REID_CHECK(leaf.tape() == this, "[gradient] the value does not stand on this tape");
+  const Node& node = nodes_[static_cast<size_t>(leaf.node())];
+  REID_CHECK(node.keep, "[gradient] only inputs keep theirs; ", node.op, " does not");
+  return node.gradient.defined() ? node.gradient : Tensor::zeros(node.shape, node.dtype);
+}
+
+Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward backward) {
+  Tape* tape = nullptr;
+  for (const Var& v : inputs) {
+    if (!v.tape()) continue;
+    REID_CHECK(!tape || tape == v.tape(), "[", op, "] its inputs stand on two tapes");
+    tape = v.tape();
+  }
+  if (!tape) return Var(std::move(y));
+  Tape::Node node{.op = op, .inputs = {}, .backward = std::move(backward), .gradient = {}};
+  for (const Var& v : inputs) node.inputs.push_back(v.tape() ? v.node() : -1);
+  return tape->append(std::move(node), std::move(y));
+}
+
+}  // namespace reid
