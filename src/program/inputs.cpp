@@ -1,0 +1,41 @@
+#include "program/inputs.h"
+
+#include "reid/engine/base.h"
+#include "reid/formats/safetensors.h"
+
+namespace reid::program {
+namespace {
+
+Tensor features_of(const NamedTensors& file, const std::string& name) {
+  const Tensor& features = file.at("features");
+  const bool floating = features.dtype() == DType::f32 || features.dtype() == DType::f64;
+  REID_CHECK(features.shape().rank() == 2 && floating, name, ": 'features' is ", features.dtype(), " ", features.shape(),
+             "; expected f32 or f64 [N, D]");
+  REID_CHECK(features.numel() > 0, name, ": 'features' ", features.shape(), " is empty");
+  return features;
+}
+
+std::vector<int64_t> integers_of(const NamedTensors& file, const char* tensor, int64_t count, const std::string& name) {
+  const Tensor& values = file.at(tensor);
+  const bool integral = values.dtype() == DType::i64 || values.dtype() == DType::i32;
+  REID_CHECK(integral && values.shape() == Shape{count}, name, ": '", tensor, "' is ", values.dtype(), " ", values.shape(),
+             "; expected i64 [", count, "], one for each row of 'features'");
+  const Tensor wide = values.to(DType::i64);
+  const auto span = wide.span<int64_t>();
+  return {span.begin(), span.end()};
+}
+
+}  // namespace
+
+Tensor read_features(const std::string& file) { return features_of(read_safetensors(file), file); }
+
+LabeledFeatures read_labeled_features(const std::string& file) {
+  const NamedTensors content = read_safetensors(file);
+  LabeledFeatures out;
+  out.features = features_of(content, file);
+  out.ids = integers_of(content, "ids", out.features.dim(0), file);
+  out.cameras = integers_of(content, "cameras", out.features.dim(0), file);
+  return out;
+}
+
+}  // namespace reid::program
