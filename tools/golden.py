@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden numbers: what PyTorch computes on the CPU in float64, for the tests to compare with.
 
-    python tools/golden.py FILE ...    write data/golden/FILE.safetensors (ops, rows, optimizers, losses, networks, trajectory)
+    python tools/golden.py FILE ...    write data/golden/FILE.safetensors (ops, rows, losses, networks...)
     python tools/golden.py --check     verify that the manifest describes the files and the scripts as they are
 
 Every case of a file has a prefix: `conv_stride2/x`. Numbers without a tensor nature (strides, temperatures) are f64 scalars of
@@ -83,7 +83,10 @@ def writers():
         "rows": (golden_ops.rows, ["golden_ops.py"]),
         "optimizers": (golden_ops.optimizers, ["golden_ops.py"]),
         "losses": (golden_losses.losses, ["golden_losses.py"]),
-        "networks": (golden_networks.networks, ["golden_networks.py"]),
+        "resnet18": (golden_networks.resnet18, ["golden_networks.py"]),
+        "resnet18_ibn_b": (golden_networks.resnet18_ibn_b, ["golden_networks.py"]),
+        "resnet50_ibn_a": (golden_networks.resnet50_ibn_a, ["golden_networks.py"]),
+        "resnet50_ibn_a_gradients": (golden_networks.resnet50_ibn_a_gradients, ["golden_networks.py"]),
         "trajectory": (golden_networks.trajectory, ["golden_networks.py", "golden_losses.py"]),
     }
 

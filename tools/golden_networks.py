@@ -124,9 +124,12 @@ def scaled(pixels):
     return pixels.double() / 127.5 - 1
 
 
+def named(model, prefix):
+    return [(f"{prefix}/{key}", parameter.detach()) for key, parameter in model.named_parameters()]
+
+
 def put_parameters(case, prefix, model, as_float=False):
-    for key, parameter in model.named_parameters():
-        case.put(**{f"{prefix}/{key}": parameter.float() if as_float else parameter})
+    case.put(**{key: parameter.float() if as_float else parameter for key, parameter in named(model, prefix)})
 
 
 def put_buffers(case, prefix, model):
@@ -135,22 +138,25 @@ def put_buffers(case, prefix, model):
             case.put(**{f"{prefix}/{key}": buffer})
 
 
-def network(book, name, **settings):
+def network(book, name, gradients="also", **settings):
+    """gradients: "also" in the same file, "only" them, or "elsewhere", so that no committed file outgrows a megabyte."""
     case = book.case(name)
     model = Embedder(ResNet(**settings)).double().train()
     initialize(model, name)
-    put_parameters(case, "parameter", model, as_float=True)
+    parameters = {key: parameter.float().clone() for key, parameter in named(model, "parameter")}
     pixels = images(case.random, 4, 64, 32)
     feature_map, pooled, features = model(scaled(pixels))
     dy = case.normal(*features.shape)
     features.backward(dy)
-    case.put(pixels=nhwc(pixels), map=nhwc(feature_map), pooled=pooled, features=features, dy=dy)
-    for key, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            case.put(**{f"gradient/{key}": parameter.grad})
+    if gradients != "elsewhere":
+        case.put(**{f"gradient/{key}": parameter.grad for key, parameter in model.named_parameters() if parameter.requires_grad})
+    if gradients == "only":
+        return
+    case.put(pixels=nhwc(pixels), map=nhwc(feature_map), pooled=pooled, features=features, dy=dy, last_stride=settings["last_stride"])
+    case.put(**parameters)
     put_buffers(case, "buffer", model)
     model.eval()  # the running statistics as they are after one update
-    case.put(eval_features=model(scaled(pixels))[2], last_stride=settings["last_stride"])
+    case.put(eval_features=model(scaled(pixels))[2])
 
 
 def check_against_torchvision():
@@ -169,19 +175,31 @@ def check_against_torchvision():
             assert torch.equal(ours.train()(x)[1], theirs.train()(x))
 
 
-def networks(book):
+IBN_A = dict(bottleneck=True, depths=(3, 4, 6, 3), last_stride=1, ibn="a")
+
+
+def resnet18(book):
     check_against_torchvision()
     network(book, "resnet18", bottleneck=False, depths=(2, 2, 2, 2), last_stride=2)
+
+
+def resnet18_ibn_b(book):
     network(book, "resnet18_ibn_b", bottleneck=False, depths=(2, 2, 2, 2), last_stride=1, ibn="b")
-    network(book, "resnet50_ibn_a", bottleneck=True, depths=(3, 4, 6, 3), last_stride=1, ibn="a")
+
+
+def resnet50_ibn_a(book):
+    network(book, "resnet50_ibn_a", gradients="elsewhere", **IBN_A)
+
+
+def resnet50_ibn_a_gradients(book):
+    network(book, "resnet50_ibn_a", gradients="only", **IBN_A)
 
 
 # --- ten steps of training ---
 
-STEPS, BATCHES = 10, 4
-RECIPE = dict(
-    lr=0.01, decay=5e-4, ema=0.9, tau_ins_multi=0.1, tau_ins_single=0.2, tau_aug=0.1, tau_cen_multi=0.5, tau_cen_single=0.6, tau_cc=0.07, lambda_cc=0.5
-)
+STEPS, BATCHES = 10, 2
+TEMPERATURES = dict(tau_ins_multi=0.1, tau_ins_single=0.2, tau_aug=0.1, tau_cen_multi=0.5, tau_cen_single=0.6, tau_cc=0.07)
+RECIPE = dict(lr=0.01, decay=5e-4, ema=0.9, lambda_cc=0.5, **TEMPERATURES)
 
 
 def warm_up(step):
@@ -200,7 +218,8 @@ def trajectory(book):
     table = golden_losses.unit(case, people, student.backbone.channels)
     view_table = golden_losses.unit(case, len(views), student.backbone.channels)
     case.put(labels=torch.tensor(labels), single=torch.tensor(kinds, dtype=torch.uint8), cameras=torch.tensor(cameras), centroids=table)
-    case.put(centroid_single=torch.tensor([0] * 4 + [1] * 3, dtype=torch.uint8), multi_count=4, camera_centroids=view_table, steps=STEPS, batches=BATCHES)
+    case.put(centroid_single=torch.tensor([0] * 4 + [1] * 3, dtype=torch.uint8), multi_count=4)
+    case.put(camera_centroids=view_table, steps=STEPS, batches=BATCHES)
     case.put(centroid_labels=torch.tensor([k for k, _ in views]), centroid_cameras=torch.tensor([c for _, c in views]), hardest=5, **RECIPE)
     batches = [(images(case.random, 12, 32, 16), images(case.random, 12, 32, 16)) for _ in range(BATCHES)]
     case.put(augmented=nhwc(torch.cat([a for a, _ in batches])), original=nhwc(torch.cat([o for _, o in batches])))
