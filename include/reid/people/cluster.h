@@ -1,0 +1,137 @@
+#pragma once
+// Distances between embeddings, DBSCAN, centroids, and how good pseudo labels are.
+//
+// Design: everything is exact and reproducible. A distance is a function of its two rows alone, bit for bit: not of the batch,
+// the position or the number of threads. Nothing here holds an N x N matrix unless the caller asks for one. CPU tensors only,
+// f32 or f64; results have the dtype of the features. No gradients.
+//
+// Labels and cameras are std::vector<int64_t> beside a [N, D] tensor. A negative label means noise (no label).
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "reid/engine/base.h"
+#include "reid/engine/tensor.h"
+
+namespace reid {
+
+// --- distances ---
+
+enum class Metric : uint8_t { cosine, euclidean, squared_euclidean };  // cosine: 1 - <a, b> / (|a| |b|), in [0, 2]
+const char* name_of(Metric);
+Metric parse_metric(std::string_view name);  // throws, listing the names
+
+// Refuses what a distance cannot be computed from, naming `what` and the row: not [N, D] f32/f64 on the CPU with D >= 1, NaN or
+// infinity, a length above 1e18 (f32) or 1e150 (f64), and, under cosine, a row of zeros. No rows at all are refused, too.
+void check_features(const Tensor& features, Metric metric, const std::string& what);
+
+// a [M, D], b [N, D] of one dtype -> [M, N] of that dtype.
+//
+// The scalar products come from ops::matmul in the dtype (unit roundoff u = 2^-24 or 2^-53) and are combined in double with
+// norms that were summed in double. Subtracting nearly equal numbers would lose the digits of small distances, so a pair with
+// |a-b|^2 < (|a|^2 + |b|^2) / 64 (cosine: 1 - cos < 1/64) is computed again from its differences in double. Hence
+//   - equal rows have distance exactly 0, no distance is negative, d(a, b) == d(b, a);
+//   - absolute error: squared_euclidean <= D u (|a|^2 + |b|^2), cosine <= D u, before the result is rounded to the dtype;
+//   - relative error: <= 64 D u for all pairs (the worst case; errors seen in practice are about sqrt(D) u times that), <=
+//     D 2^-52 for recomputed pairs of squared_euclidean, and |error| <= D 2^-50 sqrt(d) for those of cosine; half of it for euclidean.
+// Cost: a matrix product, and about a microsecond of one core for each recomputed pair at D = 2048.
+Tensor pairwise_distance(const Tensor& a, const Tensor& b, Metric metric);
+
+// --- k-reciprocal Jaccard distance (Zhong et al., CVPR 2017, in the form that ICE and ClusterContrast cluster with) ---
+
+struct JaccardOptions {
+  int64_t k1 = 30;  // neighbors looked at, >= 1
+  int64_t k2 = 6;   // rows averaged by the local query expansion, >= 1; 1 switches it off
+  // Whether the row itself is one of the k1 neighbors: true in ICE and ClusterContrast (their search returns k1 columns, itself
+  // among them); false is Zhong's original reading, itself and k1 more.
+  bool k1_counts_self = true;
+};
+
+// features [N, D] (rows need not be unit) -> [N, N] of the same dtype, symmetric, in [0, 1], diagonal 0. With z = row / |row|:
+//   R(i, k)  the k-reciprocal neighbors of i: j in the list of i and i in the list of j, lists by increasing cosine distance,
+//            the row itself first, then ties by index
+//   R*(i)    R(i, k1) and R(c, k1/2) (half rounded to even) of each c in R(i, k1) when over 2/3 of it lies in R(i, k1)
+//   V[i, j]  softmax over j in R*(i) of -|z_i - z_j|^2, else 0; then the mean of V over the first k2 rows of the list of i
+//   s = sum_g min(V[i, g], V[j, g]);  d = 1 - s / (2 - s), not below 0
+// V and the sums are sparse and in double. Lists are cut at N when N is small. The result takes N^2 numbers: for clustering use
+// dbscan_jaccard, which does not store it. Cost beside the matrix product: about N * (row length of V)^2.
+Tensor jaccard_distance(const Tensor& features, const JaccardOptions& options = {});
+
+// --- DBSCAN, with the semantics of scikit-learn ---
+
+struct DbscanOptions {
+  double eps = 0.5;         // > 0. Neighbors have d <= eps, compared in the dtype of the distances (eps is rounded to it)
+  int64_t min_samples = 4;  // >= 1. A core point has at least that many neighbors, itself included
+};
+
+struct Clusters {
+  std::vector<int64_t> labels;  // [N] 0..count-1, numbered in the order of each cluster's first core point; noise is -1
+  int64_t count = 0;            // clusters
+  int64_t noise = 0;            // points labeled -1
+};
+
+// A border point (a neighbor of core points, not core itself) belongs to the lowest-numbered cluster that reaches it.
+// `distances` [N, N] is taken as it is, row i holding the neighbors of point i; NaN and negative entries are refused.
+Clusters dbscan(const Tensor& distances, const DbscanOptions& options);
+// From features [N, D], by blocks of rows: memory is 4 bytes for each pair within eps. Limits, refused with a message:
+// N < 2^31 and fewer than 2^31 such pairs (about 8 GB).
+Clusters dbscan_features(const Tensor& features, Metric metric, const DbscanOptions& options);
+Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, const DbscanOptions& options);
+
+// --- centroids ---
+
+struct Centroids {
+  Tensor rows;                   // [K, D] unit rows, dtype of the features
+  std::vector<int64_t> labels;   // [K] ascending; with labels 0..K-1 in the input, row k is label k
+  std::vector<int64_t> cameras;  // [K] ascending within a label; empty for identity_centroids
+  std::vector<int64_t> counts;   // [K] members
+};
+
+// The mean of each label's rows (of each (label, camera) that occurs), scaled to length 1. Sums are in double, in row order, so
+// the result depends on nothing else. Rows with a negative label are left out. Features are averaged as given: pass unit rows
+// for centroids of directions. Throws when nothing is labeled, and for a mean of length 0, naming the label.
+Centroids identity_centroids(const Tensor& features, const std::vector<int64_t>& labels);
+Centroids camera_centroids(const Tensor& features, const std::vector<int64_t>& labels, const std::vector<int64_t>& cameras);
+
+// --- eps from labeled data ---
+
+struct CalibrationOptions {
+  double fixed_eps = 0.3;         // the answer when there are too few pairs
+  double floor = 0.01;            // the answer is never below
+  double same_quantile = 0.90;    // of the distances within an identity
+  double other_quantile = 0.001;  // of the distances between identities
+  int64_t pairs = 100000;         // drawn of each kind; all of them when there are no more
+  int64_t min_pairs = 100;        // of each kind, else fixed_eps
+};
+
+struct Calibration {
+  double eps = 0;
+  bool calibrated = false;                       // false: eps is fixed_eps
+  int64_t same_pairs = 0, other_pairs = 0;       // that exist
+  double same_distance = 0, other_distance = 0;  // the two quantiles; 0 when not calibrated
+};
+
+// eps for clustering videos of one camera, from labeled images of several: pairs from the SAME camera only, cosine distance,
+// eps = max(floor, min(quantile of same-identity pairs, quantile of other-identity pairs)). Pairs are drawn uniformly with
+// repetition; quantiles interpolate linearly. Negative labels are left out. features [N, D].
+Calibration calibrated_eps(const Tensor& features, const std::vector<int64_t>& labels, const std::vector<int64_t>& cameras,
+                           const CalibrationOptions& options, const Rng& rng);
+
+// --- how good are pseudo labels ---
+
+// Purity, homogeneity, completeness and v_measure are of the clustered points (noise is not trained on; noise_ratio says how
+// much that is). Pairs: precision of the pairs put together; recall counts all true pairs, those with a noise point as missed.
+struct LabelQuality {
+  int64_t points = 0, clusters = 0, identities = 0;  // of the points whose truth is known
+  double noise_ratio = 0;                            // of points
+  double purity = 0;                                 // clustered points that have their cluster's most frequent identity
+  double pair_precision = 0, pair_recall = 0, pair_f = 0;
+  double homogeneity = 0, completeness = 0, v_measure = 0;  // v_measure equals NMI with the arithmetic mean
+};
+// Points whose truth is negative (unknown) are left out. A ratio whose denominator is 0 is 1 for precision, recall, homogeneity and
+// completeness (nothing was wrong), and 0 for purity.
+LabelQuality label_quality(const std::vector<int64_t>& labels, const std::vector<int64_t>& truth);
+
+}  // namespace reid

@@ -1,0 +1,70 @@
+#pragma once
+// Inside the people wing: distances by blocks of rows, and of single pairs.
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "reid/people/cluster.h"
+
+namespace reid {
+
+void check_labels(const std::vector<int64_t>& labels, const Tensor& features, const char* what);  // as many as rows
+
+// Squared length of each row, in double, summed in an order that depends on the width only.
+std::vector<double> squared_lengths(const Tensor& features);
+
+// One pair, all in double, from the differences: no cancellation however close the rows. `scale_*` multiply the rows first.
+template <class T>
+double squared_difference(const T* a, double scale_a, const T* b, double scale_b, int64_t width) {
+  constexpr int kLanes = 8;  // independent sums, so that the loop vectorizes without reordering anything
+  double sums[kLanes] = {};
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes) {
+    for (int l = 0; l < kLanes; ++l) {
+      const double d = static_cast<double>(a[k + l]) * scale_a - static_cast<double>(b[k + l]) * scale_b;
+      sums[l] += d * d;
+    }
+  }
+  for (; k < width; ++k) {
+    const double d = static_cast<double>(a[k]) * scale_a - static_cast<double>(b[k]) * scale_b;
+    sums[k % kLanes] += d * d;
+  }
+  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
+}
+
+// The distances of the rows of `a` to all rows of `b`, some rows at a time.
+class DistanceTiles {
+ public:
+  // Checks both (`what_*` name them in errors). Keeps the features alive.
+  DistanceTiles(const Tensor& a, const std::string& what_a, const Tensor& b, const std::string& what_b, Metric metric);
+  DistanceTiles(const Tensor& features, const std::string& what, Metric metric);  // among themselves
+
+  int64_t count() const { return a_.dim(0); }
+  int64_t width() const { return b_.dim(0); }
+  DType dtype() const { return a_.dtype(); }
+  int64_t rows_per_block() const;                 // a tile of at most 32 MB, at least one row
+  Tensor rows(int64_t begin, int64_t end) const;  // [end - begin, width()]
+  double pair(int64_t i, int64_t j) const;        // computed in double whatever the dtype and the distance
+
+ private:
+  template <class T>
+  void combine(int64_t begin, const Tensor& tile) const;
+  template <class T>
+  double exact(int64_t i, int64_t j) const;
+
+  Tensor a_, b_;
+  Metric metric_;
+  std::vector<double> squared_a_, squared_b_;
+};
+
+// Calls use(begin, tile) for all rows, block by block; `Tiles` has count(), rows_per_block() and rows(begin, end).
+template <class Tiles, class Use>
+void for_each_tile(const Tiles& tiles, Use&& use) {
+  const int64_t step = tiles.rows_per_block();
+  for (int64_t begin = 0; begin < tiles.count(); begin += step) {
+    use(begin, tiles.rows(begin, std::min(begin + step, tiles.count())));
+  }
+}
+
+}  // namespace reid
