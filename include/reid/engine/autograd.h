@@ -73,9 +73,9 @@ class Tape {
     std::vector<int> inputs;  // -1: constant
     Backward backward;
     Parameter* parameter = nullptr;
-    Tensor gradient;
+    Tensor gradient{};
     bool keep = false;
-    Shape shape;
+    Shape shape{};
     DType dtype = DType::f32;
   };
   Var append(Node node, Tensor value);

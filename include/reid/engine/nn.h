@@ -1,0 +1,189 @@
+#pragma once
+// Modules: structs with parameters, a call operator and a list of their fields. Names are torchvision's and IBN-Net's.
+//
+// Design: a module is any struct with `void fields(Fields&)`. Naming its parameters, buffers and children once serves weight
+// files, checkpoints, the parameter store, counting and comparing. A pass says what it does instead of "train or eval".
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "reid/engine/autograd.h"
+
+namespace reid {
+
+// Visits a module's fields. Paths join with dots: "layer1.0.bn1.IN.weight".
+class Fields {
+ public:
+  virtual ~Fields() = default;
+  void parameter(const char* name, Parameter& p) { on_parameter(path(name), p); }
+  void buffer(const char* name, Tensor& t) { on_buffer(path(name), t); }
+  template <class M>
+  void child(const std::string& name, M& module) {
+    const std::string outer = std::exchange(prefix_, path(name) + ".");
+    module.fields(*this);
+    prefix_ = outer;
+  }
+
+ protected:
+  virtual void on_parameter(const std::string& path, Parameter& p) = 0;
+  virtual void on_buffer(const std::string& path, Tensor& t) = 0;
+
+ private:
+  std::string path(const std::string& name) const { return prefix_ + name; }
+  std::string prefix_;
+};
+
+struct NamedParameter {
+  std::string name;
+  Parameter* parameter;
+};
+struct NamedBuffer {
+  std::string name;
+  Tensor* tensor;
+};
+// Everything a module owns, in declaration order. The pointers live as long as the module stays where it is.
+struct Inventory {
+  std::vector<NamedParameter> parameters;
+  std::vector<NamedBuffer> buffers;
+};
+class InventoryFields final : public Fields {
+ public:
+  Inventory inventory;
+
+ private:
+  void on_parameter(const std::string& path, Parameter& p) override { inventory.parameters.push_back({path, &p}); }
+  void on_buffer(const std::string& path, Tensor& t) override { inventory.buffers.push_back({path, &t}); }
+};
+template <class M>
+Inventory inventory(M& module) {
+  InventoryFields fields;
+  module.fields(fields);
+  return std::move(fields.inventory);
+}
+
+// What one pass through a network does.
+struct Pass {
+  Tape* tape = nullptr;           // where parameters are watched; null: they are constants
+  bool batch_statistics = false;  // batch norm uses the batch's own statistics, else the running ones
+  bool update_running = false;    // ... and moves the running ones towards them
+  int norm_groups = 1;            // the batch is cut into this many equal runs of images, each with statistics of its own
+};
+inline Pass training_pass(Tape& tape, int norm_groups = 1) { return {&tape, true, true, norm_groups}; }
+inline Pass own_statistics_pass(int norm_groups = 1) { return {nullptr, true, true, norm_groups}; }  // a momentum encoder in training
+inline Pass inference_pass() { return {}; }
+
+struct Conv2d {
+  Parameter weight;  // [K, R, S, C]
+  ops::ConvGeometry geometry;
+  Conv2d() = default;
+  // He-normal over the outputs (fan out), as in torchvision and IBN-Net.
+  Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad, DType dtype, Rng rng);
+  void fields(Fields& f) { f.parameter("weight", weight); }
+};
+
+struct Linear {
+  Parameter weight, bias;  // [K, D], [K]
+  Linear() = default;
+  Linear(int64_t in, int64_t out, DType dtype, Rng rng);
+  Var operator()(const Var& x, const Pass& pass);  // [B, D] -> [B, K]
+  void fields(Fields& f);
+};
+
+// Batch norm, instance norm, or IBN (Pan et al., ECCV 2018): instance norm on the first half of the channels, batch norm on
+// the rest. eps 1e-5; running statistics move with momentum 0.1 and hold the unbiased variance, as in PyTorch.
+struct Norm {
+  enum class Kind { batch, instance, ibn };
+  struct Affine {
+    Parameter weight, bias;  // [count]
+  };
+  struct Running {
+    Tensor mean, variance;  // [count]
+  };
+
+  Norm() = default;
+  Norm(Kind kind, int64_t channels, DType dtype);
+  // act(norm(x) + residual); x is [N, H, W, C] or [N, C]; residual may be a Var() without value.
+  Var operator()(const Var& x, const Var& residual, bool relu, const Pass& pass);
+  void fields(Fields& f);
+
+  Kind kind = Kind::batch;
+  int64_t channels = 0;
+  Affine instance, batch;
+  Running running;
+  double eps = 1e-5, momentum = 0.1;
+
+ private:
+  int64_t instance_count() const;
+  NormPart instance_part(const Var& x, const Pass& pass);
+  NormPart batch_part(const Var& x, const Pass& pass);
+  void update_running(const ops::Statistics& seen, int64_t length);
+};
+
+// The composite every network is written in: one convolution, its norm, an optional residual, an optional ReLU.
+Var conv_norm_act(const Var& x, Conv2d& conv, Norm& norm, const Var& residual, bool relu, const Pass& pass);
+
+struct ResNetConfig {
+  int depth = 50;                // 18, 34, 50, 101, 152
+  std::string ibn = "a";         // none, a, b
+  int64_t last_stride = 1;       // of the fourth stage: 1 keeps a 16 x 8 map for a 256 x 128 image, 2 is torchvision's
+  int64_t width = 64;            // channels of the first stage; 64 is the published network
+  std::string max_pool = "pad";  // pad: torchvision (pad 1, floor); ceil: Caffe and fast-reid (pad 0, ceil)
+};
+void check(const ResNetConfig&);  // throws, naming the key
+
+// Basic (two 3x3) or bottleneck (1x1, 3x3, 1x1) residual block.
+struct ResidualBlock {
+  std::vector<Conv2d> convs;
+  std::vector<Norm> norms;
+  std::optional<Conv2d> shortcut_conv;
+  std::optional<Norm> shortcut_norm;
+  std::optional<Norm> after;  // IBN-b: an instance norm after the addition
+  Var operator()(const Var& x, const Pass& pass);
+  void fields(Fields& f);
+};
+
+// ResNet (He et al., CVPR 2016) up to the last feature map.
+class ResNet {
+ public:
+  ResNet() = default;
+  ResNet(const ResNetConfig& config, DType dtype, Rng rng);
+  Var operator()(const Var& images, const Pass& pass);  // [N, H, W, 3] -> [N, H/16 or H/32, W/.., features()]
+  int64_t features() const { return features_; }
+  void fields(Fields& f);
+
+ private:
+  ResNetConfig config_;
+  int64_t features_ = 0;
+  Conv2d conv1_;
+  Norm bn1_;
+  std::vector<std::vector<ResidualBlock>> stages_;
+};
+
+struct EncoderConfig {
+  ResNetConfig backbone;
+  std::string pooling = "gap";  // gap, gem
+  double gem_p = 3;             // start value; learned
+};
+
+// Images to embeddings: backbone, global pooling, BN neck (Luo et al., CVPRW 2019: weight 1, bias 0 frozen).
+class Encoder {
+ public:
+  Encoder() = default;
+  Encoder(const EncoderConfig& config, DType dtype, Rng rng);
+  Var operator()(const Var& images, const Pass& pass);  // [N, H, W, 3] -> [N, D], not normalized
+  int64_t features() const { return backbone_.features(); }
+  void fields(Fields& f);
+
+ private:
+  bool gem_ = false;
+  ResNet backbone_;
+  Parameter p_;  // [1]
+  Norm neck_;
+};
+
+// Copies parameters and buffers of one module into another of the same structure.
+void copy_state(const Inventory& from, const Inventory& to);
+
+}  // namespace reid

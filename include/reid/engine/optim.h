@@ -1,0 +1,67 @@
+#pragma once
+// The flat parameter store, optimizers, the moving average and learning-rate schedules. All run in f32 or f64.
+
+#include <string>
+#include <vector>
+
+#include "reid/engine/nn.h"
+
+namespace reid {
+
+// All masters of a module in one buffer and all gradients in another, with a table of segments. Taking a module moves its
+// parameters' values into the buffer; the module must stay alive but may move.
+class ParameterStore {
+ public:
+  ParameterStore() = default;
+  template <class M>
+  explicit ParameterStore(M& module) : ParameterStore(inventory(module)) {}
+  explicit ParameterStore(const Inventory& module);
+
+  const Tensor& values() const { return values_; }  // [count]
+  const Tensor& grads() const { return grads_; }    // [count]
+  const std::vector<Segment>& segments() const { return segments_; }
+  void zero_grad() { grads_.fill(0); }
+
+ private:
+  Tensor values_, grads_;
+  std::vector<Segment> segments_;
+};
+
+struct OptimizerConfig {
+  std::string kind = "adam";  // adam (decay joins the gradient), adamw (decoupled decay), sgd
+  double decay = 5e-4;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  double momentum = 0.9;
+  bool nesterov = false;
+};
+
+class Optimizer {
+ public:
+  Optimizer() = default;
+  Optimizer(const ParameterStore& store, const OptimizerConfig& config);
+  void step(ParameterStore& store, double lr);  // uses store.grads(); leaves them as they are
+  void fields(Fields& f);                       // moments and the step counter
+  int64_t steps() const { return steps_.data<int64_t>()[0]; }
+
+ private:
+  OptimizerConfig config_;
+  Tensor first_, second_;  // Adam: m, v; SGD: velocity, none
+  Tensor steps_;           // [1] i64
+};
+
+// average = momentum * average + (1 - momentum) * source, on parameters only: buffers belong to each network's own passes.
+void ema_update(ParameterStore& average, const ParameterStore& source, double momentum);
+
+// Learning rate over a run of `epochs`: linear warm-up from lr * warmup_factor over warmup_epochs, then constant, divided at
+// milestones, or a half cosine down to lr * final_factor. `epoch` may be fractional.
+struct Schedule {
+  double lr = 3.5e-4;
+  std::string kind = "step";  // constant, step, cosine
+  double epochs = 100;
+  double warmup_epochs = 10, warmup_factor = 0.1;
+  std::vector<double> milestones = {40, 70};  // epochs
+  double gamma = 0.1, final_factor = 0.01;
+  double at(double epoch) const;
+};
+
+}  // namespace reid

@@ -1,0 +1,132 @@
+// Layers: convolution, linear, and the family of norms.
+
+#include <cmath>
+
+#include "reid/engine/nn.h"
+
+namespace reid {
+
+namespace {
+
+Tensor normal_tensor(const Shape& shape, double deviation, DType dtype, Rng rng) {
+  Tensor t = Tensor::empty(shape, DType::f64);
+  for (double& v : t.span<double>()) v = deviation * rng.normal();
+  return t.to(dtype);
+}
+
+Var watched(Parameter& p, const Pass& pass) { return pass.tape ? pass.tape->watch(p) : Var(p.value); }
+
+}  // namespace
+
+Conv2d::Conv2d(int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t pad, DType dtype, Rng rng)
+    : geometry{.stride = stride, .pad = pad} {
+  const double fan_out = static_cast<double>(kernel * kernel * out);
+  weight.value = normal_tensor({out, kernel, kernel, in}, std::sqrt(2 / fan_out), dtype, rng);
+}
+
+Linear::Linear(int64_t in, int64_t out, DType dtype, Rng rng) {
+  weight.value = normal_tensor({out, in}, 1 / std::sqrt(static_cast<double>(in)), dtype, rng);
+  bias.value = Tensor::zeros({out}, dtype);
+}
+
+Var Linear::operator()(const Var& x, const Pass& pass) { return linear(x, watched(weight, pass), watched(bias, pass)); }
+
+void Linear::fields(Fields& f) {
+  f.parameter("weight", weight);
+  f.parameter("bias", bias);
+}
+
+Norm::Norm(Kind kind_, int64_t channels_, DType dtype) : kind(kind_), channels(channels_) {
+  const auto affine = [&](int64_t count) {
+    return Affine{{.value = Tensor::full({count}, 1, dtype), .grad = {}}, {.value = Tensor::zeros({count}, dtype), .grad = {}}};
+  };
+  const int64_t instances = instance_count(), batched = channels - instances;
+  if (instances > 0) instance = affine(instances);
+  if (batched > 0) {
+    batch = affine(batched);
+    running = {Tensor::zeros({batched}, dtype), Tensor::full({batched}, 1, dtype)};
+  }
+}
+
+int64_t Norm::instance_count() const {
+  switch (kind) {
+    case Kind::batch: return 0;
+    case Kind::instance: return channels;
+    case Kind::ibn: return channels / 2;
+  }
+  return 0;
+}
+
+NormPart Norm::instance_part(const Var& x, const Pass& pass) {
+  const int64_t n = x.shape()[0];
+  const NormWindow window{
+      .groups = n, .length = x.value().numel() / (n * channels), .channels = channels, .first = 0, .count = instance_count()};
+  return {watched(instance.weight, pass), watched(instance.bias, pass), window, {}};
+}
+
+NormPart Norm::batch_part(const Var& x, const Pass& pass) {
+  const int64_t rows = x.value().numel() / channels, groups = pass.batch_statistics ? pass.norm_groups : 1;
+  REID_CHECK(x.shape()[0] % groups == 0, "[batch_norm] ", x.shape()[0], " images cannot be cut into ", groups, " equal groups");
+  REID_CHECK(!pass.batch_statistics || rows / groups > 1,
+             "[batch_norm] statistics of one value per channel have no variance: use a larger batch");
+  const int64_t first = instance_count();
+  const NormWindow window{.groups = groups, .length = rows / groups, .channels = channels, .first = first, .count = channels - first};
+  ops::Statistics given;
+  if (!pass.batch_statistics) given = {running.mean.reshape({1, channels - first}), running.variance.reshape({1, channels - first})};
+  return {watched(batch.weight, pass), watched(batch.bias, pass), window, given};
+}
+
+Var Norm::operator()(const Var& x, const Var& residual, bool relu, const Pass& pass) {
+  REID_CHECK(x.shape()[-1] == channels, "[norm] x ", x.shape(), " for a norm of ", channels, " channels");
+  std::vector<NormPart> parts;
+  if (kind != Kind::batch) parts.push_back(instance_part(x, pass));
+  if (kind != Kind::instance) parts.push_back(batch_part(x, pass));
+  std::vector<ops::Statistics> seen;
+  const int64_t length = parts.back().window.length;
+  Var y = norm_act(x, parts, residual, eps, relu, &seen);
+  if (kind != Kind::instance && pass.batch_statistics && pass.update_running) update_running(seen.back(), length);
+  return y;
+}
+
+// Several groups move the running statistics once, by the mean over the groups.
+void Norm::update_running(const ops::Statistics& seen, int64_t length) {
+  const double share = momentum / static_cast<double>(seen.mean.dim(0));
+  const double unbiased = static_cast<double>(length) / static_cast<double>(length - 1);
+  running.mean.copy_from(ops::add(ops::scale(running.mean, 1 - momentum), ops::column_sum(seen.mean), share));
+  running.variance.copy_from(ops::add(ops::scale(running.variance, 1 - momentum), ops::column_sum(seen.variance), share * unbiased));
+}
+
+void Norm::fields(Fields& f) {
+  struct Instance {
+    Norm& norm;
+    void fields(Fields& g) {
+      g.parameter("weight", norm.instance.weight);
+      g.parameter("bias", norm.instance.bias);
+    }
+  };
+  struct Batch {
+    Norm& norm;
+    void fields(Fields& g) {
+      g.parameter("weight", norm.batch.weight);
+      g.parameter("bias", norm.batch.bias);
+      g.buffer("running_mean", norm.running.mean);
+      g.buffer("running_var", norm.running.variance);
+    }
+  };
+  Instance in{*this};
+  Batch bn{*this};
+  if (kind == Kind::ibn) {
+    f.child("IN", in);
+    f.child("BN", bn);
+  } else if (kind == Kind::instance) {
+    in.fields(f);
+  } else {
+    bn.fields(f);
+  }
+}
+
+Var conv_norm_act(const Var& x, Conv2d& conv_, Norm& norm, const Var& residual, bool relu, const Pass& pass) {
+  return norm(conv(x, watched(conv_.weight, pass), conv_.geometry), residual, relu, pass);
+}
+
+}  // namespace reid

@@ -1,0 +1,101 @@
+#include "reid/engine/optim.h"
+
+#include <cmath>
+#include <numbers>
+
+namespace reid {
+
+ParameterStore::ParameterStore(const Inventory& module) {
+  REID_CHECK(!module.parameters.empty(), "[parameter_store] the module has no parameters");
+  const DType dtype = module.parameters.front().parameter->value.dtype();
+  int64_t count = 0;
+  for (const auto& [name, p] : module.parameters) {
+    REID_CHECK(p->value.dtype() == dtype, "[parameter_store] ", name, " is ", p->value.dtype(), ", others are ", dtype);
+    segments_.push_back({count, p->value.numel(), p->lr_factor, p->decay_factor, p->trainable});
+    count += p->value.numel();
+  }
+  values_ = Tensor::empty({count}, dtype);
+  grads_ = Tensor::zeros({count}, dtype);
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    Parameter& p = *module.parameters[i].parameter;
+    const int64_t begin = segments_[i].offset, end = begin + segments_[i].count;
+    const Tensor value = values_.rows(begin, end).reshape(p.value.shape());
+    value.copy_from(p.value);
+    p.grad = grads_.rows(begin, end).reshape(p.value.shape());
+    p.value = value;
+  }
+}
+
+Optimizer::Optimizer(const ParameterStore& store, const OptimizerConfig& config) : config_(config), steps_(Tensor::zeros({1}, DType::i64)) {
+  REID_CHECK(config.kind == "adam" || config.kind == "adamw" || config.kind == "sgd", "optimizer.kind = '", config.kind,
+             "' is not one of adam, adamw, sgd");
+  first_ = Tensor::zeros(store.values().shape(), store.values().dtype());
+  if (config.kind != "sgd") second_ = Tensor::zeros(store.values().shape(), store.values().dtype());
+}
+
+void Optimizer::step(ParameterStore& store, double lr) {
+  const int64_t step = ++steps_.data<int64_t>()[0];
+  const Tensor& w = store.values();
+  const std::vector<Segment>& segments = store.segments();
+  const int64_t segment_count = static_cast<int64_t>(segments.size());
+  if (config_.kind == "sgd") {
+    dispatch<SgdStep>(w.device(), {.w = w.raw(),
+                                   .g = store.grads().raw(),
+                                   .v = first_.raw(),
+                                   .segments = segments.data(),
+                                   .segment_count = segment_count,
+                                   .lr = lr,
+                                   .momentum = config_.momentum,
+                                   .decay = config_.decay,
+                                   .nesterov = config_.nesterov,
+                                   .dtype = w.dtype()});
+    return;
+  }
+  dispatch<AdamStep>(w.device(), {.w = w.raw(),
+                                  .g = store.grads().raw(),
+                                  .m = first_.raw(),
+                                  .v = second_.raw(),
+                                  .segments = segments.data(),
+                                  .segment_count = segment_count,
+                                  .lr = lr,
+                                  .beta1 = config_.beta1,
+                                  .beta2 = config_.beta2,
+                                  .eps = config_.eps,
+                                  .decay = config_.decay,
+                                  .step = step,
+                                  .decoupled = config_.kind == "adamw",
+                                  .dtype = w.dtype()});
+}
+
+void Optimizer::fields(Fields& f) {
+  f.buffer("first", first_);
+  if (second_.defined()) f.buffer("second", second_);
+  f.buffer("steps", steps_);
+}
+
+void ema_update(ParameterStore& average, const ParameterStore& source, double momentum) {
+  const Tensor& a = average.values();
+  REID_CHECK(a.shape() == source.values().shape() && a.dtype() == source.values().dtype(), "[ema_update] the stores differ: ", a.shape(),
+             " and ", source.values().shape());
+  REID_CHECK(momentum >= 0 && momentum <= 1, "[ema_update] momentum ", momentum, " is outside [0, 1]");
+  dispatch<EmaUpdate>(a.device(),
+                      {.average = a.raw(), .w = source.values().raw(), .count = a.numel(), .momentum = momentum, .dtype = a.dtype()});
+}
+
+double Schedule::at(double epoch) const {
+  if (epoch < warmup_epochs) {
+    const double share = epoch / warmup_epochs;
+    return lr * (warmup_factor * (1 - share) + share);
+  }
+  if (kind == "constant") return lr;
+  if (kind == "step") {
+    double rate = lr;
+    for (const double milestone : milestones) rate *= epoch >= milestone ? gamma : 1;
+    return rate;
+  }
+  REID_CHECK(kind == "cosine", "schedule.kind = '", kind, "' is not one of constant, step, cosine");
+  const double share = std::min(1.0, (epoch - warmup_epochs) / std::max(epochs - warmup_epochs, 1e-9));
+  return lr * (final_factor + (1 - final_factor) * 0.5 * (1 + std::cos(std::numbers::pi * share)));
+}
+
+}  // namespace reid
