@@ -1,0 +1,199 @@
+// Each loss is one similarity matrix, a mask of who is what to whom, and one of the two row losses of the engine.
+
+#include <algorithm>
+#include <numeric>
+
+#include "reid/learning/losses.h"
+
+namespace reid {
+
+namespace {
+
+// Per-row settings and the mask of a row loss, filled on the host.
+struct Rows {
+  Rows(int64_t rows, int64_t columns_)
+      : columns(columns_),
+        mask(static_cast<size_t>(rows * columns_), kIgnored),
+        tau(static_cast<size_t>(rows), 1.0),
+        weight(static_cast<size_t>(rows), 0.0) {}
+  uint8_t& at(size_t i, size_t j) { return mask[i * static_cast<size_t>(columns) + j]; }
+
+  Tensor mask_tensor() const { return Tensor::from(mask, Shape{static_cast<int64_t>(tau.size()), columns}); }
+  Tensor tau_tensor(DType dtype) const { return Tensor::from(tau).to(dtype); }
+  Tensor weight_tensor(DType dtype) const { return Tensor::from(weight).to(dtype); }
+
+  int64_t columns;
+  std::vector<uint8_t> mask;
+  std::vector<double> tau, weight;
+};
+
+void require_people(const char* op, const Var& f, const BatchPeople& people) {
+  const size_t rows = people.labels.size();
+  REID_CHECK(
+      f.shape().rank() == 2 && static_cast<size_t>(f.shape()[0]) == rows && people.single.size() == rows && people.cameras.size() == rows,
+      "[", op, "] f ", f.shape(), " with ", rows, " labels, ", people.single.size(), " types and ", people.cameras.size(), " cameras");
+}
+
+void require_momentum(const char* op, const Var& f, const Tensor& m) {
+  REID_CHECK(m.shape() == f.shape(), "[", op, "] f ", f.shape(), " and m ", m.shape(), " differ");
+}
+
+void require_tau(const char* op, double tau) { REID_CHECK(tau > 0, "[", op, "] temperature ", tau, " must be positive"); }
+
+// 1 over the number of anchors of the row's type (sum of means), or over all anchors (pooled); 0 for rows that are no anchors.
+void set_weights(Rows& rows, const BatchPeople& people, const LossScope& scope) {
+  double count[2] = {0, 0};
+  for (const uint8_t s : people.single) count[s] += 1;
+  if (!scope.use_single) count[1] = 0;
+  for (size_t i = 0; i < people.single.size(); ++i) {
+    const uint8_t type = people.single[i];
+    if (type == 1 && !scope.use_single) continue;
+    rows.weight[i] = 1 / (scope.pooled ? count[0] + count[1] : count[type]);
+  }
+}
+
+bool in_scope(const LossScope& scope, uint8_t anchor, uint8_t other) {
+  return scope.joint ? scope.use_single || other == 0 : anchor == other;
+}
+
+Var similarities(const Var& f, const Tensor& rows) { return matmul(f, Var(rows), false, true); }
+
+}  // namespace
+
+Var instance_loss(const Var& f, const Tensor& m, const BatchPeople& people, const InstanceLossOptions& options) {
+  require_people("instance_loss", f, people);
+  require_momentum("instance_loss", f, m);
+  require_tau("instance_loss", std::min(options.tau_multi, options.tau_single));
+  const size_t batch = people.labels.size();
+  Rows rows(f.shape()[0], f.shape()[0]);
+  set_weights(rows, people, options.scope);
+  for (size_t i = 0; i < batch; ++i) {
+    rows.tau[i] = people.single[i] ? options.tau_single : options.tau_multi;
+    for (size_t j = 0; j < batch; ++j) {
+      if (people.labels[i] == people.labels[j]) {
+        rows.at(i, j) = i == j && !options.self_positive ? kIgnored : kPositive;
+      } else if (in_scope(options.scope, people.single[i], people.single[j])) {
+        rows.at(i, j) = kNegative;
+      }
+    }
+  }
+  const DType dtype = f.value().dtype();
+  const Var s = similarities(f, m);
+  return options.supcon ? softmax_rows(s, rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype))
+                        : one_positive_rows(s, rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype));
+}
+
+Var augmentation_loss(const Var& f, const Tensor& m, const BatchPeople& people, const AugmentationLossOptions& options) {
+  require_people("augmentation_loss", f, people);
+  require_momentum("augmentation_loss", f, m);
+  require_tau("augmentation_loss", options.tau);
+  const size_t batch = people.labels.size();
+  Rows rows(f.shape()[0], f.shape()[0]);
+  set_weights(rows, people, options.scope);
+  for (size_t i = 0; i < batch; ++i) {
+    rows.tau[i] = options.tau;
+    for (size_t j = 0; j < batch; ++j) {
+      if (i == j) {
+        rows.at(i, j) = kPositive;
+      } else if (people.labels[i] != people.labels[j] && in_scope(options.scope, people.single[i], people.single[j])) {
+        rows.at(i, j) = kNegative;
+      }
+    }
+  }
+  const DType dtype = f.value().dtype();
+  return one_positive_rows(similarities(f, m), rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype));
+}
+
+Var centroid_loss(const Var& f, const Tensor& centroids, int64_t multi_count, const BatchPeople& people,
+                  const CentroidLossOptions& options) {
+  require_people("centroid_loss", f, people);
+  require_tau("centroid_loss", std::min(options.tau_multi, options.tau_single));
+  REID_CHECK(centroids.shape().rank() == 2 && centroids.dim(1) == f.shape()[1], "[centroid_loss] f ", f.shape(), " and centroids ",
+             centroids.shape(), " differ in width");
+  const int64_t count = centroids.dim(0);
+  REID_CHECK(multi_count >= 0 && multi_count <= count, "[centroid_loss] ", multi_count, " multi-camera centroids of ", count);
+  Rows rows(f.shape()[0], count);
+  set_weights(rows, people, options.scope);
+  for (size_t i = 0; i < people.labels.size(); ++i) {
+    if (rows.weight[i] == 0) continue;
+    const int64_t label = people.labels[i];
+    REID_CHECK(label >= 0 && label < count && (label >= multi_count) == (people.single[i] == 1), "[centroid_loss] label ", label,
+               " of row ", i, " has no centroid of its type (", multi_count, " multi-camera, ", count - multi_count, " single-camera)");
+    rows.tau[i] = people.single[i] ? options.tau_single : options.tau_multi;
+    for (int64_t k = 0; k < count; ++k) {
+      if (in_scope(options.scope, people.single[i], k >= multi_count))
+        rows.at(i, static_cast<size_t>(k)) = k == label ? kPositive : kNegative;
+    }
+  }
+  const DType dtype = f.value().dtype();
+  return softmax_rows(similarities(f, centroids), rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype), options.smoothing);
+}
+
+namespace {
+
+double element(const Tensor& s, size_t i) { return s.dtype() == DType::f64 ? s.data<double>()[i] : double{s.data<float>()[i]}; }
+
+// Marks one anchor's positives and its hardest negatives; false when it has no positive.
+bool mark_camera_row(Rows& rows, size_t i, const Tensor& s, const CameraCentroids& centroids, const BatchPeople& people,
+                     const CameraCentroidLossOptions& options) {
+  const size_t count = centroids.labels.size();
+  std::vector<size_t> others;
+  bool found = false;
+  for (size_t u = 0; u < count; ++u) {
+    if (centroids.labels[u] != people.labels[i]) {
+      others.push_back(u);
+    } else if (centroids.cameras[u] != people.cameras[i] || options.include_own_camera) {
+      rows.at(i, u) = kPositive;
+      found = true;
+    }
+  }
+  const size_t kept = std::min(others.size(), static_cast<size_t>(options.hard_negatives));
+  const auto harder = [&](size_t a, size_t b) {  // ties go to the smaller index
+    const double sa = element(s, i * count + a), sb = element(s, i * count + b);
+    return sa > sb || (sa == sb && a < b);
+  };
+  std::partial_sort(others.begin(), others.begin() + static_cast<std::ptrdiff_t>(kept), others.end(), harder);
+  for (size_t h = 0; h < kept; ++h) rows.at(i, others[h]) = kNegative;
+  return found;
+}
+
+}  // namespace
+
+Var camera_centroid_loss(const Var& f, const CameraCentroids& centroids, const BatchPeople& people,
+                         const CameraCentroidLossOptions& options) {
+  require_people("camera_centroid_loss", f, people);
+  require_tau("camera_centroid_loss", options.tau);
+  const size_t count = centroids.labels.size();
+  REID_CHECK(centroids.rows.shape() == (Shape{static_cast<int64_t>(count), f.shape()[1]}) && centroids.cameras.size() == count,
+             "[camera_centroid_loss] f ", f.shape(), ", centroids ", centroids.rows.shape(), " with ", count, " labels and ",
+             centroids.cameras.size(), " cameras");
+  REID_CHECK(options.hard_negatives >= 0, "[camera_centroid_loss] hard_negatives = ", options.hard_negatives, " is negative");
+  const Var s = similarities(f, centroids.rows);
+  Rows rows(f.shape()[0], static_cast<int64_t>(count));
+  for (size_t i = 0; i < people.labels.size(); ++i) {
+    rows.tau[i] = options.tau;
+    if (people.single[i]) continue;
+    if (mark_camera_row(rows, i, s.value(), centroids, people, options)) rows.weight[i] = 1;
+  }
+  const double anchors = std::accumulate(rows.weight.begin(), rows.weight.end(), 0.0);
+  for (double& w : rows.weight) w /= std::max(anchors, 1.0);
+  const DType dtype = f.value().dtype();
+  return softmax_rows(s, rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype));
+}
+
+Var cross_entropy(const Var& logits, const std::vector<int64_t>& labels, double smoothing) {
+  REID_CHECK(logits.shape().rank() == 2 && static_cast<size_t>(logits.shape()[0]) == labels.size(), "[cross_entropy] logits ",
+             logits.shape(), " with ", labels.size(), " labels");
+  Rows rows(logits.shape()[0], logits.shape()[1]);
+  std::ranges::fill(rows.mask, kNegative);
+  std::ranges::fill(rows.weight, 1 / static_cast<double>(std::max<size_t>(labels.size(), 1)));
+  for (size_t i = 0; i < labels.size(); ++i) {
+    REID_CHECK(labels[i] >= 0 && labels[i] < logits.shape()[1], "[cross_entropy] label ", labels[i], " of row ", i, " is outside 0..",
+               logits.shape()[1] - 1);
+    rows.at(i, static_cast<size_t>(labels[i])) = kPositive;
+  }
+  const DType dtype = logits.value().dtype();
+  return softmax_rows(logits, rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype), smoothing);
+}
+
+}  // namespace reid
