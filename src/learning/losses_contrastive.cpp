@@ -134,7 +134,7 @@ namespace {
 double element(const Tensor& s, size_t i) { return s.dtype() == DType::f64 ? s.data<double>()[i] : double{s.data<float>()[i]}; }
 
 // Marks one anchor's positives and its hardest negatives; false when it has no positive.
-bool mark_camera_row(Rows& rows, size_t i, const Tensor& s, const CameraCentroids& centroids, const BatchPeople& people,
+bool mark_camera_row(Rows& rows, size_t i, const Tensor& s, const Centroids& centroids, const BatchPeople& people,
                      const CameraCentroidLossOptions& options) {
   const size_t count = centroids.labels.size();
   std::vector<size_t> others;
@@ -159,7 +159,7 @@ bool mark_camera_row(Rows& rows, size_t i, const Tensor& s, const CameraCentroid
 
 }  // namespace
 
-Var camera_centroid_loss(const Var& f, const CameraCentroids& centroids, const BatchPeople& people,
+Var camera_centroid_loss(const Var& f, const Centroids& centroids, const BatchPeople& people,
                          const CameraCentroidLossOptions& options) {
   require_people("camera_centroid_loss", f, people);
   require_tau("camera_centroid_loss", options.tau);

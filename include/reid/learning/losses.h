@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "reid/engine/autograd.h"
+#include "reid/people/cluster.h"
 
 namespace reid {
 
@@ -56,19 +57,14 @@ struct CentroidLossOptions {
 Var centroid_loss(const Var& f, const Tensor& centroids, int64_t multi_count, const BatchPeople& people,
                   const CentroidLossOptions& options);
 
-// Centroids of one identity under one camera.
-struct CameraCentroids {
-  Tensor rows;                           // [U, D] unit rows
-  std::vector<int64_t> labels, cameras;  // [U]
-};
 struct CameraCentroidLossOptions {
   double tau = 0.07;
   int64_t hard_negatives = 50;      // most similar centroids of other people; all of them when there are fewer
   bool include_own_camera = false;  // the parents keep the anchor's own camera among the positives
 };
+// Centroids of one identity under one camera each, as camera_centroids() makes them.
 // Multi-camera anchors only: pulled to their person's centroids under other cameras. Mean over anchors that have one.
-Var camera_centroid_loss(const Var& f, const CameraCentroids& centroids, const BatchPeople& people,
-                         const CameraCentroidLossOptions& options);
+Var camera_centroid_loss(const Var& f, const Centroids& centroids, const BatchPeople& people, const CameraCentroidLossOptions& options);
 
 // Softmax cross-entropy with label smoothing over classes, mean over rows: logits [B, K].
 Var cross_entropy(const Var& logits, const std::vector<int64_t>& labels, double smoothing = 0);
