@@ -124,21 +124,22 @@ std::string Range::text() const {
 
 const char* ConfigKey::type_name() const {
   if (!allowed.empty()) return "choice";
-  static constexpr const char* kNames[] = {"boolean", "integer", "float", "string", "list of strings"};
+  static constexpr const char* kNames[] = {"boolean", "integer", "float", "string", "list of strings", "list of numbers"};
   return kNames[value.index()];
 }
 
 std::string ConfigKey::expected() const {
   if (!allowed.empty()) return "one of " + join(allowed);
-  static constexpr const char* kPhrases[] = {"true or false", "an integer", "a number", "a string", "a list of strings"};
+  static constexpr const char* kPhrases[] = {"true or false", "an integer",        "a number",
+                                             "a string",      "a list of strings", "a list of numbers"};
   const std::string limits = range.text();
   return kPhrases[value.index()] + (limits.empty() ? "" : (limits[0] == '[' || limits[0] == '(' ? " in " : " ") + limits);
 }
 
 Json ConfigKey::get() const {
-  return std::visit(Overloaded{[](const std::vector<std::string>* list) {
+  return std::visit(Overloaded{[]<class T>(const std::vector<T>* list) {
                                  Json out = Json::array();
-                                 for (const std::string& item : *list) out.push_back(item);
+                                 for (const T& item : *list) out.push_back(item);
                                  return out;
                                },
                                [](const auto* scalar) { return Json(*scalar); }},
@@ -174,6 +175,15 @@ void ConfigKey::assign(const Json& v, const std::string& where) const {
                             list.push_back(item.string());
                           }
                           *out = std::move(list);
+                        },
+                        [&](std::vector<double>* out) {
+                          check(v.is_array());
+                          std::vector<double> list;
+                          for (const Json& item : v.items()) {
+                            check(item.is_number() && std::isfinite(item.number()) && range.contains(item.number()));
+                            list.push_back(item.number());
+                          }
+                          *out = std::move(list);
                         }},
              value);
 }
@@ -199,6 +209,9 @@ void ConfigKeys::key(const std::string& name, double& v, Origin origin, const st
 void ConfigKeys::key(const std::string& name, std::string& v, Origin origin, const std::string& doc) { add(name, &v, origin, doc, {}, {}); }
 void ConfigKeys::key(const std::string& name, std::vector<std::string>& v, Origin origin, const std::string& doc) {
   add(name, &v, origin, doc, {}, {});
+}
+void ConfigKeys::key(const std::string& name, std::vector<double>& v, Origin origin, const std::string& doc, Range range) {
+  add(name, &v, origin, doc, range, {});
 }
 void ConfigKeys::choice(const std::string& name, std::string& v, std::vector<std::string> allowed, Origin origin, const std::string& doc) {
   add(name, &v, origin, doc, {}, std::move(allowed));
@@ -252,7 +265,8 @@ void ConfigKeys::set(const std::string& assignment) {
 
   // A string key takes the text as it stands unless it is quoted: names like 2024 or true need no quotes on a command line.
   const bool is_quoted = !text.empty() && (text[0] == '"' || text[0] == '\'');
-  const bool is_list = std::holds_alternative<std::vector<std::string>*>(key->value);
+  const bool is_list =
+      std::holds_alternative<std::vector<std::string>*>(key->value) || std::holds_alternative<std::vector<double>*>(key->value);
   Json value(text);
   if (is_quoted || (is_list ? text.starts_with("[") : !std::holds_alternative<std::string*>(key->value))) {
     try {

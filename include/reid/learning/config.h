@@ -49,7 +49,7 @@ struct Range {
 
 // One declared key. `value` points into the visited struct.
 struct ConfigKey {
-  using Value = std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*>;
+  using Value = std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*, std::vector<double>*>;
 
   std::string name;  // dotted: "loss.tau"
   Value value;
@@ -74,6 +74,7 @@ class ConfigKeys {
   void key(const std::string& name, double& value, Origin, const std::string& doc, Range = {});
   void key(const std::string& name, std::string& value, Origin, const std::string& doc);
   void key(const std::string& name, std::vector<std::string>& value, Origin, const std::string& doc);
+  void key(const std::string& name, std::vector<double>& value, Origin, const std::string& doc, Range each = {});
   void choice(const std::string& name, std::string& value, std::vector<std::string> allowed, Origin, const std::string& doc);
 
   // Reading. Every error names the file (or the override), the key, the value found and what was expected; an unknown key
