@@ -1,8 +1,15 @@
 #pragma once
-// The fast CPU implementations of this folder, entered into the registry ahead of the reference.
+// The fast f32 implementations of the CPU, entered into the registry ahead of the references, in order of preference.
 
 namespace reid::cpu {
 
-void register_fast_cpu();
+void register_fast_cpu();  // all of the following
+
+void register_gemm();       // matmul
+void register_conv();       // conv_forward, conv_backward_data, conv_backward_weight
+void register_norm();       // norm_statistics, norm_apply, norm_backward
+void register_pointwise();  // relu, add_scaled, bias_add, column_sum and backward, sgd, adam, ema_update
+void register_pool();       // max_pool, global_pool and backward
+void register_rows();       // l2_normalize and backward
 
 }  // namespace reid::cpu

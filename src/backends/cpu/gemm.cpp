@@ -1,0 +1,292 @@
+// Packed matrix product, after Goto and van de Geijn (ACM TOMS 34(3), 2008) and BLIS (Van Zee and van de Geijn, ACM TOMS 41(3), 2015).
+//
+// Loops, outside in: groups of columns whose packed B fits kPackedFloats; blocks of rows (a task each); blocks of kDepth of k,
+// for which the task packs its rows of A (224 x 256 floats, a quarter of a 1 MB L2); panels of B (32 x 256 floats, streamed
+// from L2 or L3, used by every row of the block); panels of A (from L2); the micro-kernel's tile of C.
+// Traffic of a task for each k block: rows * depth of A, depth * N of B, rows * N of C read and written; 2 * rows * N * depth flops.
+// With rows = 224 that is 112 flops a byte of B from L3 and 64 flops a byte of C.
+
+#include "backends/cpu/gemm.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "backends/cpu/fast.h"
+#include "backends/cpu/isa.h"
+#include "reid/engine/registry.h"
+
+namespace reid::cpu {
+namespace {
+
+constexpr int64_t kBlockRows = 224;          // 16 panels of 14
+constexpr int64_t kBlockColumns = 256;       // of a tile of multiply_split
+constexpr int64_t kPackedFloats = 8 << 20;   // packed B of one group of columns: 32 MB
+constexpr int64_t kTasks = 32;               // wanted at least, so that 16 threads stay busy
+constexpr int64_t kPartialFloats = 4 << 20;  // limit of the partial results of multiply_split
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
+int64_t panel_floats(const MicroKernel& kernel) { return kernel.rows * kRowStride; }
+
+// Even cuts of `count` items, in multiples of `unit`, none larger than `limit`.
+int64_t even_block(int64_t count, int64_t unit, int64_t limit) {
+  const int64_t units = ceil_div(count, unit), most = std::max<int64_t>(1, limit / unit);
+  return ceil_div(units, ceil_div(units, most)) * unit;
+}
+
+// A tile that sticks out of C: computed whole from zero-padded panels, its inner part copied.
+void edge_tile(const MicroKernel& kernel, MicroKernel::Run run, int64_t depth, const float* a, const float* b, float* const* c,
+               int64_t rows, int64_t column, int64_t columns, bool add) {
+  alignas(64) float tile[kMaxTile];
+  float* tile_rows[kBlockRows];
+  for (int64_t i = 0; i < kernel.rows; ++i) tile_rows[i] = tile + i * kernel.columns;
+  run(depth, a, b, tile_rows, 0, false);
+  for (int64_t i = 0; i < rows; ++i) {
+    float* out = c[i] + column;
+    const float* in = tile_rows[i];
+    for (int64_t j = 0; j < columns; ++j) out[j] = add ? out[j] + in[j] : in[j];
+  }
+}
+
+struct Block {
+  const float* a;  // panels, panel_floats apart
+  const float* b;  // panels, b_stride apart
+  int64_t b_stride;
+  int64_t rows, column, columns, depth;
+  bool add;
+};
+
+void multiply_block(const MicroKernel& kernel, MicroKernel::Run run, const Block& block, float* const* c) {
+  const int64_t end = block.column + block.columns;
+  const float* b = block.b;
+  for (int64_t j = block.column; j < end; j += kernel.columns, b += block.b_stride) {
+    const float* a = block.a;
+    const int64_t columns = std::min(kernel.columns, end - j);
+    for (int64_t i = 0; i < block.rows; i += kernel.rows, a += panel_floats(kernel)) {
+      const int64_t rows = std::min(kernel.rows, block.rows - i);
+      if (rows == kernel.rows && columns == kernel.columns) {
+        run(block.depth, a, b, c + i, j, block.add);
+      } else {
+        edge_tile(kernel, run, block.depth, a, b, c + i, rows, j, columns, block.add);
+      }
+    }
+  }
+}
+
+void pack_block_a(const MicroKernel& kernel, const Product& p, int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
+  for (int64_t i = 0; i < rows; i += kernel.rows, panels += panel_floats(kernel)) {
+    p.pack_a(row + i, std::min(kernel.rows, rows - i), k, depth, panels);
+  }
+}
+
+void clear(const Product& p) {
+  for (int64_t i = 0; i < p.m; ++i) std::fill_n(p.row(i), p.n, 0.0f);
+}
+
+}  // namespace
+
+void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
+  if (p.m == 0 || p.n == 0) return;
+  if (p.k == 0) {
+    if (!p.accumulate) clear(p);
+    return;
+  }
+  const int64_t group =
+      std::min(round_up(p.n, kernel.columns), std::max<int64_t>(1, kPackedFloats / p.k / kernel.columns) * kernel.columns);
+  const int64_t block_rows = even_block(p.m, kernel.rows, kBlockRows);
+  const int64_t row_blocks = ceil_div(p.m, block_rows);
+  const int64_t a_floats = block_rows / kernel.rows * panel_floats(kernel), b_stride = p.k * kernel.columns;
+  auto* packed = static_cast<float*>(stream.workspace(static_cast<size_t>(group * p.k + a_floats * threads()) * sizeof(float)));
+  float* scratch = packed + group * p.k;  // kernel.columns * k floats before it: aligned as kernel.columns >= 8 needs only 32 bytes
+  const MicroKernel::Run run = p.a_by_depth ? kernel.by_depth : kernel.by_row;
+
+  for (int64_t first = 0; first < p.n; first += group) {
+    const int64_t columns = std::min(group, p.n - first), panels = ceil_div(columns, kernel.columns);
+    parallel_for(panels, 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t j = begin; j < end; ++j) {
+        const int64_t column = j * kernel.columns;
+        for (int64_t k = 0; k < p.k; k += kDepth) {
+          p.pack_b(first + column, std::min(kernel.columns, columns - column), k, std::min(kDepth, p.k - k),
+                   packed + j * b_stride + k * kernel.columns);
+        }
+      }
+    });
+    // Few rows: split the columns too, at the price of packing A once for each part.
+    const int64_t parts = std::clamp<int64_t>(ceil_div(kTasks / 2, row_blocks), 1, ceil_div(panels, 2));
+    const int64_t part = ceil_div(panels, parts) * kernel.columns;
+    parallel_for(row_blocks * parts, 1, [&](int64_t begin, int64_t end, int worker) {
+      float* a = scratch + worker * a_floats;
+      float* rows_of_c[kBlockRows];
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t row = task / parts * block_rows, rows = std::min(block_rows, p.m - row);
+        const int64_t column = task % parts * part;
+        if (column >= columns) continue;
+        for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = p.row(row + i);
+        for (int64_t k = 0; k < p.k; k += kDepth) {
+          const int64_t depth = std::min(kDepth, p.k - k);
+          pack_block_a(kernel, p, row, rows, k, depth, a);
+          const float* b = packed + column / kernel.columns * b_stride + k * kernel.columns;
+          multiply_block(kernel, run,
+                         {.a = a,
+                          .b = b,
+                          .b_stride = b_stride,
+                          .rows = rows,
+                          .column = first + column,
+                          .columns = std::min(part, columns - column),
+                          .depth = depth,
+                          .add = p.accumulate || k > 0},
+                         rows_of_c);
+        }
+      }
+    });
+  }
+}
+
+void multiply_split(const MicroKernel& kernel, const Product& p, float* c, Stream& stream) {
+  const int64_t size = p.m * p.n;
+  if (size == 0) return;
+  if (p.k == 0) {
+    std::fill_n(c, size, 0.0f);
+    return;
+  }
+  const int64_t tile_rows = even_block(p.m, kernel.rows, kBlockRows), tile_columns = even_block(p.n, kernel.columns, kBlockColumns);
+  const int64_t down = ceil_div(p.m, tile_rows), across = ceil_div(p.n, tile_columns), tiles = down * across;
+  const int64_t k_blocks = ceil_div(p.k, kDepth);
+  const int64_t wanted = std::clamp<int64_t>(ceil_div(kTasks, tiles), 1, std::max<int64_t>(1, kPartialFloats / size));
+  const int64_t range = ceil_div(k_blocks, std::min(wanted, k_blocks)) * kDepth;
+  const int64_t ranges = ceil_div(p.k, range);
+  const int64_t a_floats = tile_rows / kernel.rows * panel_floats(kernel), b_floats = tile_columns * kDepth;
+  const int64_t partial_floats = ranges > 1 ? round_up(ranges * size, 16) : 0;
+  auto* partial =
+      static_cast<float*>(stream.workspace(static_cast<size_t>(partial_floats + (a_floats + b_floats) * threads()) * sizeof(float)));
+  float* scratch = partial + partial_floats;
+  const MicroKernel::Run run = p.a_by_depth ? kernel.by_depth : kernel.by_row;
+
+  parallel_for(ranges * tiles, 1, [&](int64_t begin, int64_t end, int worker) {
+    float* a = scratch + worker * (a_floats + b_floats);
+    float* b = a + a_floats;
+    float* rows_of_c[kBlockRows];
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t part = task / tiles, tile = task % tiles;
+      const int64_t row = tile / across * tile_rows, rows = std::min(tile_rows, p.m - row);
+      const int64_t column = tile % across * tile_columns, columns = std::min(tile_columns, p.n - column);
+      float* base = ranges > 1 ? partial + part * size : c;
+      for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = base + (row + i) * p.n;
+      const int64_t k_end = std::min(p.k, (part + 1) * range);
+      for (int64_t k = part * range; k < k_end; k += kDepth) {
+        const int64_t depth = std::min(kDepth, k_end - k);
+        pack_block_a(kernel, p, row, rows, k, depth, a);
+        for (int64_t j = 0; j < columns; j += kernel.columns) {
+          p.pack_b(column + j, std::min(kernel.columns, columns - j), k, depth, b + j * kDepth);
+        }
+        multiply_block(kernel, run,
+                       {.a = a,
+                        .b = b,
+                        .b_stride = kernel.columns * kDepth,
+                        .rows = rows,
+                        .column = column,
+                        .columns = columns,
+                        .depth = depth,
+                        .add = k > part * range},
+                       rows_of_c);
+      }
+    }
+  });
+  if (ranges == 1) return;
+  parallel_for(size, 4096, [&](int64_t begin, int64_t end, int) {
+    std::copy(partial + begin, partial + end, c + begin);
+    for (int64_t part = 1; part < ranges; ++part) {
+      const float* add = partial + part * size;
+      for (int64_t i = begin; i < end; ++i) c[i] += add[i];
+    }
+  });
+}
+
+void pack_rows(const float* source, int64_t stride, int64_t rows, int64_t depth, int64_t tile, float* panel) {
+  for (int64_t i = 0; i < rows; ++i) std::memcpy(panel + i * kRowStride, source + i * stride, static_cast<size_t>(depth) * sizeof(float));
+  for (int64_t i = rows; i < tile; ++i) std::fill_n(panel + i * kRowStride, depth, 0.0f);
+}
+
+namespace {
+
+template <int kWidth>
+void copy_full(const float* source, int64_t stride, int64_t depth, float* panel) {
+  for (int64_t k = 0; k < depth; ++k) std::memcpy(panel + k * kWidth, source + k * stride, kWidth * sizeof(float));
+}
+
+}  // namespace
+
+void pack_depth(const float* source, int64_t stride, int64_t width, int64_t depth, int64_t tile, float* panel) {
+  if (width == tile) {  // constant sizes, so that the copies are a few vector moves
+    if (tile == 32) return copy_full<32>(source, stride, depth, panel);
+    if (tile == 14) return copy_full<14>(source, stride, depth, panel);
+    if (tile == 16) return copy_full<16>(source, stride, depth, panel);
+  }
+  for (int64_t k = 0; k < depth; ++k) {
+    std::copy_n(source + k * stride, width, panel + k * tile);
+    std::fill_n(panel + k * tile + width, tile - width, 0.0f);
+  }
+}
+
+void pack_transposed(const float* source, int64_t stride, int64_t width, int64_t depth, int64_t tile, float* panel) {
+  constexpr int64_t kLine = 16;  // floats of a cache line: each line read is used at once
+  for (int64_t k = 0; k < depth; k += kLine) {
+    const int64_t steps = std::min(kLine, depth - k);
+    float* out = panel + k * tile;
+    for (int64_t j = 0; j < width; ++j) {
+      const float* in = source + j * stride + k;
+      for (int64_t i = 0; i < steps; ++i) out[i * tile + j] = in[i];
+    }
+    for (int64_t i = 0; i < steps; ++i) std::fill_n(out + i * tile + width, tile - width, 0.0f);
+  }
+}
+
+namespace {
+
+template <const MicroKernel& (*kKernel)()>
+void gemm(const GemmArgs& args, Stream& stream) {
+  const MicroKernel& kernel = kKernel();
+  const auto* a = static_cast<const float*>(args.a);
+  const auto* b = static_cast<const float*>(args.b);
+  auto* c = static_cast<float*>(args.c);
+  const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panel) {
+    if (args.transpose_a) {
+      pack_depth(a + k * args.m + row, args.m, rows, depth, kernel.rows, panel);
+    } else {
+      pack_rows(a + row * args.k + k, args.k, rows, depth, kernel.rows, panel);
+    }
+  };
+  const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panel) {
+    if (args.transpose_b) {
+      pack_transposed(b + column * args.k + k, args.k, columns, depth, kernel.columns, panel);
+    } else {
+      pack_depth(b + k * args.n + column, args.n, columns, depth, kernel.columns, panel);
+    }
+  };
+  const auto row = [&](int64_t i) { return c + i * args.n; };
+  multiply(kernel,
+           {.m = args.m,
+            .n = args.n,
+            .k = args.k,
+            .a_by_depth = args.transpose_a,
+            .accumulate = args.accumulate,
+            .pack_a = pack_a,
+            .pack_b = pack_b,
+            .row = row},
+           stream);
+}
+
+const char* refuses(const GemmArgs& args) { return args.dtype == DType::f32 ? nullptr : "f32 only"; }
+
+}  // namespace
+
+void register_gemm() {
+#if defined(__x86_64__)
+  if (supports(Isa::avx512)) Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_avx512", refuses, gemm<avx512_kernel>});
+  if (supports(Isa::avx2)) Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_avx2", refuses, gemm<avx2_kernel>});
+#endif
+  Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_portable", refuses, gemm<portable_kernel>});
+}
+
+}  // namespace reid::cpu

@@ -1,0 +1,47 @@
+#pragma once
+// Which vector instructions this machine has, asked once. Builds carry no -march flags: functions name their own target.
+
+namespace reid::cpu {
+
+enum class Isa { portable, avx2, avx512 };
+
+inline bool supports(Isa isa) {
+#if defined(__x86_64__)
+  switch (isa) {
+    case Isa::avx512: return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case Isa::portable: return true;
+  }
+#endif
+  return isa == Isa::portable;
+}
+
+inline Isa best_isa() {
+  static const Isa best = supports(Isa::avx512) ? Isa::avx512 : supports(Isa::avx2) ? Isa::avx2 : Isa::portable;
+  return best;
+}
+
+}  // namespace reid::cpu
+
+// REID_MULTIVERSION(name, Args): defines `static void name(const Args&)`, which runs name##_body compiled for this machine's
+// vectors. The body is an always-inline function of plain loops; contraction is off, so every version gives the same bits as
+// long as the body fixes the order of its sums.
+#define REID_BODY static inline __attribute__((always_inline)) void
+#if defined(__x86_64__)
+#define REID_MULTIVERSION(name, Args)                                                                                     \
+  __attribute__((target("avx512f,avx512vl,avx512dq,prefer-vector-width=512"))) static void name##_avx512(const Args& a) { \
+    name##_body(a);                                                                                                       \
+  }                                                                                                                       \
+  __attribute__((target("avx2"))) static void name##_avx2(const Args& a) { name##_body(a); }                              \
+  static void name##_portable(const Args& a) { name##_body(a); }                                                          \
+  static void name(const Args& a) {                                                                                       \
+    switch (::reid::cpu::best_isa()) {                                                                                    \
+      case ::reid::cpu::Isa::avx512: return name##_avx512(a);                                                             \
+      case ::reid::cpu::Isa::avx2: return name##_avx2(a);                                                                 \
+      case ::reid::cpu::Isa::portable: return name##_portable(a);                                                         \
+    }                                                                                                                     \
+  }
+#else
+#define REID_MULTIVERSION(name, Args) \
+  static void name(const Args& a) { name##_body(a); }
+#endif

@@ -1,0 +1,35 @@
+#pragma once
+// The innermost loop of every product of matrices: one tile of C, held in registers, as a sum of outer products.
+//
+//   C[i, j] (+)= sum_{k < depth} A[i, k] * B[k, j],   i < rows, j < columns
+//
+// Layout: B is a packed panel [depth][columns]; A is a packed panel in one of two orders, whichever the operand's memory makes
+// a plain copy: by row [rows][kRowStride] (k runs through memory) or by depth [depth][rows]. A step reads columns + rows floats
+// and does 2 * rows * columns flops from registers, so tiles are as large as the register file allows.
+//
+// Every tile starts from zero, sums k upwards with one rounding a step (fused multiply-add; the portable kernel rounds twice),
+// and is stored or added once. So an element depends on its row of A and its column of B only, never on the size of C, on its
+// position or on threads, and the AVX2 and AVX-512 kernels agree bit for bit.
+
+#include <cstdint>
+#include <vector>
+
+namespace reid::cpu {
+
+inline constexpr int64_t kDepth = 256;              // k is cut into blocks of this; sums of blocks are added in order
+inline constexpr int64_t kRowStride = kDepth + 16;  // 17 cache lines: rows of a panel fall into different cache sets
+inline constexpr int64_t kMaxTile = 14 * 32;        // floats of the largest tile
+
+struct MicroKernel {
+  // c: one pointer a row of the tile, each to the first of `columns` floats behind `column`; add: C += tile, else C = tile.
+  using Run = void (*)(int64_t depth, const float* a, const float* b, float* const* c, int64_t column, bool add);
+  const char* isa;  // "avx512", "avx2", "portable"
+  int64_t rows, columns;
+  Run by_row, by_depth;
+};
+
+const MicroKernel& portable_kernel();
+const MicroKernel& avx2_kernel();    // x86 only
+const MicroKernel& avx512_kernel();  // x86 only
+
+}  // namespace reid::cpu

@@ -1,0 +1,46 @@
+#pragma once
+// The rows of the matrix a convolution multiplies: for each point of a grid, the image values its filter taps meet.
+//
+//   row (n, y, x), column ((i, j), c)  =  image[n, y * step_y + rows[i], x * step_x + columns[j], c],  zero outside the image
+//
+// Forward and weight gradient read the input so (offsets r * dilation - pad, steps = stride); the data gradient reads dy.
+// The matrix is never stored: parts of it are written straight into packed panels. Where neighboring taps lie side by side in
+// memory (columns[j + 1] = columns[j] + 1), they are copied as one run, so a 7x7 filter on 3 channels moves 21 floats at a time.
+
+#include <cstdint>
+#include <vector>
+
+namespace reid::cpu {
+
+class Patches {
+ public:
+  struct Image {
+    const float* data;  // [n, h, w, c]
+    int64_t h, w, c;
+  };
+  struct Grid {
+    int64_t p, q;  // points of an image
+    int64_t step_y, step_x;
+  };
+  Patches(Image image, Grid grid, std::vector<int64_t> rows, std::vector<int64_t> columns);
+
+  int64_t width() const { return static_cast<int64_t>(rows_.size() * columns_.size()) * image_.c; }
+
+  // Points [point, point + points), columns [first, first + count): one after another at out, out + stride, ...
+  void copy(int64_t point, int64_t points, int64_t first, int64_t count, float* out, int64_t stride) const;
+
+ private:
+  struct Run {
+    int64_t row;            // offset of the image row
+    int64_t offset;         // of the run's first float from the grid point's, along the row
+    int64_t begin, length;  // within the copied columns
+  };
+  void cut(int64_t first, int64_t count, std::vector<Run>& runs) const;
+
+  Image image_;
+  Grid grid_;
+  std::vector<int64_t> rows_, columns_;
+  int64_t joined_;  // taps of one filter row that are copied together: all or one
+};
+
+}  // namespace reid::cpu
