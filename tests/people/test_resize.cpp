@@ -1,0 +1,233 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+#include "formats/scratch.h"
+#include "reid/formats/safetensors.h"
+#include "reid/people/transform.h"
+
+using namespace reid;
+using reid::test::contains;
+using reid::test::failure_of;
+
+namespace {
+
+const NamedTensors& golden() {
+  static const NamedTensors tensors = read_safetensors(REID_SOURCE_DIR "/data/golden/resize.safetensors");
+  return tensors;
+}
+
+Image image_of(const Tensor& t) {
+  Image image(static_cast<int>(t.dim(-3)), static_cast<int>(t.dim(-2)));
+  std::copy_n(t.data<uint8_t>(), image.rgb.size(), image.rgb.begin());
+  return image;
+}
+
+Image constant(int height, int width, uint8_t value) {
+  Image image(height, width);
+  std::fill(image.rgb.begin(), image.rgb.end(), value);
+  return image;
+}
+
+Image noise(int height, int width, uint64_t seed) {
+  Image image(height, width);
+  Rng rng(seed);
+  for (uint8_t& v : image.rgb) v = static_cast<uint8_t>(rng.below(256));
+  return image;
+}
+
+}  // namespace
+
+TEST_CASE("resize: equal to Pillow, byte for byte") {
+  int compared = 0;
+  for (const auto& [name, expected] : golden().tensors) {
+    const size_t dot = name.find('.');
+    if (name.rfind("input", 0) != 0 || dot == std::string::npos) continue;
+    const Image input = image_of(golden().at(name.substr(0, dot)));
+    const Filter filter = name.find("bilinear") != std::string::npos ? Filter::bilinear : Filter::bicubic;
+    const Image output = resize(input, static_cast<int>(expected.dim(0)), static_cast<int>(expected.dim(1)), filter);
+    CAPTURE(name);
+    CHECK(output.rgb == image_of(expected).rgb);
+    ++compared;
+  }
+  CHECK(compared == 28);
+}
+
+TEST_CASE("resize: the order of the passes is that of the chosen Pillow") {
+  const Image input = noise(54, 20, 11);
+  const Image width_first = resize_bicubic(resize_bicubic(input, 54, 11), 30, 11);
+  const Image height_first = resize_bicubic(resize_bicubic(input, 30, 20), 30, 11);
+  REQUIRE(width_first.rgb != height_first.rgb);
+  CHECK(resize(input, 30, 11, Filter::bicubic).rgb == height_first.rgb);
+  CHECK(resize(input, 30, 11, Filter::bicubic, 12).rgb == width_first.rgb);
+  const Image two_to_one = noise(40, 20, 12);  // halved: both versions agree
+  CHECK(resize(two_to_one, 20, 10, Filter::bilinear).rgb == resize(two_to_one, 20, 10, Filter::bilinear, 12).rgb);
+}
+
+TEST_CASE("resize: a constant stays constant, and nonsense is refused") {
+  for (const uint8_t value : {uint8_t{0}, uint8_t{37}, uint8_t{255}})
+    for (const Filter filter : {Filter::bilinear, Filter::bicubic}) {
+      const Image out = resize(constant(13, 29, value), 41, 7, filter);
+      CHECK(std::all_of(out.rgb.begin(), out.rgb.end(), [&](uint8_t v) { return v == value; }));
+    }
+  CHECK(contains(failure_of([] { resize_bicubic(Image(), 4, 4); }), "the image is empty"));
+  CHECK(contains(failure_of([] { resize_bilinear(Image(2, 2), 0, 4); }), "cannot make 0 x 4"));
+}
+
+TEST_CASE("color: equal to torchvision on Pillow images, byte for byte") {
+  using Adjust = void (*)(Image&, double);
+  const std::pair<const char*, Adjust> operations[] = {
+      {"brightness", adjust_brightness}, {"contrast", adjust_contrast}, {"saturation", adjust_saturation}, {"hue", adjust_hue}};
+  const Image input = image_of(golden().at("colors"));
+  for (const auto& [name, adjust] : operations) {
+    const Tensor expected = golden().at(str("colors.", name));
+    const auto values = golden().at(str("colors.", name, ".values")).span<double>();
+    for (size_t i = 0; i < values.size(); ++i) {
+      Image image = input;
+      adjust(image, values[i]);
+      CAPTURE(name);
+      CAPTURE(values[i]);
+      CHECK(image.rgb == image_of(expected.rows(static_cast<int64_t>(i), static_cast<int64_t>(i) + 1)).rgb);
+    }
+  }
+}
+
+TEST_CASE("blur: within one level of the convolution in double, constants kept") {
+  const Image input = noise(20, 14, 3);
+  for (const double sigma : {0.1, 0.4, 1.0, 2.0}) {
+    const int radius = static_cast<int>(std::ceil(3 * sigma));
+    std::vector<double> kernel;
+    double sum = 0;
+    for (int t = -radius; t <= radius; ++t) sum += kernel.emplace_back(std::exp(-0.5 * t * t / (sigma * sigma)));
+    Image image = input;
+    gaussian_blur(image, sigma);
+    double worst = 0;
+    for (int y = 0; y < input.height; ++y)
+      for (int x = 0; x < input.width; ++x)
+        for (int c = 0; c < 3; ++c) {
+          double expected = 0;
+          for (int dy = -radius; dy <= radius; ++dy)
+            for (int dx = -radius; dx <= radius; ++dx)
+              expected += kernel[static_cast<size_t>(dy + radius)] * kernel[static_cast<size_t>(dx + radius)] / (sum * sum) *
+                          input.at(std::clamp(y + dy, 0, input.height - 1), std::clamp(x + dx, 0, input.width - 1))[c];
+          worst = std::max(worst, std::fabs(expected - image.at(y, x)[c]));
+        }
+    CAPTURE(sigma);
+    CHECK(worst < 1.01);  // two roundings to 8 bits, half a level each, and weights of 15 bits
+    Image flat = constant(9, 5, 200);
+    gaussian_blur(flat, sigma);
+    CHECK(flat.rgb == constant(9, 5, 200).rgb);
+  }
+}
+
+TEST_CASE("views: the weak view is the table of pixel values") {
+  const TransformConfig config{.height = 6, .width = 4};
+  const Image image = noise(6, 4, 5);
+  std::vector<float> view(image.rgb.size());
+  weak_view(image, Normalizer(config), view.data());
+  for (size_t i = 0; i < view.size(); ++i)
+    CHECK(view[i] == (static_cast<float>(image.rgb[i]) / 255.0f - config.mean[i % 3]) / config.std[i % 3]);
+}
+
+TEST_CASE("views: with everything off the augmented view is the weak view; flip alone mirrors it; pad alone shifts it") {
+  TransformConfig config{.height = 12, .width = 8, .pad = 0, .flip = 0, .blur = 0, .jitter = 0, .erase = 0};
+  const Image image = noise(12, 8, 6);
+  const Normalizer normalize(config);
+  std::vector<float> weak(image.rgb.size()), view(image.rgb.size());
+  weak_view(image, normalize, weak.data());
+  augmented_view(image, config, normalize, Rng(1), view.data());
+  CHECK(view == weak);
+
+  config.flip = 1;
+  augmented_view(image, config, normalize, Rng(1), view.data());
+  for (size_t y = 0; y < 12; ++y)
+    for (size_t x = 0; x < 8; ++x)
+      for (size_t c = 0; c < 3; ++c) CHECK(view[(y * 8 + x) * 3 + c] == weak[(y * 8 + 7 - x) * 3 + c]);
+
+  config.flip = 0;
+  config.pad = 3;
+  bool shifts[7][7] = {};
+  for (uint64_t seed = 0; seed < 600; ++seed) {
+    augmented_view(image, config, normalize, Rng(seed), view.data());
+    int matches = 0;
+    for (int dy = -3; dy <= 3; ++dy)
+      for (int dx = -3; dx <= 3; ++dx) {
+        bool equal = true;
+        for (int y = 0; y < 12 && equal; ++y)
+          for (int x = 0; x < 8 && equal; ++x) {
+            const bool inside = y + dy >= 0 && y + dy < 12 && x + dx >= 0 && x + dx < 8;
+            const float expected = inside ? weak[static_cast<size_t>(((y + dy) * 8 + x + dx) * 3)] : -config.mean[0] / config.std[0];
+            equal = view[static_cast<size_t>((y * 8 + x) * 3)] == expected;
+          }
+        if (equal) shifts[dy + 3][dx + 3] = true;
+        matches += equal;
+      }
+    REQUIRE(matches == 1);
+  }
+  CHECK(std::all_of(&shifts[0][0], &shifts[0][0] + 49, [](bool seen) { return seen; }));
+}
+
+TEST_CASE("views: draws are named, so one operation's switch leaves the others' draws alone") {
+  TransformConfig config{.height = 16, .width = 8, .pad = 2};
+  const Image image = noise(16, 8, 7);
+  const Normalizer normalize(config);
+  std::vector<float> a(image.rgb.size()), b(image.rgb.size());
+  augmented_view(image, config, normalize, Rng(9).at(1), a.data());
+  augmented_view(image, config, normalize, Rng(9).at(1), b.data());
+  CHECK(a == b);
+  augmented_view(image, config, normalize, Rng(9).at(2), b.data());
+  CHECK(a != b);
+
+  config.erase = 1;
+  augmented_view(image, config, normalize, Rng(9).at(1), b.data());
+  size_t changed = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    changed += a[i] != b[i];
+    CHECK((a[i] == b[i] || b[i] == 0.0f));
+  }
+  CHECK(changed > a.size() / 100);
+  CHECK(changed < a.size() / 2);
+}
+
+TEST_CASE("views: the configured shares of images are changed") {
+  const Image image = noise(10, 6, 8);
+  const auto share = [&](TransformConfig config) {
+    const Normalizer normalize(config);
+    std::vector<float> weak(image.rgb.size()), view(image.rgb.size());
+    weak_view(image, normalize, weak.data());
+    int changed = 0;
+    for (uint64_t i = 0; i < 1000; ++i) {
+      augmented_view(image, config, normalize, Rng(4).at(i), view.data());
+      changed += view != weak;
+    }
+    return changed / 1000.0;
+  };
+  const TransformConfig off{.height = 10, .width = 6, .pad = 0, .flip = 0, .blur = 0, .jitter = 0};
+  TransformConfig config = off;
+  CHECK(share(config) == 0);
+  config.flip = 0.5;
+  CHECK(std::fabs(share(config) - 0.5) < 0.06);  // 3.8 standard deviations
+  config = off;
+  config.blur = 0.5, config.blur_min = 0.5;
+  CHECK(std::fabs(share(config) - 0.5) < 0.06);
+  config = off;
+  config.jitter = 0.25;
+  CHECK(std::fabs(share(config) - 0.25) < 0.06);
+}
+
+TEST_CASE("views: nonsense parameters are refused by name") {
+  const auto refusal = [](auto change) {
+    TransformConfig config;
+    change(config);
+    return failure_of([&] { config.check(); });
+  };
+  CHECK(refusal([](TransformConfig&) {}).empty());
+  CHECK(contains(refusal([](TransformConfig& c) { c.flip = 1.5; }), "flip = 1.5"));
+  CHECK(contains(refusal([](TransformConfig& c) { c.blur_min = 0; }), "blur_min"));
+  CHECK(contains(refusal([](TransformConfig& c) { c.brightness_max = 0.1; }), "brightness_min"));
+  CHECK(contains(refusal([](TransformConfig& c) { c.hue = 0.7; }), "hue = 0.7"));
+  CHECK(contains(refusal([](TransformConfig& c) { c.pad = -1; }), "pad = -1"));
+  CHECK(contains(refusal([](TransformConfig& c) { c.width = 0; }), "256 x 0"));
+}
