@@ -68,7 +68,7 @@ void TransformConfig::check() const {
   check_chance(blur, "blur");
   check_chance(jitter, "jitter");
   check_chance(erase, "erase");
-  check_range(blur_min, blur_max, 1e-3, "blur_min, blur_max");
+  check_range(blur_min, blur_max, 1e-6, "blur_min, blur_max");
   check_range(brightness_min, brightness_max, 0, "brightness_min, brightness_max");
   check_range(contrast_min, contrast_max, 0, "contrast_min, contrast_max");
   check_range(saturation_min, saturation_max, 0, "saturation_min, saturation_max");

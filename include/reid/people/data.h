@@ -1,0 +1,201 @@
+#pragma once
+// Data sets and batches: lists of samples read from folders, explicit plans of batches, and the loader that turns a plan into
+// tensors on worker threads.
+//
+// Design: a plan is data (which image, under which label, in which batch), made by a sampler from a generator; the loader
+// decides nothing. So batches depend on neither worker count nor timing, and a run can start at any batch of a plan.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "reid/engine/tensor.h"
+#include "reid/formats/json.h"
+#include "reid/people/transform.h"
+
+namespace reid {
+
+// ---- Data sets ----------------------------------------------------------------------------------------------------------
+
+// One image. Person ids are those of the files; 0 is a distractor (matches nobody), -1 unknown. Cameras count from 0.
+struct Sample {
+  std::string path;
+  int64_t person = -1;
+  int64_t camera = 0;
+  int64_t video = -1;  // index into Dataset::videos, -1 where there are none
+};
+
+struct Dataset {
+  std::string name;  // for messages: layout and path
+  std::vector<Sample> train, query, gallery;
+  std::vector<std::string> videos;  // names
+  int64_t junk = 0;                 // files of person -1, left out everywhere
+};
+
+// All readers sort by file name, skip dot files and anything but .jpg, .jpeg, .png (in any case), and throw when they find
+// nothing, or an image whose name breaks the layout: naming the path, the layout and the remedy.
+
+// bounding_box_train, query, bounding_box_test below `folder` (or below its Market-1501-v15.09.15), those that exist. Names
+// PPPP_cC...: person -?\d+, camera \d+ counted from 1 (from 0 where a c0 occurs), read from the file name only. Person -1 is
+// left out everywhere, person 0 everywhere but in the gallery.
+Dataset market1501(const std::filesystem::path& folder);
+
+// Every folder below `folder` (at any depth) that holds images is a video, with one camera of its own. All go to `train`.
+Dataset video_folders(const std::filesystem::path& folder);
+
+// Images named CC_TT_VVVV_IIIIIIII.jpg (country, city, video, image: LUPerson keys) at any depth; the first three fields are the
+// video, with one camera of its own. All go to `train`.
+Dataset luperson(const std::filesystem::path& folder);
+
+// With folders query and gallery inside (and perhaps train): in each a folder per identity; the identity is the folder's name.
+// Else with folders inside: a folder per identity, all in `train`. Else: plain images of unknown people, all in `train`.
+// Identities are numbered from 1 in the order of their names. Cameras come from a field cN of the file name ("c3_001.jpg",
+// "x_c3.jpg"); without one, camera 0, and 1 in the gallery, so that no match is excluded for sharing a camera.
+Dataset identity_folders(const std::filesystem::path& folder);
+
+// "LAYOUT:PATH"; the layouts, in the order above: market1501, videos, luperson, folder.
+Dataset read_dataset(const std::string& spec);
+const std::vector<std::string>& dataset_layouts();
+
+void require_training(const Dataset& data);    // throws unless there are training images of at least one known person
+void require_evaluation(const Dataset& data);  // throws unless there are query and gallery images
+
+// Several sources as one: identities, cameras and videos of each are moved up so that none collide; 0 and -1 stay.
+Dataset merge(std::span<const Dataset> sources);
+
+// Images, identities, images per identity, cameras, videos, of each part: for manifests and screens.
+Json census(const Dataset& data);
+
+// Labels 0, 1, ... in the order of the person ids.
+struct Relabeling {
+  std::vector<int64_t> labels;   // [sample]
+  std::vector<int64_t> persons;  // [label]: the raw id
+};
+Relabeling relabel(std::span<const Sample> samples);  // throws on a sample without a known person
+
+// ---- Plans and samplers -------------------------------------------------------------------------------------------------
+
+enum class DataKind : uint8_t { multi, single };  // labeled multi-camera, or pseudo-labeled single-camera
+
+struct PlanEntry {
+  int64_t sample = 0;  // index into the loader's samples
+  int64_t label = -1;
+  int64_t camera = 0;
+  DataKind kind = DataKind::multi;
+  friend bool operator==(const PlanEntry&, const PlanEntry&) = default;
+};
+
+struct BatchPlan {
+  std::vector<std::vector<PlanEntry>> batches;
+  int64_t images() const;
+};
+
+// Entries of samples [0, labels.size()), which stand at first_sample in the loader's list; labels below 0 are left out.
+std::vector<PlanEntry> labeled_entries(std::span<const Sample> samples, std::span<const int64_t> labels, DataKind kind,
+                                       int64_t first_sample = 0);
+int64_t count_labels(std::span<const PlanEntry> entries);
+
+// `people` identities a batch, `images` of each.
+struct PK {
+  int64_t people = 16, images = 4;
+};
+
+// Exactly `batches` batches. Identities are drawn without repetition until all had their turn, then anew; those of one batch
+// are distinct. Fewer identities than `people` throw. The images of an identity:
+//   multi_camera_plan   one random image from every camera that has the identity; of more than K cameras a random K; fewer are
+//                       filled up with other images of the identity, without repetition while they last
+//   single_camera_plan  K random images, without repetition when there are enough
+// An identity with fewer images repeats some: the draws of augmentation differ.
+BatchPlan multi_camera_plan(std::span<const PlanEntry> entries, PK pk, int64_t batches, const Rng& rng);
+BatchPlan single_camera_plan(std::span<const PlanEntry> entries, PK pk, int64_t batches, const Rng& rng);
+
+// Each batch: a multi-camera part, then a single-camera part. A part with people = 0 is left out.
+BatchPlan mixed_plan(std::span<const PlanEntry> multi, PK multi_pk, std::span<const PlanEntry> single, PK single_pk, int64_t batches,
+                     const Rng& rng);
+
+// Samples first, first + 1, ... in order, for extraction: label -1, camera of the sample.
+BatchPlan sequential_plan(std::span<const Sample> samples, int64_t batch_size, int64_t first_sample = 0);
+
+// ---- Loading ------------------------------------------------------------------------------------------------------------
+
+// Decoded and resized images, shared by loaders and threads. When the limit is reached, further images are not kept (evicting
+// would serve no epoch order). Keys are path and size, so a file must not change during a run.
+class ImageCache {
+ public:
+  explicit ImageCache(int64_t max_bytes);  // 0: keeps nothing
+  ~ImageCache();
+  ImageCache(const ImageCache&) = delete;
+  ImageCache& operator=(const ImageCache&) = delete;
+
+  // The image of the file at the transform's size. Throws what read_image() throws.
+  std::shared_ptr<const Image> load(const std::string& path, const TransformConfig& transform);
+  int64_t bytes() const;
+  int64_t hits() const;
+  int64_t misses() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// One batch of a plan.
+struct Batch {
+  int64_t index = 0;               // in the plan
+  Tensor augmented;                // [B, H, W, 3] f32; undefined when the loader makes weak views only
+  Tensor original;                 // [B, H, W, 3] f32: resized and normalized
+  std::vector<PlanEntry> entries;  // [B]: what was loaded
+  int64_t size() const { return static_cast<int64_t>(entries.size()); }
+  std::vector<int64_t> samples() const;
+  std::vector<int64_t> labels() const;
+  std::vector<int64_t> cameras() const;
+  std::vector<DataKind> kinds() const;
+};
+
+// What becomes of an image that cannot be read.
+enum class OnDamage : uint8_t {
+  fail,     // the error, naming the file
+  replace,  // the next image of the plan with the same label takes its place, else the next entry of the same kind (with its own
+            // label); in the order of samples, so every run replaces alike
+  drop      // its batch is smaller, and left out when nothing remains
+};
+
+struct LoaderOptions {
+  TransformConfig transform;
+  bool augment = true;  // make the augmented view
+  int workers = 1;      // threads; 0: loading happens inside next()
+  int prefetch = 2;     // batches ready or in work beyond the one handed out; bounds memory
+  OnDamage on_damage = OnDamage::fail;
+  std::shared_ptr<ImageCache> cache = {};  // none: every image is decoded each time
+};
+
+// Yields the batches of a plan in order. The augmented view of the entry at position p of the plan (counted over all batches)
+// draws from rng.at(p).at("augmented") only; `rng` is that of the run's seed and epoch.
+// `samples` must outlive the loader. One consumer thread. Destroying a loader early is fine.
+class Loader {
+ public:
+  Loader(std::span<const Sample> samples, BatchPlan plan, LoaderOptions options, const Rng& rng, int64_t first_batch = 0);
+  ~Loader();
+  Loader(const Loader&) = delete;
+  Loader& operator=(const Loader&) = delete;
+
+  // The next batch, nothing after the last. An error met by a worker is thrown in the turn of its batch.
+  std::optional<Batch> next();
+
+  // Files that could not be read in the batches handed out so far, sorted, each with its error.
+  std::vector<std::string> damaged() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// All of `samples` in order as weak views: a Loader over sequential_plan() without augmentation. Damaged images fail or drop.
+Loader evaluation_loader(std::span<const Sample> samples, int64_t batch_size, LoaderOptions options);
+
+}  // namespace reid
