@@ -31,7 +31,7 @@ DEVICE_LEVEL = {"reid/engine/base.h", "reid/engine/device.h", "reid/engine/regis
 # Floors inside a wing, lowest first; headers of one floor do not see each other. A .cpp belongs to the floor of its first include.
 FLOORS = {
     "engine": [["base"], ["device"], ["registry"], ["tensor"], ["ops"], ["autograd"], ["nn"], ["optim"]],
-    "people": [["data"], ["synth", "cluster"], ["evaluation"], ["gallery"]],
+    "people": [["transform"], ["data"], ["synth", "cluster"], ["evaluation"], ["gallery"]],
 }
 
 # Each of these is slow to compile or defines an implementation: exactly one .cpp may contain it.
