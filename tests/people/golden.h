@@ -1,0 +1,61 @@
+#pragma once
+// The committed answers of numpy and scikit-learn, by case (tools/golden_people.py writes them).
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "reid/engine/device.h"
+#include "reid/formats/safetensors.h"
+
+namespace reid::test {
+
+struct Golden {
+  std::string prefix;
+  const Tensor& tensor(const std::string& key) const {
+    static const NamedTensors all = read_safetensors(REID_SOURCE_DIR "/data/golden/people.safetensors");
+    return all.at(prefix + "/" + key);
+  }
+  std::vector<int64_t> integers(const std::string& key) const {
+    const auto values = tensor(key).span<int64_t>();
+    return {values.begin(), values.end()};
+  }
+  double number(const std::string& key) const { return tensor(key).to(DType::f64).item(); }
+  int64_t integer(const std::string& key) const { return tensor(key).span<int64_t>()[0]; }
+};
+
+// The largest |a - b| over two f64 or f32 tensors of one shape; infinite when a NaN is about.
+inline double largest_difference(const Tensor& a, const Tensor& b) {
+  REQUIRE(a.shape() == b.shape());
+  const Tensor x = a.to(DType::f64), y = b.to(DType::f64);
+  double largest = 0;
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    const double difference = std::fabs(x.data<double>()[i] - y.data<double>()[i]);
+    largest = difference <= largest ? largest : std::isnan(difference) ? INFINITY : difference;
+  }
+  return largest;
+}
+
+inline Tensor random_features(int64_t rows, int64_t width, DType dtype, uint64_t seed) {
+  Rng rng(seed);
+  std::vector<double> values(static_cast<size_t>(rows * width));
+  for (double& v : values) v = rng.normal();
+  return Tensor::from(values, {rows, width}).to(dtype);
+}
+
+// Runs the action with each number of threads and demands equal results.
+template <class Action>
+void same_with_threads(Action&& action) {
+  const int before = threads();
+  set_threads(1);
+  const auto one = action();
+  for (int count : {2, 5}) {
+    set_threads(count);
+    CHECK(action() == one);
+  }
+  set_threads(before);
+}
+
+}  // namespace reid::test
