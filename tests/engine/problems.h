@@ -1,0 +1,13 @@
+#pragma once
+// The families of problem lines: each makes the problems of one or more ops from a line and checks them.
+
+#include "harness.h"
+
+namespace reid::test {
+
+using Families = std::map<std::string, void (*)(const ProblemLine&, Sweep&)>;
+Families dense_families();   // matmul, conv, pointwise, bias
+Families vision_families();  // norm, max_pool, global_pool
+Families rows_families();    // l2_normalize, rows, optimizer
+
+}  // namespace reid::test

@@ -1,0 +1,84 @@
+// Every implementation of every op against the reference in double, on the lines of tests/problems.
+
+#include "problems.h"
+
+namespace reid::test {
+namespace {
+
+Sweep run_file(const std::string& file, bool references) {
+  Families families = dense_families();
+  families.merge(vision_families());
+  families.merge(rows_families());
+  Sweep sweep{.references = references};
+  for (const ProblemLine& line : read_problems(file)) {
+    const auto found = families.find(line.family);
+    REQUIRE_MESSAGE(found != families.end(), file, ": no family is called ", line.family);
+    found->second(line, sweep);
+  }
+  return sweep;
+}
+
+TEST_CASE("problems: edges, and every implementation of every op meets one") {
+  const Sweep sweep = run_file("edges.txt", true);
+  if (std::getenv("REID_ONLY")) return;
+  for (const OpInfo& op : Registry::ops()) {
+    for (const std::string& implementation : op.implementations) {
+      CHECK_MESSAGE(sweep.ran.count(str(op.name, " ", implementation)), op.name, " ", implementation, " accepts no line of edges.txt");
+    }
+  }
+}
+
+TEST_CASE("problems: the layers of ResNet-50-IBN-a") {
+  run_file("resnet50_ibn.txt", false);
+  CHECK(true);  // failures are reported by line
+}
+
+TEST_CASE("problem lines: what is malformed is named") {
+  CHECK_THROWS_WITH_AS(parse_problem("conv n=1 h"), "problem line 'conv n=1 h': 'h' is not key=number", Error);
+  CHECK_THROWS_WITH_AS(static_cast<void>(parse_problem("conv n=1").at("h")), "problem line 'conv n=1' lacks h", Error);
+}
+
+// The harness must see what it is for: one wrong element, a NaN, a write past the end, and too many threads' worth of luck.
+struct Spy {
+  static int fault;
+  using Args = ReluArgs;
+  static constexpr const char* name = "spy";
+  static void run(const ReluArgs& a, Stream&) {
+    const auto* x = static_cast<const float*>(a.x);
+    auto* y = static_cast<float*>(a.y);
+    for (int64_t i = 0; i < a.count; ++i) y[i] = 2 * x[i];
+    if (fault == 1) y[3] *= 1.0001F;
+    if (fault == 2) y[a.count - 1] = std::numeric_limits<float>::quiet_NaN();
+    if (fault == 3) y[a.count] = 0;
+    if (fault == 4) const_cast<float*>(x)[0] += 1;
+    if (fault == 5 && threads() == 1) y[0] += 1e-6F;
+    if (fault == 6) y[-1] = 0;
+  }
+};
+int Spy::fault = 0;
+
+TEST_CASE("the harness finds planted faults") {
+  const ProblemLine line = parse_problem("spy count=7");
+  Problem<Spy> p{.args = {},
+                 .fields = {{"x", Field<ReluArgs>::input, &ReluArgs::x, {7}}, {"y", Field<ReluArgs>::output, &ReluArgs::y, {7}}},
+                 .bound = {}};
+  p.args.count = 7;
+  Run run = prepare(p, line, Fill::normal, DType::f32);
+  Values oracle{{"y", values_of(p, run, DType::f32).at("x")}}, bounds{{"y", std::vector<double>(7)}};
+  for (double& v : oracle["y"]) v *= 2;
+  for (size_t i = 0; i < 7; ++i) bounds["y"][i] = 4 * std::abs(oracle["y"][i]);
+  const Impl<Spy> impl{.name = "spy", .refuses = nullptr, .run = Spy::run};
+  const char* expected[] = {
+      "", "y[3]: got", "y[6]: got nan", "y: wrote outside", "x: an input was written", "y: other bits", "y: wrote outside"};
+  const int threads_before = threads();
+  set_threads(2);
+  for (Spy::fault = 0; Spy::fault < 7; ++Spy::fault) {
+    const std::string found = trial(p, line, impl, Fill::normal, oracle, bounds);
+    CHECK_MESSAGE(found.substr(0, std::strlen(expected[Spy::fault])) == expected[Spy::fault], found);
+    if (Spy::fault == 0) CHECK(found == "");
+  }
+  set_threads(threads_before);
+}
+
+}  // namespace
+}  // namespace reid::test

@@ -1,0 +1,125 @@
+// Problem families of the dense ops: matrix products, convolutions, pointwise.
+
+#include "problems.h"
+
+namespace reid::test {
+namespace {
+
+void matmul(const ProblemLine& line, Sweep& sweep) {
+  using F = Field<GemmArgs>;
+  GemmArgs a{};
+  a.m = line.at("m"), a.n = line.at("n"), a.k = line.at("k");
+  a.transpose_a = line.get("ta", 0) != 0, a.transpose_b = line.get("tb", 0) != 0, a.accumulate = line.get("add", 0) != 0;
+  Problem<Gemm> p{.args = a, .fields = {}, .bound = {}, .exact_on_integers = true};
+  p.fields = {{"a", F::input, &GemmArgs::a, a.transpose_a ? Shape{a.k, a.m} : Shape{a.m, a.k}},
+              {"b", F::input, &GemmArgs::b, a.transpose_b ? Shape{a.n, a.k} : Shape{a.k, a.n}},
+              {"c", a.accumulate ? F::both : F::output, &GemmArgs::c, {a.m, a.n}}};
+  p.bound = sum_bound(p, static_cast<double>(a.k + 1));
+  check_problem(p, line, sweep);
+}
+
+ConvShape conv_shape(const ProblemLine& line) {
+  ConvShape s{
+      .n = line.at("n"), .h = line.at("h"), .w = line.at("w"), .c = line.at("c"), .k = line.at("k"), .r = line.at("r"), .s = line.at("s")};
+  const int64_t stride = line.get("stride", 1), pad = line.get("pad", 0), dilation = line.get("dilation", 1);
+  s.stride[0] = stride, s.stride[1] = line.get("stride_w", stride);
+  s.pad[0] = pad, s.pad[1] = line.get("pad_w", pad);
+  s.dilation[0] = dilation, s.dilation[1] = line.get("dilation_w", dilation);
+  s.groups = line.get("groups", 1);
+  return s;
+}
+
+void conv(const ProblemLine& line, Sweep& sweep) {
+  const ConvShape s = conv_shape(line);
+  const Shape x{s.n, s.h, s.w, s.c}, w{s.k, s.r, s.s, s.c / s.groups}, y{s.n, s.p(), s.q(), s.k};
+  const double window = static_cast<double>(s.r * s.s);
+  {
+    using A = ConvForwardArgs;
+    Problem<ConvForward> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
+    p.args.shape = s;
+    p.fields = {{"x", Field<A>::input, &A::x, x}, {"w", Field<A>::input, &A::w, w}, {"y", Field<A>::output, &A::y, y}};
+    p.bound = sum_bound(p, window * static_cast<double>(s.c / s.groups));
+    check_problem(p, line, sweep);
+  }
+  {
+    using A = ConvBackwardDataArgs;
+    Problem<ConvBackwardData> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
+    p.args.shape = s;
+    p.fields = {{"dy", Field<A>::input, &A::dy, y}, {"w", Field<A>::input, &A::w, w}, {"dx", Field<A>::output, &A::dx, x}};
+    p.bound = sum_bound(p, window * static_cast<double>(s.k / s.groups));
+    check_problem(p, line, sweep);
+  }
+  {
+    using A = ConvBackwardWeightArgs;
+    Problem<ConvBackwardWeight> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
+    p.args.shape = s;
+    p.fields = {{"x", Field<A>::input, &A::x, x}, {"dy", Field<A>::input, &A::dy, y}, {"dw", Field<A>::output, &A::dw, w}};
+    p.bound = sum_bound(p, static_cast<double>(s.n * s.p() * s.q()));
+    check_problem(p, line, sweep);
+  }
+}
+
+// Nothing may be rounded: outputs are inputs or zero.
+Values no_error(const Values&, const Values& oracle) {
+  Values bounds = oracle;
+  for (auto& [name, values] : bounds) std::fill(values.begin(), values.end(), 0.0);
+  return bounds;
+}
+
+void pointwise(const ProblemLine& line, Sweep& sweep) {
+  const int64_t count = line.at("count");
+  {
+    using A = ReluArgs;
+    Problem<Relu> p{
+        .args = {}, .fields = {{"x", Field<A>::input, &A::x, {count}}, {"y", Field<A>::output, &A::y, {count}}}, .bound = no_error};
+    p.args.count = count;
+    check_problem(p, line, sweep);
+  }
+  {
+    using A = ReluBackwardArgs;
+    Problem<ReluBackward> p{.args = {}, .fields = {}, .bound = no_error};
+    p.args.count = count;
+    p.fields = {
+        {"dy", Field<A>::input, &A::dy, {count}}, {"y", Field<A>::input, &A::y, {count}}, {"dx", Field<A>::output, &A::dx, {count}}};
+    check_problem(p, line, sweep);
+  }
+  using A = AddScaledArgs;
+  Problem<AddScaled> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true, .in_place = {{"y", "a"}, {"y", "b"}}};
+  p.args.count = count;
+  p.args.scale = line.real("scale", 1);
+  p.fields = {{"a", Field<A>::input, &A::a, {count}}, {"b", Field<A>::input, &A::b, {count}}, {"y", Field<A>::output, &A::y, {count}}};
+  p.exact_on_integers = p.args.scale == std::floor(p.args.scale);
+  p.bound = [scale = std::abs(p.args.scale)](const Values& in, const Values&) {
+    Values bounds{{"y", in.at("a")}};
+    // A rounded scale, its product and the sum.
+    for (size_t i = 0; i < in.at("a").size(); ++i) bounds["y"][i] = 2 * std::abs(in.at("a")[i]) + 4 * scale * std::abs(in.at("b")[i]);
+    return bounds;
+  };
+  check_problem(p, line, sweep);
+}
+
+void bias(const ProblemLine& line, Sweep& sweep) {
+  const int64_t rows = line.at("rows"), columns = line.at("columns");
+  {
+    using A = BiasAddArgs;
+    Problem<BiasAdd> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true, .in_place = {{"y", "x"}}};
+    p.args.rows = rows, p.args.columns = columns;
+    p.fields = {{"x", Field<A>::input, &A::x, {rows, columns}},
+                {"bias", Field<A>::input, &A::bias, {columns}},
+                {"y", Field<A>::output, &A::y, {rows, columns}}};
+    p.bound = sum_bound(p, 1);
+    check_problem(p, line, sweep);
+  }
+  using A = ColumnSumArgs;
+  Problem<ColumnSum> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
+  p.args.rows = rows, p.args.columns = columns;
+  p.fields = {{"x", Field<A>::input, &A::x, {rows, columns}}, {"y", Field<A>::output, &A::y, {columns}}};
+  p.bound = sum_bound(p, static_cast<double>(rows));
+  check_problem(p, line, sweep);
+}
+
+}  // namespace
+
+Families dense_families() { return {{"matmul", matmul}, {"conv", conv}, {"pointwise", pointwise}, {"bias", bias}}; }
+
+}  // namespace reid::test

@@ -1,0 +1,279 @@
+// Problem families of normalization and pooling, with their error bounds in units of u = 2^-24.
+
+#include "problems.h"
+
+namespace reid::test {
+namespace {
+
+// Per group and channel of a window: what the bounds are made of.
+struct Norm {
+  NormWindow w;
+  double length() const { return static_cast<double>(w.length); }
+  double spread() const { return 4 * std::sqrt(length()) + 4; }  // of a sum over a group, see sum_bound
+  bool whole() const { return w.first == 0 && w.count == w.channels; }
+  size_t x(int64_t g, int64_t l, int64_t c) const { return static_cast<size_t>((g * w.length + l) * w.channels + w.first + c); }
+  size_t s(int64_t g, int64_t c) const { return static_cast<size_t>(g * w.count + c); }
+  template <class F>
+  void each(F&& f) const {
+    for (int64_t g = 0; g < w.groups; ++g)
+      for (int64_t c = 0; c < w.count; ++c) f(g, c);
+  }
+};
+
+Norm norm_of(const ProblemLine& line) {
+  const int64_t channels = line.at("channels"), first = line.get("first", 0);
+  return {{.groups = line.at("groups"),
+           .length = line.at("length"),
+           .channels = channels,
+           .first = first,
+           .count = line.get("count", channels - first)}};
+}
+
+void statistics(const ProblemLine& line, Sweep& sweep) {
+  using A = NormStatisticsArgs;
+  const Norm n = norm_of(line);
+  const NormWindow& w = n.w;
+  Problem<NormStatistics> p{.args = {}, .fields = {}, .bound = {}};
+  p.args.window = w;
+  p.fields = {{"x", Field<A>::input, &A::x, {w.groups, w.length, w.channels}},
+              {"mean", Field<A>::output, &A::mean, {w.groups, w.count}},
+              {"variance", Field<A>::output, &A::variance, {w.groups, w.count}}};
+  p.bound = [n](const Values& in, const Values& oracle) {
+    Values b = oracle;
+    n.each([&](int64_t g, int64_t c) {
+      double magnitude = 0;
+      for (int64_t l = 0; l < n.w.length; ++l) magnitude += std::abs(in.at("x")[n.x(g, l, c)]) / n.length();
+      b["mean"][n.s(g, c)] = n.spread() * magnitude;
+      // Sums of squares about a mean that is off by d are too large by d^2.
+      const double d = n.spread() * magnitude * 0x1p-24;
+      b["variance"][n.s(g, c)] = (n.spread() + 8) * oracle.at("variance")[n.s(g, c)] + d * d * 0x1p24;
+    });
+    return b;
+  };
+  check_problem(p, line, sweep);
+}
+
+// Channels outside of the window belong to another norm and must stay as they are.
+template <class Args>
+typename Field<Args>::Kind window_output(const Norm& n) {
+  return n.whole() ? Field<Args>::output : Field<Args>::both;
+}
+
+void apply(const ProblemLine& line, Sweep& sweep) {
+  using A = NormApplyArgs;
+  const Norm n = norm_of(line);
+  const NormWindow& w = n.w;
+  const Shape x{w.groups, w.length, w.channels}, s{w.groups, w.count};
+  Problem<NormApply> p{.args = {}, .fields = {}, .bound = {}};
+  p.args.window = w, p.args.eps = 1e-5, p.args.relu = line.get("relu", 0) != 0;
+  const bool residual = line.get("residual", 0) != 0;
+  p.fields = {{"x", Field<A>::input, &A::x, x},
+              {"mean", Field<A>::input, &A::mean, s},
+              {"variance", Field<A>::input, &A::variance, s, Content::positive},
+              {"gamma", Field<A>::input, &A::gamma, {w.count}},
+              {"beta", Field<A>::input, &A::beta, {w.count}},
+              {"y", window_output<A>(n), &A::y, x}};
+  if (residual) p.fields.push_back({"residual", Field<A>::input, &A::residual, x});
+  if (n.whole()) p.in_place = {{"y", "x"}};
+  p.bound = [n, residual](const Values& in, const Values& oracle) {
+    Values b{{"y", std::vector<double>(oracle.at("y").size())}};
+    n.each([&](int64_t g, int64_t c) {
+      const double scale = std::abs(in.at("gamma")[static_cast<size_t>(c)]) / std::sqrt(in.at("variance")[n.s(g, c)] + 1e-5);
+      for (int64_t l = 0; l < n.w.length; ++l) {
+        const size_t i = n.x(g, l, c);
+        const double r = residual ? std::abs(in.at("residual")[i]) : 0;
+        b["y"][i] = 8 * ((std::abs(in.at("x")[i]) + std::abs(in.at("mean")[n.s(g, c)])) * scale +
+                         std::abs(in.at("beta")[static_cast<size_t>(c)]) + r);
+      }
+    });
+    return b;
+  };
+  check_problem(p, line, sweep);
+}
+
+Values backward_bound(const Norm& n, bool relu, bool constant, const Values& in, const Values& oracle) {
+  Values b;
+  for (const auto& [name, values] : oracle) b[name] = std::vector<double>(values.size());
+  const double terms = 4 * std::sqrt(n.length() * static_cast<double>(n.w.groups)) + 12;
+  n.each([&](int64_t g, int64_t c) {
+    const double rstd = 1 / std::sqrt(in.at("variance")[n.s(g, c)] + 1e-5), scale = std::abs(in.at("gamma")[static_cast<size_t>(c)]) * rstd;
+    const auto passed = [&](size_t i) { return relu && !(in.at("y")[i] > 0) ? 0 : std::abs(in.at("dy")[i]); };
+    const auto reach = [&](size_t i) { return (std::abs(in.at("x")[i]) + std::abs(in.at("mean")[n.s(g, c)])) * rstd; };
+    double sum = 0, product = 0;
+    for (int64_t l = 0; l < n.w.length; ++l) {
+      const size_t i = n.x(g, l, c);
+      sum += passed(i);
+      product += passed(i) * reach(i);
+    }
+    b["dbeta"][static_cast<size_t>(c)] += terms * sum;
+    b["dgamma"][static_cast<size_t>(c)] += terms * product;
+    for (int64_t l = 0; l < n.w.length; ++l) {
+      const size_t i = n.x(g, l, c);
+      const double through = constant ? 0 : (n.spread() + 4) * sum / n.length() + (n.spread() + 16) * reach(i) * product / n.length();
+      b["dx"][i] = scale * (8 * passed(i) + through);
+    }
+  });
+  return b;
+}
+
+void backward(const ProblemLine& line, Sweep& sweep) {
+  using A = NormBackwardArgs;
+  const Norm n = norm_of(line);
+  const NormWindow& w = n.w;
+  const Shape x{w.groups, w.length, w.channels}, s{w.groups, w.count};
+  const bool relu = line.get("relu", 0) != 0, constant = line.get("constant", 0) != 0;
+  Problem<NormBackward> p{.args = {}, .fields = {}, .bound = {}};
+  p.args.window = w, p.args.eps = 1e-5, p.args.relu = relu, p.args.constant_statistics = constant;
+  p.fields = {{"dy", Field<A>::input, &A::dy, x},
+              {"x", Field<A>::input, &A::x, x},
+              {"mean", Field<A>::input, &A::mean, s},
+              {"variance", Field<A>::input, &A::variance, s, Content::positive},
+              {"gamma", Field<A>::input, &A::gamma, {w.count}},
+              {"dx", window_output<A>(n), &A::dx, x},
+              {"dgamma", Field<A>::output, &A::dgamma, {w.count}},
+              {"dbeta", Field<A>::output, &A::dbeta, {w.count}}};
+  if (relu) p.fields.push_back({"y", Field<A>::input, &A::y, x});
+  if (line.get("residual", 0) != 0) p.fields.push_back({"dresidual", window_output<A>(n), &A::dresidual, x});
+  if (n.whole()) p.in_place = {{"dx", "dy"}};
+  p.bound = [n, relu, constant](const Values& in, const Values& oracle) { return backward_bound(n, relu, constant, in, oracle); };
+  check_problem(p, line, sweep);
+}
+
+void norm(const ProblemLine& line, Sweep& sweep) {
+  statistics(line, sweep);
+  apply(line, sweep);
+  backward(line, sweep);
+}
+
+void max_pool(const ProblemLine& line, Sweep& sweep) {
+  PoolShape s{.n = line.at("n"),
+              .h = line.at("h"),
+              .w = line.at("w"),
+              .c = line.at("c"),
+              .kernel = line.at("kernel"),
+              .stride = line.at("stride"),
+              .pad = line.get("pad", 0),
+              .ceil = line.get("ceil", 0) != 0};
+  const Shape x{s.n, s.h, s.w, s.c}, y{s.n, s.out(s.h), s.out(s.w), s.c};
+  {
+    using A = MaxPoolArgs;
+    Problem<MaxPool> p{.args = {}, .fields = {}, .bound = {}};
+    p.args.shape = s;
+    p.fields = {{"x", Field<A>::input, &A::x, x},
+                {"y", Field<A>::output, &A::y, y},
+                {"index", Field<A>::output, &A::index, y, Content::any, DType::i32}};
+    p.bound = [](const Values&, const Values& oracle) { return Values{{"y", std::vector<double>(oracle.at("y").size())}}; };
+    check_problem(p, line, sweep);
+  }
+  using A = MaxPoolBackwardArgs;
+  Problem<MaxPoolBackward> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
+  p.args.shape = s;
+  p.fields = {{"dy", Field<A>::input, &A::dy, y},
+              {"index", Field<A>::input, &A::index, y, Content::any, DType::i32},
+              {"dx", Field<A>::output, &A::dx, x}};
+  p.adjust = [x, s, seed = line.text](Run& run, DType) {
+    const ops::MaxPooled pooled =
+        ops::max_pool(normal_tensor(seed, x), {.kernel = s.kernel, .stride = s.stride, .pad = s.pad, .ceil = s.ceil});
+    std::memcpy(run.memory.at("index").data(), pooled.index.raw(), static_cast<size_t>(pooled.index.bytes()));
+  };
+  p.bound = [s, y](const Values& in, const Values& oracle) {
+    Values b{{"dx", std::vector<double>(oracle.at("dx").size())}};
+    const int64_t per_image = y.numel() / s.n;
+    for (int64_t i = 0; i < y.numel(); ++i) {  // every window that chose the pixel adds to it
+      const int64_t pixel = static_cast<int64_t>(in.at("index")[static_cast<size_t>(i)]);
+      b["dx"][static_cast<size_t>((i / per_image * s.h * s.w + pixel) * s.c + i % s.c)] +=
+          8 * std::abs(in.at("dy")[static_cast<size_t>(i)]);
+    }
+    return b;
+  };
+  check_problem(p, line, sweep);
+}
+
+struct Gem {
+  int64_t n, length, c;
+  double eps = 1e-6;
+  bool generalized;
+  double at(const Values& in, int64_t i, int64_t l, int64_t k) const {
+    return std::max(in.at("x")[static_cast<size_t>((i * length + l) * c + k)], eps);
+  }
+  // Of a power mean: pow costs p |log x| roundings, the sum sqrt(L), the root as many again.
+  double cost(double p) const { return 32 + 4 * std::sqrt(static_cast<double>(length)) + 16 * (p + 1) * std::abs(std::log(eps)); }
+};
+
+void global_pool_forward(const Gem& g, const ProblemLine& line, Sweep& sweep) {
+  using A = GlobalPoolArgs;
+  Problem<GlobalPool> p{.args = {}, .fields = {}, .bound = {}};
+  p.args.n = g.n, p.args.length = g.length, p.args.c = g.c, p.args.eps = g.eps;
+  p.fields = {{"x", Field<A>::input, &A::x, {g.n, g.length, g.c}}, {"y", Field<A>::output, &A::y, {g.n, g.c}}};
+  if (g.generalized) {
+    p.fields.push_back({"p", Field<A>::input, &A::p, {1}, Content::positive});
+    p.bound = [g](const Values& in, const Values& oracle) {
+      Values b{{"y", oracle.at("y")}};
+      for (double& v : b["y"]) v *= g.cost(in.at("p")[0]);
+      return b;
+    };
+  } else {
+    p.bound = sum_bound(p, static_cast<double>(g.length));
+  }
+  check_problem(p, line, sweep);
+}
+
+void global_pool_backward(const Gem& g, const ProblemLine& line, Sweep& sweep) {
+  using A = GlobalPoolBackwardArgs;
+  Problem<GlobalPoolBackward> p{.args = {}, .fields = {}, .bound = {}};
+  p.args.n = g.n, p.args.length = g.length, p.args.c = g.c, p.args.eps = g.eps;
+  p.fields = {{"dy", Field<A>::input, &A::dy, {g.n, g.c}},
+              {"x", Field<A>::input, &A::x, {g.n, g.length, g.c}},
+              {"dx", Field<A>::output, &A::dx, {g.n, g.length, g.c}}};
+  if (!g.generalized) {
+    p.bound = [](const Values&, const Values& oracle) {
+      Values b{{"dx", oracle.at("dx")}};
+      for (double& v : b["dx"]) v = 4 * std::abs(v);
+      return b;
+    };
+    check_problem(p, line, sweep);
+    return;
+  }
+  p.fields.push_back({"p", Field<A>::input, &A::p, {1}, Content::positive});
+  p.fields.push_back({"y", Field<A>::input, &A::y, {g.n, g.c}});
+  p.fields.push_back({"dp", Field<A>::output, &A::dp, {1}});
+  p.adjust = [g](Run& run, DType dtype) {  // y belongs to x and p
+    Tensor x = Tensor::empty({g.n, 1, g.length, g.c}, dtype), power = Tensor::empty({1}, dtype);
+    std::memcpy(x.raw(), run.memory.at("x").data(), static_cast<size_t>(x.bytes()));
+    std::memcpy(power.raw(), run.memory.at("p").data(), static_cast<size_t>(power.bytes()));
+    const Tensor y = ops::gem_pool(x.to(DType::f64), power.to(DType::f64), g.eps).to(dtype);
+    std::memcpy(run.memory.at("y").data(), y.raw(), static_cast<size_t>(y.bytes()));
+  };
+  p.bound = [g](const Values& in, const Values& oracle) {
+    Values b{{"dx", oracle.at("dx")}, {"dp", {0.0}}};
+    const double power = in.at("p")[0], cost = g.cost(power);
+    for (double& v : b["dx"]) v = cost * std::abs(v);
+    for (int64_t i = 0; i < g.n; ++i) {
+      for (int64_t k = 0; k < g.c; ++k) {
+        double mean = 0, logs = 0;
+        for (int64_t l = 0; l < g.length; ++l) {
+          const double z = g.at(in, i, l, k), m = std::pow(z, power) / static_cast<double>(g.length);
+          mean += m;
+          logs += m * std::abs(std::log(z));
+        }
+        const size_t at = static_cast<size_t>(i * g.c + k);
+        b["dp"][0] +=
+            cost * std::abs(in.at("dy")[at]) * in.at("y")[at] * (logs / mean / power + std::abs(std::log(mean)) / (power * power));
+      }
+    }
+    return b;
+  };
+  check_problem(p, line, sweep);
+}
+
+void global_pool(const ProblemLine& line, Sweep& sweep) {
+  const Gem g{.n = line.at("n"), .length = line.at("length"), .c = line.at("c"), .generalized = line.get("gem", 0) != 0};
+  global_pool_forward(g, line, sweep);
+  global_pool_backward(g, line, sweep);
+}
+
+}  // namespace
+
+Families vision_families() { return {{"norm", norm}, {"max_pool", max_pool}, {"global_pool", global_pool}}; }
+
+}  // namespace reid::test

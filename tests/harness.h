@@ -1,0 +1,271 @@
+#pragma once
+// What the numeric tests share: goldens, comparison, problem lines, and running every implementation of an op on a problem.
+//
+// Design: an op's reference in double is the oracle. Each implementation is held against it with a bound computed from the
+// problem (see Bound), on outputs pre-filled with NaN between guard bytes. The seed is a hash of the problem line, so a line is
+// all it takes to repeat a failure:
+//   REID_ONLY="conv_forward implicit_gemm normal | conv n=2 h=5 ..." reid_tests -tc="problems*"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "reid/engine/autograd.h"
+#include "reid/engine/ops.h"
+#include "reid/formats/safetensors.h"
+
+namespace reid::test {
+
+// --- goldens ---
+
+// One case of data/golden/<file>.safetensors.
+class Golden {
+ public:
+  Golden(const std::string& file, std::string prefix);
+  const Tensor& operator[](const std::string& name) const;  // throws when absent
+  bool has(const std::string& name) const;
+  double number(const std::string& name) const { return (*this)[name].item(); }
+  bool flag(const std::string& name) const { return number(name) != 0; }
+  int64_t integer(const std::string& name) const { return static_cast<int64_t>(number(name)); }
+  const std::string& prefix() const { return prefix_; }
+
+ private:
+  const NamedTensors* file_;
+  std::string prefix_;
+};
+
+// The cases of a file whose name starts with `start`, in the file's order.
+std::vector<Golden> golden_cases(const std::string& file, const std::string& start = "");
+
+// "" when shape and dtype agree and max |got - want| <= relative * max |want|; else what differs. NaN never agrees.
+std::string difference(const Tensor& got, const Tensor& want, double relative);
+
+// Normal numbers from a stream of the name's own.
+Tensor normal_tensor(const std::string& name, Shape shape, DType dtype = DType::f64, double scale = 1);
+
+// --- problems ---
+
+// "conv n=2 h=5 w=5 c=8 k=4 r=3 s=3 pad=1": a family and its numbers.
+struct ProblemLine {
+  std::string text, family;
+  std::map<std::string, double> numbers;
+  int64_t at(const std::string& key) const;  // throws when absent
+  int64_t get(const std::string& key, int64_t otherwise) const;
+  double real(const std::string& key, double otherwise) const;
+};
+ProblemLine parse_problem(const std::string& text);
+std::vector<ProblemLine> read_problems(const std::string& file);  // tests/problems/<file>; '#' starts a comment
+
+enum class Fill : uint8_t { integers, normal };
+enum class Content : uint8_t { any, positive, zero };  // any and positive follow the Fill; u8 is always a mask of 0, 1, 2
+
+// Memory between guard bytes, aligned as tensors are.
+class Guarded {
+ public:
+  explicit Guarded(int64_t bytes);  // contents 0xFF: NaN
+  void* data() { return bytes_.data() + kGuard; }
+  const void* data() const { return bytes_.data() + kGuard; }
+  bool intact() const;
+
+ private:
+  static constexpr size_t kGuard = 256;
+  struct alignas(64) Line {
+    uint8_t bytes[64];
+  };
+  struct Bytes {
+    std::vector<Line> lines;
+    uint8_t* data() { return lines[0].bytes; }
+    const uint8_t* data() const { return lines[0].bytes; }
+  } bytes_;
+  size_t size_;
+};
+
+// A pointer of an op's arguments: what it points to and how the tests fill it.
+template <class Args>
+struct Field {
+  enum Kind : uint8_t { input, output, both };
+  using Place = std::variant<const void * Args::*, void * Args::*, const uint8_t * Args::*, const int32_t * Args::*, int32_t * Args::*>;
+  const char* name;
+  Kind kind;
+  Place place;
+  Shape shape;
+  Content content = Content::any;
+  std::optional<DType> dtype = {};  // the problem's floating dtype when absent
+
+  void set(Args& args, void* data) const {
+    std::visit([&](auto member) { args.*member = static_cast<std::remove_reference_t<decltype(args.*member)>>(data); }, place);
+  }
+};
+
+// Values of every field by name, in double: what a bound is computed from.
+using Values = std::map<std::string, std::vector<double>>;
+// How far each output may be from the oracle, in units of u = 2^-24 (half an ulp of 1 in f32).
+using Bound = std::function<Values(const Values& inputs, const Values& oracle)>;
+
+struct Run {  // one call: the memory of each field
+  std::map<std::string, Guarded> memory;
+};
+
+template <class Op>
+struct Problem {
+  using Args = typename Op::Args;
+  Args args;  // everything but pointers and dtype
+  std::vector<Field<Args>> fields;
+  Bound bound;
+  bool exact_on_integers = false;                                  // sums of small integers have no rounding: demand equality
+  std::vector<std::pair<std::string, std::string>> in_place = {};  // (output, input) that may be the same memory
+  std::function<void(Run&, DType)> adjust = {};                    // makes inputs that belong together consistent
+};
+
+namespace detail {
+bool wanted(const std::string& id);  // by REID_ONLY
+void fill(const std::string& seed, Content content, Fill fill, const Shape& shape, DType dtype, void* data);
+std::vector<double> read(const void* data, int64_t count, DType dtype);
+// "" or the worst element of an output.
+std::string compare(const std::string& output, const std::vector<double>& got, const std::vector<double>& want,
+                    const std::vector<double>* bound);
+void report(const std::string& id, const std::string& what);  // a failed check that prints the line to rerun
+std::string only(const std::string& op, const std::string& implementation, Fill fill, const ProblemLine& line);
+}  // namespace detail
+
+template <class Op>
+Run prepare(const Problem<Op>& p, const ProblemLine& line, Fill fill, DType dtype) {
+  Run run;
+  for (const auto& f : p.fields) {
+    const DType type = f.dtype.value_or(dtype);
+    Guarded memory(f.shape.numel() * size_of(type));
+    if (f.kind != Field<typename Op::Args>::output) detail::fill(line.text + f.name, f.content, fill, f.shape, type, memory.data());
+    run.memory.emplace(f.name, std::move(memory));
+  }
+  if (p.adjust) p.adjust(run, dtype);
+  return run;
+}
+
+// Calls one implementation; `shared` maps an output to the input whose memory it uses.
+template <class Op>
+void call(const Problem<Op>& p, const Impl<Op>& impl, Run& run, DType dtype, const std::pair<std::string, std::string>& shared = {}) {
+  typename Op::Args args = p.args;
+  args.dtype = dtype;
+  for (const auto& f : p.fields) f.set(args, run.memory.at(shared.first == f.name ? shared.second : f.name).data());
+  impl.run(args, current_stream(Device{}));
+}
+
+template <class Op>
+Values values_of(const Problem<Op>& p, const Run& run, DType dtype) {
+  Values values;
+  for (const auto& f : p.fields) values[f.name] = detail::read(run.memory.at(f.name).data(), f.shape.numel(), f.dtype.value_or(dtype));
+  return values;
+}
+
+// What is wrong with one implementation on one problem, "" when nothing is.
+template <class Op>
+std::string trial(const Problem<Op>& p, const ProblemLine& line, const Impl<Op>& impl, Fill fill, const Values& oracle,
+                  const Values& bounds) {
+  using F = Field<typename Op::Args>;
+  Run run = prepare(p, line, fill, DType::f32);
+  const Run before = run;
+  call(p, impl, run, DType::f32);
+  const Values got = values_of(p, run, DType::f32);
+  for (const auto& f : p.fields) {
+    const size_t bytes = static_cast<size_t>(f.shape.numel() * size_of(f.dtype.value_or(DType::f32)));
+    if (!run.memory.at(f.name).intact()) return str(f.name, ": wrote outside of its memory");
+    if (f.kind == F::input && std::memcmp(run.memory.at(f.name).data(), before.memory.at(f.name).data(), bytes) != 0)
+      return str(f.name, ": an input was written to");
+    if (f.kind == F::input) continue;
+    const bool exact = f.dtype || (fill == Fill::integers && p.exact_on_integers);
+    const std::string wrong = detail::compare(f.name, got.at(f.name), oracle.at(f.name), exact ? nullptr : &bounds.at(f.name));
+    if (!wrong.empty()) return wrong;
+  }
+  // The same bits again, with another number of threads, and in place where that is allowed.
+  const auto repeats = [&](const std::pair<std::string, std::string>& shared) {
+    Run again = before;
+    call(p, impl, again, DType::f32, shared);
+    for (const auto& f : p.fields) {
+      if (f.kind == F::input) continue;
+      const size_t bytes = static_cast<size_t>(f.shape.numel() * size_of(f.dtype.value_or(DType::f32)));
+      const std::string& name = shared.first == f.name ? shared.second : f.name;
+      if (std::memcmp(run.memory.at(f.name).data(), again.memory.at(name).data(), bytes) != 0) return str(f.name, ": other bits ");
+    }
+    return std::string();
+  };
+  const int before_threads = threads();
+  set_threads(before_threads == 1 ? 2 : 1);
+  std::string wrong = repeats({});
+  set_threads(before_threads);
+  if (!wrong.empty()) return wrong + "with another number of threads";
+  for (const auto& shared : p.in_place) {
+    wrong = repeats(shared);
+    if (!wrong.empty()) return str(wrong, "when ", shared.first, " is ", shared.second);
+  }
+  return "";
+}
+
+// What a sweep over problem lines does besides checking.
+struct Sweep {
+  bool references = true;               // also the references in f32: slow on large problems
+  std::map<std::string, int> ran = {};  // "op implementation" -> problems
+};
+
+// The reference in double on the magnitudes of all inputs: for a sum of products, the sum of their magnitudes. A sum of K
+// rounded terms in any order is within 4 sqrt(K) u of it, but for odds of about e^-8 (Higham and Mary, SIAM J. Sci. Comput. 2019).
+template <class Op>
+Bound sum_bound(Problem<Op> p, double terms) {
+  return [p, terms](const Values& inputs, const Values&) {
+    Run run;
+    for (const auto& f : p.fields) {
+      Guarded memory(f.shape.numel() * int64_t{8});
+      auto* data = static_cast<double*>(memory.data());
+      const std::vector<double>& values = inputs.at(f.name);
+      if (f.kind != Field<typename Op::Args>::output)
+        for (size_t i = 0; i < values.size(); ++i) data[i] = std::abs(values[i]);
+      run.memory.emplace(f.name, std::move(memory));
+    }
+    call(p, Registry::implementations<Op>(DeviceType::cpu).back(), run, DType::f64);
+    Values bounds = values_of(p, run, DType::f64);
+    for (auto& [name, values] : bounds)
+      for (double& v : values) v *= 4 * std::sqrt(terms) + 4;
+    return bounds;
+  };
+}
+
+// Every implementation of Op that accepts the problem, on both fills.
+template <class Op>
+void check_problem(const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) {
+  initialize();
+  const std::vector<Impl<Op>>& list = Registry::implementations<Op>(DeviceType::cpu);
+  const Impl<Op>& reference = list.back();
+  for (const Fill fill : {Fill::integers, Fill::normal}) {
+    // The oracle reads the f32 inputs, widened.
+    Run narrow = prepare(p, line, fill, DType::f32), wide = prepare(p, line, fill, DType::f64);
+    const Values inputs = values_of(p, narrow, DType::f32);
+    for (const auto& f : p.fields) {
+      if (f.kind == Field<typename Op::Args>::output || f.dtype) continue;
+      std::memcpy(wide.memory.at(f.name).data(), inputs.at(f.name).data(), inputs.at(f.name).size() * sizeof(double));
+    }
+    call(p, reference, wide, DType::f64);
+    const Values oracle = values_of(p, wide, DType::f64);
+    const Values bounds = p.bound(inputs, oracle);
+    for (const Impl<Op>& impl : list) {
+      const std::string id = detail::only(Op::name, impl.name, fill, line);
+      if (!detail::wanted(id)) continue;
+      typename Op::Args probe = p.args;
+      probe.dtype = DType::f32;
+      for (const auto& f : p.fields) f.set(probe, narrow.memory.at(f.name).data());
+      if (impl.refuses && impl.refuses(probe)) continue;
+      if (!sweep.references && &impl == &reference) continue;
+      ++sweep.ran[str(Op::name, " ", impl.name)];
+      const std::string wrong = trial(p, line, impl, fill, oracle, bounds);
+      if (!wrong.empty()) detail::report(id, wrong);
+    }
+  }
+}
+
+}  // namespace reid::test
