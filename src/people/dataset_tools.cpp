@@ -1,0 +1,107 @@
+// What is done with lists of samples once they are read: checks, merging, counting, labels.
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "reid/people/data.h"
+
+namespace reid {
+namespace {
+
+int64_t largest(const Dataset& data, int64_t Sample::*field) {
+  int64_t value = -1;
+  for (const std::vector<Sample>* part : {&data.train, &data.query, &data.gallery})
+    for (const Sample& sample : *part) value = std::max(value, sample.*field);
+  return value;
+}
+
+Json count(const std::vector<Sample>& samples) {
+  std::map<int64_t, int64_t> images_of;
+  std::set<int64_t> cameras, videos;
+  int64_t distractors = 0, unknown = 0;
+  for (const Sample& sample : samples) {
+    if (sample.person > 0) ++images_of[sample.person];
+    distractors += sample.person == 0;
+    unknown += sample.person < 0;
+    cameras.insert(sample.camera);
+    if (sample.video >= 0) videos.insert(sample.video);
+  }
+  std::vector<int64_t> sizes;
+  for (const auto& [person, images] : images_of) sizes.push_back(images);
+  std::sort(sizes.begin(), sizes.end());
+  Json json = Json::object();
+  json["images"] = static_cast<int64_t>(samples.size());
+  json["identities"] = static_cast<int64_t>(sizes.size());
+  json["cameras"] = static_cast<int64_t>(cameras.size());
+  if (!videos.empty()) json["videos"] = static_cast<int64_t>(videos.size());
+  if (!sizes.empty()) json["images_per_identity"] = Json::array({sizes.front(), sizes[sizes.size() / 2], sizes.back()});
+  if (distractors > 0) json["distractors"] = distractors;
+  if (unknown > 0) json["unknown"] = unknown;
+  return json;
+}
+
+}  // namespace
+
+void require_training(const Dataset& data) {
+  REID_CHECK(!data.train.empty(), data.name, ": has no training images (the market1501 layout keeps them in bounding_box_train)");
+  const bool known = std::any_of(data.train.begin(), data.train.end(), [](const Sample& s) { return s.person > 0; });
+  REID_CHECK(known, data.name, ": its training images have no identities, so they cannot serve as labeled data");
+}
+
+void require_evaluation(const Dataset& data) {
+  REID_CHECK(!data.query.empty(), data.name, ": has no query images (they belong into the folder query)");
+  REID_CHECK(!data.gallery.empty(), data.name,
+             ": has no gallery images (they belong into the folder bounding_box_test of market1501, gallery of folder)");
+}
+
+Dataset merge(std::span<const Dataset> sources) {
+  Dataset all;
+  int64_t persons = 0, cameras = 0;
+  for (const Dataset& source : sources) {
+    const auto videos = static_cast<int64_t>(all.videos.size());
+    const auto move_in = [&](const std::vector<Sample>& from, std::vector<Sample>& to) {
+      for (Sample sample : from) {
+        if (sample.person > 0) sample.person += persons;
+        sample.camera += cameras;
+        if (sample.video >= 0) sample.video += videos;
+        to.push_back(std::move(sample));
+      }
+    };
+    move_in(source.train, all.train);
+    move_in(source.query, all.query);
+    move_in(source.gallery, all.gallery);
+    persons += std::max<int64_t>(largest(source, &Sample::person), 0);
+    cameras += largest(source, &Sample::camera) + 1;
+    all.videos.insert(all.videos.end(), source.videos.begin(), source.videos.end());
+    all.junk += source.junk;
+    all.name += (all.name.empty() ? "" : " + ") + source.name;
+  }
+  return all;
+}
+
+Json census(const Dataset& data) {
+  Json json = Json::object({{"name", data.name}});
+  if (!data.train.empty()) json["train"] = count(data.train);
+  if (!data.query.empty()) json["query"] = count(data.query);
+  if (!data.gallery.empty()) json["gallery"] = count(data.gallery);
+  if (data.junk > 0) json["junk"] = data.junk;
+  return json;
+}
+
+Relabeling relabel(std::span<const Sample> samples) {
+  std::map<int64_t, int64_t> label_of;
+  for (const Sample& sample : samples) {
+    REID_CHECK(sample.person > 0, sample.path, ": has no identity, so it cannot be labeled");
+    label_of.emplace(sample.person, 0);
+  }
+  Relabeling result;
+  for (auto& [person, label] : label_of) {
+    label = static_cast<int64_t>(result.persons.size());
+    result.persons.push_back(person);
+  }
+  for (const Sample& sample : samples) result.labels.push_back(label_of.at(sample.person));
+  return result;
+}
+
+}  // namespace reid
