@@ -8,6 +8,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -165,13 +166,27 @@ Values values_of(const Problem<Op>& p, const Run& run, DType dtype) {
   return values;
 }
 
+// The same inputs in double: what the oracle reads.
+template <class Op>
+Run widened(const Problem<Op>& p, const Run& narrow) {
+  Run wide;
+  for (const auto& f : p.fields) {
+    const Guarded& source = narrow.memory.at(f.name);
+    Guarded memory = f.dtype ? source : Guarded(f.shape.numel() * int64_t{8});
+    if (!f.dtype && f.kind != Field<typename Op::Args>::output) {
+      const std::vector<double> values = detail::read(source.data(), f.shape.numel(), DType::f32);
+      std::copy(values.begin(), values.end(), static_cast<double*>(memory.data()));
+    }
+    wide.memory.emplace(f.name, std::move(memory));
+  }
+  return wide;
+}
+
 // What is wrong with one implementation on one problem, "" when nothing is.
 template <class Op>
-std::string trial(const Problem<Op>& p, const ProblemLine& line, const Impl<Op>& impl, Fill fill, const Values& oracle,
-                  const Values& bounds) {
+std::string trial(const Problem<Op>& p, const Impl<Op>& impl, const Run& before, const Values& oracle, const Values& bounds, bool exact) {
   using F = Field<typename Op::Args>;
-  Run run = prepare(p, line, fill, DType::f32);
-  const Run before = run;
+  Run run = before;
   call(p, impl, run, DType::f32);
   const Values got = values_of(p, run, DType::f32);
   for (const auto& f : p.fields) {
@@ -180,8 +195,8 @@ std::string trial(const Problem<Op>& p, const ProblemLine& line, const Impl<Op>&
     if (f.kind == F::input && std::memcmp(run.memory.at(f.name).data(), before.memory.at(f.name).data(), bytes) != 0)
       return str(f.name, ": an input was written to");
     if (f.kind == F::input) continue;
-    const bool exact = f.dtype || (fill == Fill::integers && p.exact_on_integers);
-    const std::string wrong = detail::compare(f.name, got.at(f.name), oracle.at(f.name), exact ? nullptr : &bounds.at(f.name));
+    const std::vector<double>* bound = exact || f.dtype ? nullptr : &bounds.at(f.name);
+    const std::string wrong = detail::compare(f.name, got.at(f.name), oracle.at(f.name), bound);
     if (!wrong.empty()) return wrong;
   }
   // The same bits again, with another number of threads, and in place where that is allowed.
@@ -243,16 +258,12 @@ void check_problem(const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) 
   const std::vector<Impl<Op>>& list = Registry::implementations<Op>(DeviceType::cpu);
   const Impl<Op>& reference = list.back();
   for (const Fill fill : {Fill::integers, Fill::normal}) {
-    // The oracle reads the f32 inputs, widened.
-    Run narrow = prepare(p, line, fill, DType::f32), wide = prepare(p, line, fill, DType::f64);
+    Run narrow = prepare(p, line, fill, DType::f32), wide = widened(p, narrow);
     const Values inputs = values_of(p, narrow, DType::f32);
-    for (const auto& f : p.fields) {
-      if (f.kind == Field<typename Op::Args>::output || f.dtype) continue;
-      std::memcpy(wide.memory.at(f.name).data(), inputs.at(f.name).data(), inputs.at(f.name).size() * sizeof(double));
-    }
     call(p, reference, wide, DType::f64);
     const Values oracle = values_of(p, wide, DType::f64);
-    const Values bounds = p.bound(inputs, oracle);
+    const bool exact = fill == Fill::integers && p.exact_on_integers;
+    const Values bounds = exact ? oracle : p.bound(inputs, oracle);
     for (const Impl<Op>& impl : list) {
       const std::string id = detail::only(Op::name, impl.name, fill, line);
       if (!detail::wanted(id)) continue;
@@ -262,7 +273,7 @@ void check_problem(const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) 
       if (impl.refuses && impl.refuses(probe)) continue;
       if (!sweep.references && &impl == &reference) continue;
       ++sweep.ran[str(Op::name, " ", impl.name)];
-      const std::string wrong = trial(p, line, impl, fill, oracle, bounds);
+      const std::string wrong = trial(p, impl, narrow, oracle, bounds, exact);
       if (!wrong.empty()) detail::report(id, wrong);
     }
   }
