@@ -5,6 +5,10 @@ namespace reid::cpu {
 void register_fast_cpu() {
   register_gemm();
   register_conv();
+  register_norm();
+  register_pointwise();
+  register_pool();
+  register_rows();
 }
 
 }  // namespace reid::cpu

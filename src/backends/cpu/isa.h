@@ -28,20 +28,30 @@ inline Isa best_isa() {
 // long as the body fixes the order of its sums.
 #define REID_BODY static inline __attribute__((always_inline)) void
 #if defined(__x86_64__)
-#define REID_MULTIVERSION(name, Args)                                                                                     \
-  __attribute__((target("avx512f,avx512vl,avx512dq,prefer-vector-width=512"))) static void name##_avx512(const Args& a) { \
-    name##_body(a);                                                                                                       \
-  }                                                                                                                       \
-  __attribute__((target("avx2"))) static void name##_avx2(const Args& a) { name##_body(a); }                              \
-  static void name##_portable(const Args& a) { name##_body(a); }                                                          \
-  static void name(const Args& a) {                                                                                       \
-    switch (::reid::cpu::best_isa()) {                                                                                    \
-      case ::reid::cpu::Isa::avx512: return name##_avx512(a);                                                             \
-      case ::reid::cpu::Isa::avx2: return name##_avx2(a);                                                                 \
-      case ::reid::cpu::Isa::portable: return name##_portable(a);                                                         \
-    }                                                                                                                     \
+#if defined(__clang__)
+#define REID_TARGET_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq")))
+#else
+#define REID_TARGET_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,prefer-vector-width=512")))
+#endif
+#define REID_MULTIVERSION(name, Args)                                                        \
+  REID_TARGET_AVX512 static void name##_avx512(const Args& a) { name##_body(a); }            \
+  __attribute__((target("avx2"))) static void name##_avx2(const Args& a) { name##_body(a); } \
+  static void name##_portable(const Args& a) { name##_body(a); }                             \
+  static void name(const Args& a) {                                                          \
+    switch (::reid::cpu::best_isa()) {                                                       \
+      case ::reid::cpu::Isa::avx512: return name##_avx512(a);                                \
+      case ::reid::cpu::Isa::avx2: return name##_avx2(a);                                    \
+      case ::reid::cpu::Isa::portable: return name##_portable(a);                            \
+    }                                                                                        \
   }
 #else
 #define REID_MULTIVERSION(name, Args) \
   static void name(const Args& a) { name##_body(a); }
+#endif
+
+// In front of a loop whose pointers are either the same or apart: element i never meets element j. clang checks at run time.
+#if defined(__GNUC__) && !defined(__clang__)
+#define REID_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define REID_INDEPENDENT
 #endif

@@ -1,0 +1,361 @@
+// Normalization of windows of channels, NHWC, f32: batch norm, instance norm and IBN's halves (see NormWindow).
+//
+//   statistics   mean = sum x / L,  variance = sum (x - mean)^2 / L                        reads x once from memory
+//   apply        y = act((x - mean) * gamma / sqrt(variance + eps) + beta + residual)      1 or 2 reads, 1 write
+//   backward     g = dy masked by y > 0;  dbeta = sum g;  dgamma = sum g xhat              3 reads
+//                dx = gamma / sqrt(variance + eps) * (g - dbeta / L - xhat dgamma / L)     3 reads, 1 or 2 writes
+//
+// All three are bound by memory: a few flops for each float moved. Channels are the lanes: every channel's sum walks the rows
+// in order whatever the vector width, so all versions of a loop agree bit for bit.
+// Statistics: a task takes kChunkRows rows of one group, sums a block of channels, then sums the deviations from that mean while
+// the rows are still in cache. Chunks are merged in order, in double (Chan, Golub and LeVeque, American Statistician 37(3),
+// 1983). Chunks depend on L only: the statistics of an image do not depend on its batch, and nothing depends on threads.
+
+#include <algorithm>
+#include <cmath>
+
+#include "backends/cpu/fast.h"
+#include "backends/cpu/isa.h"
+#include "reid/engine/registry.h"
+
+namespace reid::cpu {
+namespace {
+
+constexpr int64_t kChunkRows = 256;          // 64 channels of them are 64 KB: the second look hits L2
+constexpr int64_t kShortSum = 32;            // rows summed in float before the sum joins a double
+constexpr int64_t kWide = 64, kNarrow = 16;  // channels of a block: 4 vectors, 1 vector (of 16 lanes)
+
+int64_t chunks_of(const NormWindow& w) { return (w.length + kChunkRows - 1) / kChunkRows; }
+
+// Calls f.template operator()<width>(channel) over blocks of channels; the last few go one by one.
+#define REID_CHANNEL_BLOCKS(count, block)                      \
+  int64_t j = 0;                                               \
+  for (; j + kWide <= (count); j += kWide) block(kWide);       \
+  for (; j + kNarrow <= (count); j += kNarrow) block(kNarrow); \
+  for (; j < (count); ++j) block(1)
+
+// --- statistics ---
+
+struct ChunkSums {
+  const float* x;  // first row and channel
+  int64_t rows, stride, count;
+  double* mean;     // [count]
+  double* squares;  // [count] sum of squared deviations
+};
+
+template <int64_t kWidth>
+REID_BODY chunk_block(const ChunkSums& a, int64_t j) {
+  float sum[kWidth] = {}, rest[kWidth] = {}, squares[kWidth] = {}, mean[kWidth];
+  const float* x = a.x + j;
+  int64_t l = 0;
+  for (; l + 4 <= a.rows; l += 4, x += 4 * a.stride) {
+    for (int64_t i = 0; i < kWidth; ++i) sum[i] += (x[i] + x[i + a.stride]) + (x[i + 2 * a.stride] + x[i + 3 * a.stride]);
+  }
+  for (; l < a.rows; ++l, x += a.stride) {
+    for (int64_t i = 0; i < kWidth; ++i) sum[i] += x[i];
+  }
+  for (int64_t i = 0; i < kWidth; ++i) mean[i] = sum[i] / static_cast<float>(a.rows);
+  x = a.x + j;
+  for (l = 0; l + 2 <= a.rows; l += 2, x += 2 * a.stride) {
+    for (int64_t i = 0; i < kWidth; ++i) {
+      const float d0 = x[i] - mean[i], d1 = x[i + a.stride] - mean[i];
+      rest[i] += d0 + d1;
+      squares[i] += d0 * d0 + d1 * d1;
+    }
+  }
+  for (; l < a.rows; ++l, x += a.stride) {
+    for (int64_t i = 0; i < kWidth; ++i) {
+      const float d = x[i] - mean[i];
+      rest[i] += d;
+      squares[i] += d * d;
+    }
+  }
+  for (int64_t i = 0; i < kWidth; ++i) {  // what the float mean missed, put back in double
+    const double missed = double{rest[i]} / static_cast<double>(a.rows);
+    a.mean[j + i] = double{mean[i]} + missed;
+    a.squares[j + i] = double{squares[i]} - missed * double{rest[i]};
+  }
+}
+REID_BODY chunk_sums_body(const ChunkSums& a) {
+#define REID_BLOCK(width) chunk_block<width>(a, j)
+  REID_CHANNEL_BLOCKS(a.count, REID_BLOCK);
+#undef REID_BLOCK
+}
+REID_MULTIVERSION(chunk_sums, ChunkSums)
+
+void merge_chunks(const NormStatisticsArgs& a, int64_t group, const double* partial) {
+  const NormWindow& w = a.window;
+  auto* mean_out = static_cast<float*>(a.mean) + group * w.count;
+  auto* variance_out = static_cast<float*>(a.variance) + group * w.count;
+  for (int64_t j = 0; j < w.count; ++j) {
+    double mean = 0, squares = 0, seen = 0;
+    for (int64_t chunk = 0; chunk < chunks_of(w); ++chunk) {
+      const auto rows = static_cast<double>(std::min(kChunkRows, w.length - chunk * kChunkRows));
+      const double* part = partial + chunk * 2 * w.count + j;
+      const double difference = part[0] - mean, total = seen + rows;
+      mean += difference * rows / total;
+      squares += part[w.count] + difference * difference * seen * rows / total;
+      seen = total;
+    }
+    mean_out[j] = static_cast<float>(mean);
+    variance_out[j] = static_cast<float>(squares / static_cast<double>(w.length));
+  }
+}
+
+void norm_statistics(const NormStatisticsArgs& a, Stream& stream) {
+  const NormWindow& w = a.window;
+  const int64_t chunks = chunks_of(w);
+  auto* partial = static_cast<double*>(stream.workspace(static_cast<size_t>(w.groups * chunks * 2 * w.count) * sizeof(double)));
+  const auto* x = static_cast<const float*>(a.x) + w.first;
+  parallel_for(w.groups * chunks, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t row = i % chunks * kChunkRows;
+      double* mean = partial + i * 2 * w.count;
+      chunk_sums({.x = x + (i / chunks * w.length + row) * w.channels,
+                  .rows = std::min(kChunkRows, w.length - row),
+                  .stride = w.channels,
+                  .count = w.count,
+                  .mean = mean,
+                  .squares = mean + w.count});
+    }
+  });
+  parallel_for(w.groups, 4, [&](int64_t begin, int64_t end, int) {
+    for (int64_t g = begin; g < end; ++g) merge_chunks(a, g, partial + g * chunks * 2 * w.count);
+  });
+}
+
+// --- apply ---
+
+struct ApplyRows {
+  const float *x, *residual;
+  float* y;
+  const float *mean, *scale, *beta;  // [count]
+  int64_t rows, stride, count;
+  bool relu;
+};
+
+template <bool kResidual, bool kRelu>
+REID_BODY apply_loop(const ApplyRows& a) {
+  for (int64_t l = 0; l < a.rows; ++l) {
+    const float* x = a.x + l * a.stride;
+    const float* residual = kResidual ? a.residual + l * a.stride : nullptr;
+    float* y = a.y + l * a.stride;
+    REID_INDEPENDENT
+    for (int64_t j = 0; j < a.count; ++j) {
+      float value = (x[j] - a.mean[j]) * a.scale[j] + a.beta[j];
+      if (kResidual) value += residual[j];
+      y[j] = kRelu && value < 0.0f ? 0.0f : value;
+    }
+  }
+}
+REID_BODY apply_rows_body(const ApplyRows& a) {
+  if (a.residual) {
+    a.relu ? apply_loop<true, true>(a) : apply_loop<true, false>(a);
+  } else {
+    a.relu ? apply_loop<false, true>(a) : apply_loop<false, false>(a);
+  }
+}
+REID_MULTIVERSION(apply_rows, ApplyRows)
+
+// Rows of a pointwise pass a task takes: about 256 KB of x.
+int64_t pass_rows(const NormWindow& w) { return std::max<int64_t>(1, (int64_t{1} << 16) / std::max<int64_t>(w.count, 1)); }
+
+// Calls f(group, row, rows) for every task of a pass over all rows; tasks do not cross groups.
+template <class F>
+void for_each_part(const NormWindow& w, F&& f) {
+  const int64_t rows = pass_rows(w), parts = (w.length + rows - 1) / rows;
+  parallel_for(w.groups * parts, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) f(i / parts, i % parts * rows, std::min(rows, w.length - i % parts * rows));
+  });
+}
+
+void norm_apply(const NormApplyArgs& a, Stream& stream) {
+  const NormWindow& w = a.window;
+  auto* scale = static_cast<float*>(stream.workspace(static_cast<size_t>(w.groups * w.count) * sizeof(float)));
+  const auto* variance = static_cast<const float*>(a.variance);
+  const auto* gamma = static_cast<const float*>(a.gamma);
+  for (int64_t i = 0; i < w.groups * w.count; ++i) {
+    scale[i] = static_cast<float>(double{gamma[i % w.count]} / std::sqrt(double{variance[i]} + a.eps));
+  }
+  for_each_part(w, [&](int64_t group, int64_t row, int64_t rows) {
+    const int64_t offset = (group * w.length + row) * w.channels + w.first;
+    apply_rows({.x = static_cast<const float*>(a.x) + offset,
+                .residual = a.residual ? static_cast<const float*>(a.residual) + offset : nullptr,
+                .y = static_cast<float*>(a.y) + offset,
+                .mean = static_cast<const float*>(a.mean) + group * w.count,
+                .scale = scale + group * w.count,
+                .beta = static_cast<const float*>(a.beta),
+                .rows = rows,
+                .stride = w.channels,
+                .count = w.count,
+                .relu = a.relu});
+  });
+}
+
+// --- backward ---
+
+struct GradientSums {
+  const float *dy, *x, *y;  // y null: no mask
+  const float* mean;
+  int64_t rows, stride, count;
+  double *sum, *dot;  // [count] of g, and of g (x - mean)
+};
+
+template <int64_t kWidth, bool kMask>
+REID_BODY gradient_block(const GradientSums& a, int64_t j) {
+  double sum[kWidth] = {}, dot[kWidth] = {};
+  for (int64_t first = 0; first < a.rows; first += kShortSum) {
+    float short_sum[kWidth] = {}, short_dot[kWidth] = {};
+    const int64_t end = std::min(a.rows, first + kShortSum);
+    for (int64_t l = first; l < end; ++l) {
+      const float* dy = a.dy + l * a.stride + j;
+      const float* x = a.x + l * a.stride + j;
+      const float* y = kMask ? a.y + l * a.stride + j : nullptr;
+      for (int64_t i = 0; i < kWidth; ++i) {
+        const float g = !kMask || y[i] > 0.0f ? dy[i] : 0.0f;
+        short_sum[i] += g;
+        short_dot[i] += g * (x[i] - a.mean[j + i]);
+      }
+    }
+    for (int64_t i = 0; i < kWidth; ++i) {
+      sum[i] += double{short_sum[i]};
+      dot[i] += double{short_dot[i]};
+    }
+  }
+  for (int64_t i = 0; i < kWidth; ++i) {
+    a.sum[j + i] = sum[i];
+    a.dot[j + i] = dot[i];
+  }
+}
+template <bool kMask>
+REID_BODY gradient_loop(const GradientSums& a) {
+#define REID_BLOCK(width) (gradient_block<width, kMask>(a, j))
+  REID_CHANNEL_BLOCKS(a.count, REID_BLOCK);
+#undef REID_BLOCK
+}
+REID_BODY gradient_sums_body(const GradientSums& a) { a.y ? gradient_loop<true>(a) : gradient_loop<false>(a); }
+REID_MULTIVERSION(gradient_sums, GradientSums)
+
+struct InputGradient {
+  const float *dy, *x, *y;
+  float *dx, *dresidual;
+  const float *mean, *scale, *offset, *slope;  // [count] dx = scale * (g - offset - (x - mean) * slope)
+  int64_t rows, stride, count;
+};
+
+template <bool kMask, bool kResidual>
+REID_BODY input_gradient_loop(const InputGradient& a) {
+  for (int64_t l = 0; l < a.rows; ++l) {
+    const int64_t at = l * a.stride;
+    REID_INDEPENDENT
+    for (int64_t j = 0; j < a.count; ++j) {
+      const float g = !kMask || a.y[at + j] > 0.0f ? a.dy[at + j] : 0.0f;
+      if (kResidual) a.dresidual[at + j] = g;
+      a.dx[at + j] = a.scale[j] * (g - a.offset[j] - (a.x[at + j] - a.mean[j]) * a.slope[j]);
+    }
+  }
+}
+REID_BODY input_gradient_body(const InputGradient& a) {
+  if (a.y) {
+    a.dresidual ? input_gradient_loop<true, true>(a) : input_gradient_loop<true, false>(a);
+  } else {
+    a.dresidual ? input_gradient_loop<false, true>(a) : input_gradient_loop<false, false>(a);
+  }
+}
+REID_MULTIVERSION(input_gradient, InputGradient)
+
+void sum_gradient_chunks(const NormBackwardArgs& a, double* partial) {
+  const NormWindow& w = a.window;
+  const int64_t chunks = chunks_of(w);
+  parallel_for(w.groups * chunks, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t group = i / chunks, row = i % chunks * kChunkRows;
+      const int64_t offset = (group * w.length + row) * w.channels + w.first;
+      double* sum = partial + i * 2 * w.count;
+      gradient_sums({.dy = static_cast<const float*>(a.dy) + offset,
+                     .x = static_cast<const float*>(a.x) + offset,
+                     .y = a.relu ? static_cast<const float*>(a.y) + offset : nullptr,
+                     .mean = static_cast<const float*>(a.mean) + group * w.count,
+                     .rows = std::min(kChunkRows, w.length - row),
+                     .stride = w.channels,
+                     .count = w.count,
+                     .sum = sum,
+                     .dot = sum + w.count});
+    }
+  });
+}
+
+struct Coefficients {
+  float *scale, *offset, *slope;  // [G, count], see InputGradient
+};
+
+// The chunks' sums to coefficients of dx, and over groups to dgamma and dbeta.
+void merge_gradient_chunks(const NormBackwardArgs& a, const double* partial, const Coefficients& out) {
+  const NormWindow& w = a.window;
+  const int64_t chunks = chunks_of(w);
+  const auto length = static_cast<double>(w.length);
+  parallel_for(w.count, 64, [&](int64_t begin, int64_t end, int) {
+    for (int64_t j = begin; j < end; ++j) {
+      double dgamma = 0, dbeta = 0;
+      for (int64_t g = 0; g < w.groups; ++g) {
+        double sum = 0, dot = 0;
+        for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+          const double* part = partial + (g * chunks + chunk) * 2 * w.count + j;
+          sum += part[0];
+          dot += part[w.count];
+        }
+        const int64_t i = g * w.count + j;
+        const double inverse = 1 / std::sqrt(double{static_cast<const float*>(a.variance)[i]} + a.eps);
+        dot *= inverse;
+        out.scale[i] = static_cast<float>(double{static_cast<const float*>(a.gamma)[j]} * inverse);
+        out.offset[i] = a.constant_statistics ? 0.0f : static_cast<float>(sum / length);
+        out.slope[i] = a.constant_statistics ? 0.0f : static_cast<float>(dot / length * inverse);
+        dgamma += dot;
+        dbeta += sum;
+      }
+      static_cast<float*>(a.dgamma)[j] = static_cast<float>(dgamma);
+      static_cast<float*>(a.dbeta)[j] = static_cast<float>(dbeta);
+    }
+  });
+}
+
+void norm_backward(const NormBackwardArgs& a, Stream& stream) {
+  const NormWindow& w = a.window;
+  const int64_t columns = w.groups * w.count, sums = columns * chunks_of(w) * 2;
+  auto* partial =
+      static_cast<double*>(stream.workspace(static_cast<size_t>(sums) * sizeof(double) + static_cast<size_t>(3 * columns) * sizeof(float)));
+  auto* scale = reinterpret_cast<float*>(partial + sums);
+  const Coefficients coefficients{.scale = scale, .offset = scale + columns, .slope = scale + 2 * columns};
+  sum_gradient_chunks(a, partial);
+  merge_gradient_chunks(a, partial, coefficients);
+  for_each_part(w, [&](int64_t group, int64_t row, int64_t rows) {
+    const int64_t offset = (group * w.length + row) * w.channels + w.first;
+    input_gradient({.dy = static_cast<const float*>(a.dy) + offset,
+                    .x = static_cast<const float*>(a.x) + offset,
+                    .y = a.relu ? static_cast<const float*>(a.y) + offset : nullptr,
+                    .dx = static_cast<float*>(a.dx) + offset,
+                    .dresidual = a.dresidual ? static_cast<float*>(a.dresidual) + offset : nullptr,
+                    .mean = static_cast<const float*>(a.mean) + group * w.count,
+                    .scale = coefficients.scale + group * w.count,
+                    .offset = coefficients.offset + group * w.count,
+                    .slope = coefficients.slope + group * w.count,
+                    .rows = rows,
+                    .stride = w.channels,
+                    .count = w.count});
+  });
+}
+
+template <class Args>
+const char* refuses(const Args& args) {
+  return args.dtype == DType::f32 ? nullptr : "f32 only";
+}
+
+}  // namespace
+
+void register_norm() {
+  Registry::add<NormStatistics>(DeviceType::cpu, {"chunked", refuses<NormStatisticsArgs>, norm_statistics});
+  Registry::add<NormApply>(DeviceType::cpu, {"vectorized", refuses<NormApplyArgs>, norm_apply});
+  Registry::add<NormBackward>(DeviceType::cpu, {"chunked", refuses<NormBackwardArgs>, norm_backward});
+}
+
+}  // namespace reid::cpu
