@@ -10,6 +10,10 @@
 #include "reid/engine/device.h"
 #include "reid/formats/safetensors.h"
 
+#ifndef REID_SOURCE_DIR  // the build defines it; without, tests run from the root
+#define REID_SOURCE_DIR "."
+#endif
+
 namespace reid::test {
 
 struct Golden {

@@ -31,12 +31,13 @@ void check_features(const Tensor& features, Metric metric, const std::string& wh
 //
 // The scalar products come from ops::matmul in the dtype (unit roundoff u = 2^-24 or 2^-53) and are combined in double with
 // norms that were summed in double. Subtracting nearly equal numbers would lose the digits of small distances, so a pair with
-// |a-b|^2 < (|a|^2 + |b|^2) / 64 (cosine: 1 - cos < 1/64) is computed again from its differences in double. Hence
+// |a-b|^2 < (|a|^2 + |b|^2) / 64 (cosine: 1 - cos < 1/64) is computed again from its differences in double. Hence, to first
+// order in u and before the result is rounded to the dtype,
 //   - equal rows have distance exactly 0, no distance is negative, d(a, b) == d(b, a);
-//   - absolute error: squared_euclidean <= D u (|a|^2 + |b|^2), cosine <= D u, before the result is rounded to the dtype;
-//   - relative error: <= 64 D u for all pairs (the worst case; errors seen in practice are about sqrt(D) u times that), <=
-//     D 2^-52 for recomputed pairs of squared_euclidean, and |error| <= D 2^-50 sqrt(d) for those of cosine; half of it for euclidean.
-// Cost: a matrix product, and about a microsecond of one core for each recomputed pair at D = 2048.
+//   - from the product: |error| <= D u (|a|^2 + |b|^2) for squared_euclidean, D u for cosine, so at most 64 D u relative to the
+//     distance, half of that for euclidean (these are worst cases: 100 times less is usual at D = 2048);
+//   - recomputed: relative error <= (D + 3) 2^-53 for the euclidean ones, |error| <= (D + 10) 2^-52 sqrt(d) for cosine.
+// Cost: a matrix product, and for each recomputed pair about a microsecond of one core at D = 2048.
 Tensor pairwise_distance(const Tensor& a, const Tensor& b, Metric metric);
 
 // --- k-reciprocal Jaccard distance (Zhong et al., CVPR 2017, in the form that ICE and ClusterContrast cluster with) ---
