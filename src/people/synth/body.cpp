@@ -8,6 +8,7 @@ void Mesh::clear() {
   vertices.clear();
   triangles.clear();
   parts.clear();
+  closed.clear();
   owners.clear();
 }
 
@@ -15,18 +16,20 @@ namespace {
 
 constexpr Vec3 kUp = {0, 1, 0};
 
-// A vertex position on a ring at angle u (turns).
-Vec3 on_ring(const Ring& ring, float u, float square) {
-  const float s = sine(u * 2 * kPi), c = cosine(u * 2 * kPi);
-  const float largest = std::max(std::fabs(s), std::fabs(c));
-  const float reach = mix(1.0f, 1.0f / std::max(0.5f, largest), square);
-  return ring.center + ring.side * (ring.a * s * reach) + ring.front * (ring.b * c * reach);
+// A direction around a ring: sine and cosine of its angle, and how far a square section reaches there.
+struct Spoke {
+  float s, c, reach;
+};
+
+Vec3 on_ring(const Ring& ring, const Spoke& k) {
+  return ring.center + ring.side * (ring.a * k.s * k.reach) + ring.front * (ring.b * k.c * k.reach);
 }
 
-void add_triangle(Mesh& mesh, size_t a, size_t b, size_t c, Part part, uint8_t owner) {
+void add_triangle(Mesh& mesh, size_t a, size_t b, size_t c, Part part, uint8_t owner, bool closed) {
   for (const size_t i : {a, b, c}) mesh.triangles.push_back(static_cast<uint32_t>(i));
   mesh.parts.push_back(part);
   mesh.owners.push_back(owner);
+  mesh.closed.push_back(closed ? 1 : 0);
 }
 
 // A rotation about y.
@@ -95,7 +98,7 @@ void add_limb(Mesh& mesh, Vec3 root, Vec3 joint, Vec3 end, Vec3 front, const std
     ring.v = v;
     rings.push_back(ring);
   }
-  add_tube(mesh, rings, {12, 0, 0}, part, owner);
+  add_tube(mesh, rings, {12, 0, 0, true}, part, owner);
 }
 
 void add_torso(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
@@ -108,7 +111,7 @@ void add_torso(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
     const Vec3 side = normalized(mix(s.hips_left, s.chest_left, smoothstep(0.1f, 0.8f, v)));
     rings.push_back({torso_center(s, v), side, normalized(cross(side, kUp)), section.half_width, section.half_depth, v});
   }
-  add_tube(mesh, rings, {24, 0.12f, 0}, Part::torso, owner);
+  add_tube(mesh, rings, {24, 0.12f, 0, true}, Part::torso, owner);
 }
 
 // The depth range the legs take at height y, for skirts and coats to go around.
@@ -139,13 +142,13 @@ void add_skirt(Mesh& mesh, const Person& p, const Skeleton& s, float v_top, floa
     const float t = as_float(i) / 7, y = y0 - (y0 - s.pelvis.y + drop) * t;
     float low = 0, high = 0;
     leg_range(s, y, low, high);
-    const float r = 0.055f * p.height * p.girth;
+    const float r = 0.06f * p.height * p.girth;
     const float half_depth = std::max(widest.half_depth * mix(1.05f, 0.95f * loose, t), 0.5f * (high - low) + r);
     const float half_width = widest.half_width * mix(1.04f, loose, t);
     const Vec3 center = {0, y, mix(rings[4].center.z, 0.5f * (low + high), t)};
     rings.push_back({center, s.hips_left, front, half_width, half_depth, 0.14f - (y0 - y) / leg});
   }
-  add_tube(mesh, rings, {24, 0.1f, gap}, part, owner);
+  add_tube(mesh, rings, {24, 0.1f, gap, false}, part, owner);
 }
 
 void add_shoe(Mesh& mesh, const Person& p, Vec3 ankle, Vec3 toe, uint8_t owner) {
@@ -164,12 +167,12 @@ void add_shoe(Mesh& mesh, const Person& p, Vec3 ankle, Vec3 toe, uint8_t owner) 
   std::vector<Ring> rings;
   for (const auto& k : shape)
     rings.push_back({heel + forward * (l * k[0]) + up * (w * (k[2] - 1.0f) * 0.9f), side, up, w * k[1], w * k[2], k[0]});
-  add_tube(mesh, rings, {10, 0.3f, 0}, Part::shoe, owner);
+  add_tube(mesh, rings, {10, 0.3f, 0, true}, Part::shoe, owner);
   if (!p.boots) return;
   const float r = 0.034f * p.height;
   std::vector<Ring> shaft = {{ankle - kUp * 0.02f, side, forward, r, r * 1.15f, 0.3f},
                              {ankle + kUp * (0.07f * p.height), side, forward, r * 1.12f, r * 1.2f, 0.3f}};
-  add_tube(mesh, shaft, {12, 0, 0}, Part::shoe, owner);
+  add_tube(mesh, shaft, {12, 0, 0, true}, Part::shoe, owner);
 }
 
 void add_head(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
@@ -187,45 +190,51 @@ void add_head(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
     rings.push_back({center, s.head_left, s.head_front, h * 0.345f * round * jaw + hair,
                      h * 0.42f * round * mix(0.85f, 1.0f, smoothstep(0, 0.5f, v)) + hair, v});
   }
-  add_tube(mesh, rings, {18, 0, 0}, Part::head, owner);
+  add_tube(mesh, rings, {18, 0, 0, true}, Part::head, owner);
   const float r = 0.03f * p.height * std::sqrt(p.girth);
   const Vec3 base = s.neck - kUp * 0.03f, top = s.head - up * (0.3f * h);
   std::vector<Ring> neck = {{base, s.chest_left, s.chest_front, r * 1.25f, r * 1.2f, 0},
                             {mix(base, top, 0.4f), s.chest_left, s.chest_front, r, r, 0.5f},
                             {top, s.head_left, s.head_front, r, r, 1}};
-  add_tube(mesh, neck, {12, 0, 0}, Part::neck, owner);
+  add_tube(mesh, neck, {12, 0, 0, true}, Part::neck, owner);
 }
 
 }  // namespace
 
 void add_tube(Mesh& mesh, const std::vector<Ring>& rings, const TubeShape& shape, Part part, uint8_t owner) {
-  const int columns = shape.segments + 1;
-  const size_t first = mesh.vertices.size();
+  const size_t columns = static_cast<size_t>(shape.segments) + 1, first = mesh.vertices.size();
+  std::array<Spoke, 32> spokes{};
+  std::array<float, 32> turns{};
+  for (size_t j = 0; j < columns; ++j) {
+    const float u = shape.gap + (1 - 2 * shape.gap) * static_cast<float>(j) / as_float(shape.segments);
+    const float s = sine(u * 2 * kPi), c = cosine(u * 2 * kPi);
+    turns[j] = u;
+    spokes[j] = {s, c, mix(1.0f, 1.0f / std::max(0.5f, std::max(std::fabs(s), std::fabs(c))), shape.square)};
+  }
   for (size_t i = 0; i < rings.size(); ++i) {
+    const Ring& ring = rings[i];
     const Ring& above = rings[i > 0 ? i - 1 : 0];
     const Ring& below = rings[i + 1 < rings.size() ? i + 1 : i];
-    for (int j = 0; j < columns; ++j) {
-      const float u = shape.gap + (1 - 2 * shape.gap) * as_float(j) / as_float(shape.segments);  // 0..1 around, front at 0
+    for (size_t j = 0; j < columns; ++j) {
+      const Spoke& k = spokes[j];
       Vertex vertex;
-      vertex.position = on_ring(rings[i], u, shape.square);
-      const Vec3 around = on_ring(rings[i], u + 0.02f, 0) - on_ring(rings[i], u - 0.02f, 0);
-      const Vec3 along = on_ring(below, u, 0) - on_ring(above, u, 0);
+      vertex.position = on_ring(ring, k);
+      const Vec3 around = ring.side * (ring.a * k.c) - ring.front * (ring.b * k.s), along = on_ring(below, k) - on_ring(above, k);
+      const Vec3 outward = vertex.position - ring.center;
       Vec3 normal = cross(around, along);
-      const Vec3 outward = vertex.position - rings[i].center;
       if (dot(normal, normal) < 1e-14f) normal = outward;
       if (dot(normal, outward) < 0) normal = normal * -1.0f;
       vertex.normal = normalized(normal);
-      vertex.u = u;
-      vertex.v = rings[i].v;
+      vertex.u = turns[j];
+      vertex.v = ring.v;
       mesh.vertices.push_back(vertex);
     }
   }
-  const size_t n = static_cast<size_t>(columns);
   for (size_t i = 0; i + 1 < rings.size(); ++i)
-    for (size_t j = 0; j + 1 < n; ++j) {
-      const size_t a = first + i * n + j;
-      add_triangle(mesh, a, a + 1, a + n, part, owner);
-      add_triangle(mesh, a + 1, a + n + 1, a + n, part, owner);
+    for (size_t j = 0; j + 1 < columns; ++j) {
+      const size_t a = first + i * columns + j;
+      add_triangle(mesh, a, a + 1, a + columns, part, owner, shape.closed && shape.gap == 0);
+      add_triangle(mesh, a + 1, a + columns + 1, a + columns, part, owner, shape.closed && shape.gap == 0);
     }
 }
 
@@ -235,7 +244,7 @@ void add_ellipsoid(Mesh& mesh, Vec3 center, Vec3 side, Vec3 up, Vec3 front, Vec3
     const float t = -cosine(kPi * as_float(i) / 8), r = std::sqrt(std::max(0.0f, 1 - t * t));
     rings.push_back({center + up * (radii.y * t), side, front, radii.x * r, radii.z * r, 0.5f * (t + 1)});
   }
-  add_tube(mesh, rings, {12, 0, 0}, part, owner);
+  add_tube(mesh, rings, {12, 0, 0, true}, part, owner);
 }
 
 TorsoSection torso_section(const Person& p, float v) {

@@ -50,6 +50,7 @@ struct Mesh {
   std::vector<Vertex> vertices;
   std::vector<uint32_t> triangles;  // three indices each
   std::vector<Part> parts;          // [triangles / 3]
+  std::vector<uint8_t> closed;      // [triangles / 3] 1: part of a closed surface, its inside is never seen
   std::vector<uint8_t> owners;      // [triangles / 3] index of the person in the picture
   void clear();
 };
@@ -61,9 +62,10 @@ struct Ring {
 };
 
 struct TubeShape {
-  int segments = 14;  // faces around
-  float square = 0;   // 0 ellipse .. 1 rectangle
-  float gap = 0;      // a slit left open in front, half its width as a fraction of a turn
+  int segments = 14;   // faces around, at most 31
+  float square = 0;    // 0 ellipse .. 1 rectangle
+  float gap = 0;       // a slit left open in front, half its width as a fraction of a turn
+  bool closed = true;  // with capped ends: its inside cannot be seen
 };
 // Joins rings into a surface.
 void add_tube(Mesh& mesh, const std::vector<Ring>& rings, const TubeShape& shape, Part part, uint8_t owner);

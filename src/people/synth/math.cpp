@@ -4,7 +4,7 @@ namespace reid::synth {
 
 float sine(float x) {
   const double turns = static_cast<double>(x) * 0.15915494309189535;
-  const double t = turns - std::floor(turns + 0.5);  // [-0.5, 0.5)
+  const double t = turns - static_cast<double>(static_cast<int64_t>(turns + (turns < 0 ? -0.5 : 0.5)));  // [-0.5, 0.5]
   const double folded = t > 0.25 ? 0.5 - t : (t < -0.25 ? -0.5 - t : t);
   const double a = folded * 6.283185307179586;
   const double a2 = a * a;
@@ -49,7 +49,7 @@ uint32_t scramble(uint32_t h) {
 }  // namespace
 
 float lattice(int x, int y, uint32_t salt) {
-  const uint32_t h = scramble(static_cast<uint32_t>(x) * 0x9E3779B1u + scramble(static_cast<uint32_t>(y) + salt));
+  const uint32_t h = scramble(static_cast<uint32_t>(x) * 0x9E3779B1u + static_cast<uint32_t>(y) * 0x632BE5ABu + salt * 0xC2B2AE35u);
   return static_cast<float>(h >> 8) * 0x1p-24f;
 }
 

@@ -1,5 +1,7 @@
 #include "people/synth/render.h"
 
+#include <array>
+
 #include "people/synth/material.h"
 
 namespace reid::synth {
@@ -16,11 +18,13 @@ void project(const Camera& camera, Workspace& w) {
   const Vec3 forward = camera.forward(), up = camera.up(), eye = camera.eye();
   const float s = sine(camera.roll), c = cosine(camera.roll);
   w.projected.resize(w.mesh.vertices.size());
+  w.away.resize(w.mesh.vertices.size());
   for (size_t i = 0; i < w.projected.size(); ++i) {
     const Vec3 p = w.mesh.vertices[i].position - eye;
     const float depth = std::max(0.3f, dot(p, forward));
     const float x = p.x / depth, y = -dot(p, up) / depth;
     w.projected[i] = {x * c - y * s, x * s + y * c, depth};
+    w.away[i] = dot(w.mesh.vertices[i].normal, p) > 0.1f * depth ? 1 : 0;
   }
 }
 
@@ -41,44 +45,43 @@ Window frame(const Workspace& w, size_t count, const Shot& shot) {
   return out;
 }
 
-struct Corner {
-  float x, y, z;
-};
+void to_samples(Workspace& w, const Window& f, int rows, int columns) {
+  const float sx = as_float(columns) / f.width, sy = as_float(rows) / f.height;
+  for (Vec3& p : w.projected) p = {(p.x - f.left) * sx, (p.y - f.top) * sy, p.z};
+}
 
-void rasterize(Workspace& w, int rows, int columns, size_t index, Corner a, Corner b, Corner c) {
+void rasterize(Workspace& w, int rows, int columns, size_t index, Vec3 a, Vec3 b, Vec3 c) {
   const float area = (b.x - a.x) * (c.y - a.y) - (c.x - a.x) * (b.y - a.y);
   if (std::fabs(area) < 1e-6f) return;
   const float low_x = std::min(a.x, std::min(b.x, c.x)), high_x = std::max(a.x, std::max(b.x, c.x));
   const float low_y = std::min(a.y, std::min(b.y, c.y)), high_y = std::max(a.y, std::max(b.y, c.y));
+  if (high_x < 0 || high_y < 0 || low_x > as_float(columns) || low_y > as_float(rows)) return;
   const int x0 = std::max(0, floor_to_int(low_x)), x1 = std::min(columns - 1, floor_to_int(high_x));
   const int y0 = std::max(0, floor_to_int(low_y)), y1 = std::min(rows - 1, floor_to_int(high_y));
   const float inverse = 1 / area;
-  for (int y = y0; y <= y1; ++y)
-    for (int x = x0; x <= x1; ++x) {
-      const float px = as_float(x) + 0.5f, py = as_float(y) + 0.5f;
-      const float wb = ((px - a.x) * (c.y - a.y) - (c.x - a.x) * (py - a.y)) * inverse;
-      const float wc = ((b.x - a.x) * (py - a.y) - (px - a.x) * (b.y - a.y)) * inverse;
-      if (wb < 0 || wc < 0 || wb + wc > 1) continue;
-      const float z = a.z + wb * (b.z - a.z) + wc * (c.z - a.z);
-      const size_t at = static_cast<size_t>(y) * static_cast<size_t>(columns) + static_cast<size_t>(x);
-      if (z >= w.depth[at]) continue;
+  const float bx = (c.y - a.y) * inverse, by = -(c.x - a.x) * inverse, cx = -(b.y - a.y) * inverse, cy = (b.x - a.x) * inverse;
+  const float dz = bx * (b.z - a.z) + cx * (c.z - a.z);
+  for (int y = y0; y <= y1; ++y) {
+    const float px = as_float(x0) + 0.5f - a.x, py = as_float(y) + 0.5f - a.y;
+    float wb = px * bx + py * by, wc = px * cx + py * cy;
+    float z = a.z + wb * (b.z - a.z) + wc * (c.z - a.z);
+    size_t at = static_cast<size_t>(y) * static_cast<size_t>(columns) + static_cast<size_t>(x0);
+    for (int x = x0; x <= x1; ++x, ++at, wb += bx, wc += cx, z += dz) {
+      if (wb < -1e-5f || wc < -1e-5f || wb + wc > 1.00001f || z >= w.depth[at]) continue;
       w.depth[at] = z;
       w.triangle[at] = static_cast<int32_t>(index);
     }
+  }
 }
 
-Corner corner(const Workspace& w, const Window& f, int rows, int columns, uint32_t vertex) {
-  const Vec3 p = w.projected[vertex];
-  return {(p.x - f.left) / f.width * as_float(columns), (p.y - f.top) / f.height * as_float(rows), p.z};
-}
-
-void fill_depth(Workspace& w, const Window& f, int rows, int columns) {
+void fill_depth(Workspace& w, int rows, int columns) {
   const size_t count = static_cast<size_t>(rows) * static_cast<size_t>(columns);
   w.depth.assign(count, 1e9f);
   w.triangle.assign(count, -1);
   for (size_t t = 0; t < w.mesh.parts.size(); ++t) {
     const uint32_t* v = &w.mesh.triangles[3 * t];
-    rasterize(w, rows, columns, t, corner(w, f, rows, columns, v[0]), corner(w, f, rows, columns, v[1]), corner(w, f, rows, columns, v[2]));
+    if (w.mesh.closed[t] != 0 && w.away[v[0]] + w.away[v[1]] + w.away[v[2]] == 3) continue;
+    rasterize(w, rows, columns, t, w.projected[v[0]], w.projected[v[1]], w.projected[v[2]]);
   }
 }
 
@@ -101,11 +104,10 @@ struct Light {
   Vec3 to_eye;
 };
 
-Color shade(const Workspace& w, const Shot& shot, const Light& light, const Window& f, int rows, int columns, int y, int x) {
+Color shade(const Workspace& w, const Shot& shot, const Light& light, int rows, int columns, int y, int x) {
   const size_t t = static_cast<size_t>(w.triangle[static_cast<size_t>(y) * static_cast<size_t>(columns) + static_cast<size_t>(x)]);
   const uint32_t* index = &w.mesh.triangles[3 * t];
-  const Corner a = corner(w, f, rows, columns, index[0]), b = corner(w, f, rows, columns, index[1]),
-               c = corner(w, f, rows, columns, index[2]);
+  const Vec3 a = w.projected[index[0]], b = w.projected[index[1]], c = w.projected[index[2]];
   const float inverse = 1 / ((b.x - a.x) * (c.y - a.y) - (c.x - a.x) * (b.y - a.y));
   const float px = as_float(x) + 0.5f, py = as_float(y) + 0.5f;
   const float wb = ((px - a.x) * (c.y - a.y) - (c.x - a.x) * (py - a.y)) * inverse;
@@ -133,6 +135,22 @@ Color shade(const Workspace& w, const Shot& shot, const Light& light, const Wind
   const Vec3 half = normalized(cam.to_sun + light.to_eye);
   const float gloss = std::max(0.0f, dot(n, half)), g2 = gloss * gloss, g8 = g2 * g2 * g2 * g2;
   return surface.albedo * arriving + cam.sun * (surface.shine * g8 * g2);
+}
+
+// Mean color of the people in a pixel and how many of its samples they cover. Two samples are shaded at most: the first
+// and the last covered one, opposite corners of a fully covered pixel.
+Color cover(const Workspace& w, const Shot& shot, const Light& light, int rows, int columns, int y, int x, int& covered) {
+  std::array<std::array<int, 2>, kSamples * kSamples> hit{};
+  for (int k = 0; k < kSamples * kSamples; ++k) {
+    const int sy = kSamples * y + k / kSamples, sx = kSamples * x + k % kSamples;
+    if (w.triangle[static_cast<size_t>(sy) * static_cast<size_t>(columns) + static_cast<size_t>(sx)] >= 0)
+      hit[static_cast<size_t>(covered++)] = {sy, sx};
+  }
+  if (covered == 0) return {};
+  const Color first = shade(w, shot, light, rows, columns, hit[0][0], hit[0][1]);
+  if (covered == 1) return first;
+  const auto& last = hit[static_cast<size_t>(covered - 1)];
+  return mix(first, shade(w, shot, light, rows, columns, last[0], last[1]), 0.5f);
 }
 
 // Paints the occluder over one pixel; fx, fy in fractions of the crop.
@@ -168,7 +186,8 @@ Picture render(const Camera& camera, const Shot& shot, int height, int width, Wo
   project(camera, w);
   const Window f = frame(w, main_vertices, shot);
   const int rows = kSamples * height, columns = kSamples * width;
-  fill_depth(w, f, rows, columns);
+  to_samples(w, f, rows, columns);
+  fill_depth(w, rows, columns);
 
   std::vector<Shadow> shadows;
   for (const Subject& s : shot.people) shadows.push_back({s.pose.place, s.person->height});
@@ -177,6 +196,7 @@ Picture render(const Camera& camera, const Shot& shot, int height, int width, Wo
   const Color near_light = camera.sky_light * 0.8f + camera.sun * 0.3f;
   const float s = sine(-camera.roll), c = cosine(-camera.roll);
   const Vec3 forward = camera.forward(), up = camera.up();
+  const Backdrop backdrop(camera, std::move(shadows), f.left, f.left + f.width);
 
   Picture out;
   out.height = height;
@@ -186,22 +206,14 @@ Picture render(const Camera& camera, const Shot& shot, int height, int width, Wo
   out.native = camera.native_height * (8 / distance) * (shot.people[0].person->height / 1.7f) * shot.scale / as_float(height);
   for (int y = 0; y < height; ++y)
     for (int x = 0; x < width; ++x) {
-      Color sum;
-      int empty = 0;
-      for (int k = 0; k < kSamples * kSamples; ++k) {
-        const int sy = kSamples * y + k / kSamples, sx = kSamples * x + k % kSamples;
-        if (w.triangle[static_cast<size_t>(sy) * static_cast<size_t>(columns) + static_cast<size_t>(sx)] < 0)
-          ++empty;
-        else
-          sum = sum + shade(w, shot, light, f, rows, columns, sy, sx);
-      }
+      int covered = 0;
+      Color pixel = cover(w, shot, light, rows, columns, y, x, covered);
       const float fx = (as_float(x) + 0.5f) / as_float(width), fy = (as_float(y) + 0.5f) / as_float(height);
-      if (empty > 0) {
+      if (covered < kSamples * kSamples) {
         const float rx = f.left + f.width * fx, ry = f.top + f.height * fy;
-        const Vec3 ray = forward + Vec3{1, 0, 0} * (rx * c - ry * s) - up * (rx * s + ry * c);
-        sum = sum + background(camera, ray, shadows) * as_float(empty);
+        const Color behind = backdrop(forward + Vec3{1, 0, 0} * (rx * c - ry * s) - up * (rx * s + ry * c));
+        pixel = mix(behind, pixel, as_float(covered) / (kSamples * kSamples));
       }
-      Color pixel = sum * (1.0f / as_float(kSamples * kSamples));
       occlude(shot.occluder, fx, fy, near_light, pixel);
       out.pixels[static_cast<size_t>(y) * static_cast<size_t>(width) + static_cast<size_t>(x)] = pixel * shot.exposure;
     }

@@ -40,7 +40,8 @@ struct Picture {
 // Working memory, reused from crop to crop by one thread.
 struct Workspace {
   Mesh mesh;
-  std::vector<Vec3> projected;    // picture-plane x, y and depth, per vertex
+  std::vector<Vec3> projected;    // per vertex: picture-plane x, y, then sample column and row; and depth
+  std::vector<uint8_t> away;      // per vertex: 1 when its normal points away from the camera
   std::vector<float> depth;       // [2 height, 2 width]
   std::vector<int32_t> triangle;  // [2 height, 2 width], -1 background
 };

@@ -288,61 +288,75 @@ Color clutter_at(const Clutter& k, Vec3 hit, int face) {
   return (band ? k.second : k.color) * (shade * (0.85f + 0.3f * cloud_noise(x * 1.5f, y * 1.5f, k.salt)));
 }
 
+}  // namespace
+
+Backdrop::Backdrop(const Camera& camera, std::vector<Shadow> shadows, float left, float right)
+    : camera_(camera),
+      shadows_(std::move(shadows)),
+      eye_(camera.eye()),
+      wall_normal_({sine(camera.wall_turn), 0, cosine(camera.wall_turn)}) {
+  ground_light_ = camera.sun * std::max(0.1f, camera.to_sun.y) + camera.sky_light;
+  wall_light_ = camera.sun * std::max(0.0f, 0.7f * camera.to_sun.z) + camera.sky_light * 0.85f;
+  sun_share_ = luminance(camera.sun) / (luminance(camera.sun) + luminance(camera.sky_light));
+  // Bounds over all heights: the depth of a point lies between its distance on the ground and a little more or less.
+  for (const Clutter& k : camera.clutter) {
+    const float near_depth = std::max(0.5f, -k.high.z * 0.8f), far_depth = -k.low.z * 1.2f + camera.height;
+    const float low = k.low.x / (k.low.x < 0 ? near_depth : far_depth), high = k.high.x / (k.high.x > 0 ? near_depth : far_depth);
+    if (low - 0.1f < right && high + 0.1f > left) near_.push_back(&k);
+  }
+}
+
 // The share of light left on the ground around people: a soft contact shadow and one cast away from the sun.
-float shadowed(const Camera& c, float x, float z, const std::vector<Shadow>& shadows) {
+float Backdrop::shadowed(float x, float z) const {
   float left = 1;
-  const float sun_share = luminance(c.sun) / (luminance(c.sun) + luminance(c.sky_light));
-  for (const Shadow& s : shadows) {
+  const Vec3 sun = camera_.to_sun;
+  for (const Shadow& s : shadows_) {
     const float dx = x - s.place.x, dz = z - s.place.z;
-    left *= 1 - 0.45f * smoothstep(0.55f, 0.05f, std::sqrt(dx * dx + dz * dz));
-    const float reach = s.height / std::max(0.35f, c.to_sun.y);
-    const float ex = -c.to_sun.x * reach, ez = -c.to_sun.z * reach;
+    const float reach = s.height / std::max(0.35f, sun.y);
+    const float d2 = dx * dx + dz * dz;
+    if (d2 > (reach + 0.5f) * (reach + 0.5f)) continue;
+    left *= 1 - 0.45f * smoothstep(0.55f, 0.05f, std::sqrt(d2));
+    const float ex = -sun.x * reach, ez = -sun.z * reach;
     const float t = clamp01((dx * ex + dz * ez) / std::max(1e-4f, ex * ex + ez * ez));
     const float rx = dx - ex * t, rz = dz - ez * t;
-    left *= 1 - 0.9f * sun_share * smoothstep(0.3f, 0.14f, std::sqrt(rx * rx + rz * rz));
+    left *= 1 - 0.9f * sun_share_ * smoothstep(0.3f, 0.14f, std::sqrt(rx * rx + rz * rz));
   }
   return left;
 }
 
-}  // namespace
-
-Color background(const Camera& c, Vec3 d, const std::vector<Shadow>& shadows) {
-  const Vec3 eye = c.eye();
-  const Color flat_light = c.sun * std::max(0.1f, c.to_sun.y) + c.sky_light;  // on the ground
-  const Color wall_light = c.sun * std::max(0.0f, 0.7f * c.to_sun.z) + c.sky_light * 0.85f;
+Color Backdrop::operator()(Vec3 d) const {
+  const Camera& c = camera_;
   float t = 1e9f;
-  Color color = mix(c.sky_color, Color{0.9f, 0.9f, 0.9f}, clamp01(1 - 3 * d.y)) * (0.8f * luminance(flat_light));
-  const Vec3 normal = {sine(c.wall_turn), 0, cosine(c.wall_turn)};
-  const float facing = dot(d, normal);
-  if (facing < -1e-4f) {
-    const float hit = -c.wall_distance / facing;
-    const float y = eye.y + hit * d.y;
-    if (y < c.wall_height && y > 0) {
-      t = hit;
-      color = wall_at(c, (d.x * normal.z - d.z * normal.x) * hit, y) * wall_light * (0.7f + 0.3f * smoothstep(0, 0.8f, y));
-    }
-  }
-  if (d.y < -1e-3f) {
-    const float hit = std::min(150.0f, -eye.y / d.y);
-    if (hit < t) {
-      t = hit;
-      const float x = d.x * hit, z = d.z * hit;
-      color = ground_at(c, x, z, hit) * flat_light * shadowed(c, x, z, shadows);
-    }
-  }
-  for (const Clutter& k : c.clutter) {
+  const float facing = dot(d, wall_normal_);
+  const float wall = facing < -1e-4f ? -c.wall_distance / facing : -1, wall_y = eye_.y + wall * d.y;
+  const float ground = d.y < -1e-3f ? std::min(150.0f, -eye_.y / d.y) : 1e9f;
+  const Clutter* nearest = nullptr;
+  int nearest_face = 0;
+  for (const Clutter* k : near_) {
     int face = 0;
-    const float hit = enter_box(eye, d, k.low, k.high, face);
+    const float hit = enter_box(eye_, d, k->low, k->high, face);
     if (hit < 0 || hit >= t) continue;
-    const Vec3 p = eye + d * hit;
-    if (k.kind == Clutter::Kind::bush) {
-      const float ex = (2 * p.x - k.low.x - k.high.x) / (k.high.x - k.low.x), ey = p.y / k.high.y;
-      if (ex * ex + ey * ey > 0.7f + 0.6f * value_noise(p.x * 7, p.y * 7, k.salt)) continue;
+    if (k->kind == Clutter::Kind::bush) {
+      const Vec3 p = eye_ + d * hit;
+      const float ex = (2 * p.x - k->low.x - k->high.x) / (k->high.x - k->low.x), ey = p.y / k->high.y;
+      if (ex * ex + ey * ey > 0.7f + 0.6f * value_noise(p.x * 7, p.y * 7, k->salt)) continue;
     }
     t = hit;
-    color = clutter_at(k, p, face) * (face == 1 ? flat_light : wall_light);
+    nearest = k;
+    nearest_face = face;
   }
-  return color;
+  if (nearest != nullptr && t < ground && (wall < 0 || t < wall)) {
+    return clutter_at(*nearest, eye_ + d * t, nearest_face) * (nearest_face == 1 ? ground_light_ : wall_light_);
+  }
+  if (wall > 0 && wall < ground && wall_y < c.wall_height) {
+    const float along = (d.x * wall_normal_.z - d.z * wall_normal_.x) * wall;
+    return wall_at(c, along, wall_y) * wall_light_ * (0.7f + 0.3f * smoothstep(0, 0.8f, wall_y));
+  }
+  if (ground < 1e8f) {
+    const float x = d.x * ground, z = d.z * ground;
+    return ground_at(c, x, z, ground) * ground_light_ * shadowed(x, z);
+  }
+  return mix(c.sky_color, Color{0.9f, 0.9f, 0.9f}, clamp01(1 - 3 * d.y)) * (0.8f * luminance(ground_light_));
 }
 
 }  // namespace reid::synth

@@ -2,6 +2,7 @@
 // A camera and the place it looks at: ground, wall, sky, boxes and bushes, light, and the sensor's habits.
 // World: y up, ground at y = 0, the camera at (0, height, 0) looking toward -z; metres.
 
+#include <array>
 #include <vector>
 
 #include "people/synth/math.h"
@@ -78,12 +79,29 @@ struct Camera {
 
 Camera draw_camera(const SceneStyle& style, Rng rng);
 
-// Light arriving from the background along the ray eye + t * direction. `shadows` darkens the ground below people:
-// each entry is a foot point (x, z) and a reach in metres.
+// Somebody who keeps light from the ground.
 struct Shadow {
   Vec3 place;
   float height = 1.7f;
 };
-Color background(const Camera& camera, Vec3 direction, const std::vector<Shadow>& shadows);
+
+// What is behind the people of one crop.
+class Backdrop {
+ public:
+  // Only clutter within the angles (x / depth, from `left` to `right`) is looked at.
+  Backdrop(const Camera& camera, std::vector<Shadow> shadows, float left, float right);
+  // Light arriving along the ray eye + t * direction.
+  Color operator()(Vec3 direction) const;
+
+ private:
+  float shadowed(float x, float z) const;
+
+  const Camera& camera_;
+  std::vector<Shadow> shadows_;
+  std::vector<const Clutter*> near_;
+  Vec3 eye_, wall_normal_;
+  Color ground_light_, wall_light_;
+  float sun_share_ = 0;
+};
 
 }  // namespace reid::synth

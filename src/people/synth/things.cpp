@@ -24,7 +24,7 @@ void add_hair(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
         const float deep = mix(0.4f, 0.33f, t) * mix(1.0f, 0.6f, smoothstep(0.5f, 1, t));
         rings.push_back({s.head + kUp * (y * h) + back * (behind * h), s.head_left, s.head_front, wide * h, deep * h, 1 - t});
       }
-      add_tube(mesh, rings, {16, 0, p.hair == HairStyle::bob ? 0.2f : 0.22f}, Part::hair, owner);
+      add_tube(mesh, rings, {16, 0, p.hair == HairStyle::bob ? 0.2f : 0.22f, true}, Part::hair, owner);
       break;
     }
     case HairStyle::ponytail: {
@@ -36,7 +36,7 @@ void add_hair(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
             s.head + kUp * (h * (0.2f - 0.95f * t)) + back * (h * (0.42f + 0.22f * sine(kPi * std::min(1.0f, t * 1.1f + 0.1f))));
         rings.push_back({center, s.head_left, s.head_front, r, r, 1 - t});
       }
-      add_tube(mesh, rings, {10, 0, 0}, Part::hair, owner);
+      add_tube(mesh, rings, {10, 0, 0, true}, Part::hair, owner);
       break;
     }
     case HairStyle::bun:
@@ -59,7 +59,7 @@ void add_hat(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
                                {center + kUp * (0.025f * h), s.head_left, s.head_front, a, b, 0.5f},
                                {center, s.head_left, s.head_front, a, b, 0.6f},
                                {center, s.head_left, s.head_front, 0.1f * a, 0.1f * b, 1}};
-    add_tube(mesh, rings, {16, 0, 0}, Part::brim, owner);
+    add_tube(mesh, rings, {16, 0, 0, true}, Part::brim, owner);
   };
   const auto dome = [&](float bottom, float top, float fat) {
     std::vector<Ring> rings;
@@ -67,7 +67,7 @@ void add_hat(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
       const float t = as_float(i) / 6, r = std::sqrt(std::max(0.0f, 1 - 0.92f * t * t * t));
       rings.push_back({s.head + kUp * (mix(bottom, top, t) * h), s.head_left, s.head_front, 0.4f * h * fat * r, 0.47f * h * fat * r, t});
     }
-    add_tube(mesh, rings, {16, 0, 0}, Part::brim, owner);
+    add_tube(mesh, rings, {16, 0, 0, true}, Part::brim, owner);
   };
   switch (p.hat) {
     case Hat::cap:
@@ -90,7 +90,7 @@ void add_hat(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
         rings.push_back({s.head + kUp * (y * h) - s.head_front * (0.05f * h), s.head_left, s.head_front, 0.43f * fat * h * round,
                          0.48f * fat * h * round, 1 - t});
       }
-      add_tube(mesh, rings, {18, 0, 0.13f}, Part::brim, owner);
+      add_tube(mesh, rings, {18, 0, 0.13f, true}, Part::brim, owner);
       break;
     }
     case Hat::none: break;
@@ -107,13 +107,13 @@ void add_box(Mesh& mesh, Vec3 top, Vec3 side, Vec3 front, Vec3 size, float taper
     const float wide = k[1] * mix(taper, 1.0f, k[0]);
     rings.push_back({top - up * (size.y * k[0]), side, front, 0.5f * size.x * wide, 0.5f * size.z * wide, k[0]});
   }
-  add_tube(mesh, rings, {16, 0.7f, 0}, Part::bag, owner);
+  add_tube(mesh, rings, {16, 0.7f, 0, true}, Part::bag, owner);
 }
 
 void add_rod(Mesh& mesh, Vec3 a, Vec3 b, float radius, uint8_t owner) {
   const Vec3 axis = normalized(b - a), side = normalized(cross(axis, std::fabs(axis.y) > 0.8f ? Vec3{0, 0, 1} : kUp));
   const Vec3 front = cross(side, axis);
-  add_tube(mesh, {{a, side, front, radius, radius, 0}, {b, side, front, radius, radius, 1}}, {6, 0, 0}, Part::strap, owner);
+  add_tube(mesh, {{a, side, front, radius, radius, 0}, {b, side, front, radius, radius, 1}}, {6, 0, 0, true}, Part::strap, owner);
 }
 
 void add_bag(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
@@ -169,7 +169,7 @@ void add_things(Mesh& mesh, const Person& p, const Skeleton& s, uint8_t owner) {
   constexpr std::array<std::array<float, 2>, 5> shape = {
       {{-0.022f, 1.1f}, {-0.006f, 1.3f}, {0.014f, 1.25f}, {0.032f, 1.1f}, {0.04f, 0.8f}}};
   for (const auto& k : shape) rings.push_back({base + kUp * (k[0] * p.height), s.chest_left, s.chest_front, r * k[1], r * k[1], k[0]});
-  add_tube(mesh, rings, {14, 0, 0}, Part::scarf, owner);
+  add_tube(mesh, rings, {14, 0, 0, true}, Part::scarf, owner);
 }
 
 }  // namespace reid::synth
