@@ -159,8 +159,7 @@ bool mark_camera_row(Rows& rows, size_t i, const Tensor& s, const Centroids& cen
 
 }  // namespace
 
-Var camera_centroid_loss(const Var& f, const Centroids& centroids, const BatchPeople& people,
-                         const CameraCentroidLossOptions& options) {
+Var camera_centroid_loss(const Var& f, const Centroids& centroids, const BatchPeople& people, const CameraCentroidLossOptions& options) {
   require_people("camera_centroid_loss", f, people);
   require_tau("camera_centroid_loss", options.tau);
   const size_t count = centroids.labels.size();

@@ -1,0 +1,32 @@
+#pragma once
+// An encoder as one safetensors file: weights, and in the metadata the network it is and how it wants its images.
+
+#include <filesystem>
+
+#include "reid/formats/safetensors.h"
+#include "reid/learning/settings.h"
+
+namespace reid {
+
+NamedTensors exported_encoder(const Inventory& network, const ModelSettings& model, const TransformConfig& transform);
+
+// A network ready to embed. Throws when the file is none of ours or its tensors do not fit the network it names.
+class LoadedEncoder {
+ public:
+  explicit LoadedEncoder(const std::filesystem::path& file);
+  // A network from settings: weights of a file that carries no description, or random ones when model.weights is empty.
+  LoadedEncoder(const ModelSettings& model, const TransformConfig& transform, uint64_t seed);
+
+  Tensor embed(const Tensor& images);  // [B, H, W, 3] -> [B, D], running statistics, not normalized
+  // Sets batch norm's running statistics to those of the given images: the mean of every batch's statistics.
+  void estimate_statistics(const std::vector<Tensor>& batches);
+  const TransformConfig& transform() const { return transform_; }
+  Inventory weights() { return inventory(encoder_); }
+
+ private:
+  ModelSettings model_;
+  TransformConfig transform_;
+  Encoder encoder_;
+};
+
+}  // namespace reid

@@ -1,0 +1,130 @@
+#pragma once
+// What a training recipe is, and the run it trains in.
+//
+// Design: a recipe is an epoch's preparation and one step, readable top-down in its file; the loop, the right to stop between
+// any two steps, resume, evaluation and everything written belong to Run. No hooks, no inheritance between recipes.
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "reid/learning/settings.h"
+#include "reid/learning/state.h"
+#include "reid/people/data.h"
+#include "reid/people/evaluation.h"
+
+namespace reid {
+
+class Run;
+
+class Method {
+ public:
+  virtual ~Method() = default;
+  // Fills the epoch's state (centroids, pseudo labels, plan); all of it is in state().
+  virtual void begin_epoch(Run& run, int64_t epoch) = 0;
+  virtual const BatchPlan& plan() const = 0;  // the epoch's batches over samples()
+  virtual const std::vector<Sample>& samples() const = 0;
+  // One step of the recipe. Scalars for the metrics file and the progress line go through run.log().
+  virtual void step(Run& run, const Batch& batch) = 0;
+  // Images [B, H, W, 3] to embeddings [B, D] of the network that is evaluated and exported; not normalized.
+  virtual Tensor embed(const Tensor& images) = 0;
+  virtual Inventory exported() = 0;
+  // Everything a resume needs, inside an epoch too.
+  virtual void state(State& s) = 0;
+};
+
+// What the outside world tells a run, and hears from it.
+struct RunPorts {
+  std::function<bool()> stop_requested = [] { return false; };
+  std::function<void(const std::string&)> say = [](const std::string&) {};       // lasting lines
+  std::function<void(const std::string&)> progress = [](const std::string&) {};  // the line that replaces itself
+};
+
+struct RunConfig {
+  RunSettings run;
+  ModelSettings model;
+  DataSettings data;
+  AugmentSettings augment;
+  OptimizerSettings optimizer;
+  void visit(ConfigKeys& keys);
+};
+
+using Embed = std::function<Tensor(const Tensor& images)>;  // [B, H, W, 3] -> [B, D]
+
+// Images in the order given, as weak views, through `embed`: [N, D]. Rows do not depend on the batch size. Damaged images fail.
+Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
+               const std::shared_ptr<ImageCache>& cache, int64_t workers);
+
+// Query against gallery of one data set.
+EvaluationReport evaluate_dataset(const Dataset& set, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
+                                  const std::shared_ptr<ImageCache>& cache, int64_t workers);
+
+Json to_json(const EvaluationReport& report);          // mAP, mINP, rank1, rank5, rank10 as fractions, and the counts
+std::string headline(const EvaluationReport& report);  // "mAP 61.0 %, Rank-1 84.0 %"
+
+// NAME=LAYOUT:PATH, read and checked.
+struct NamedDataset {
+  std::string name;
+  Dataset set;
+};
+NamedDataset read_named_dataset(const std::string& spec);
+
+// A run folder: config.toml (resolved), manifest.json, metrics.jsonl (one object a line, nothing in it depends on time),
+// checkpoint.safetensors (replaced atomically), damaged.txt when images were skipped; at the end encoder.safetensors and results.json.
+class Run {
+ public:
+  // Opens a new folder, or continues one. Throws when the folder exists (without resume), when settings differ (naming the
+  // keys), and when the decoder, the CPU's instruction set or the data changed since, as results would.
+  Run(std::filesystem::path folder, bool resume, const RunConfig& config, const ConfigKeys& keys, RunPorts ports);
+
+  // Training samples of all sets of one kind, merged; with data.skip_damaged, without those that cannot be decoded.
+  Dataset read_training(const std::vector<std::string>& specs);
+
+  // Trains to the end, or to a requested stop: then the checkpoint is written and false returned.
+  bool train(Method& method);
+
+  // For recipes.
+  const RunConfig& config() const { return config_; }
+  Rng rng(int64_t epoch) const;                 // of an epoch's draws
+  double learning_rate() const;                 // of the current step
+  int64_t step_count() const { return step_; }  // steps finished so far
+  void log(const char* name, double value);     // into the current step's line, or the epoch's inside begin_epoch
+  void note(const std::string& line) const { ports_.say(line); }
+  Tensor extract(const std::vector<Sample>& samples, const Embed& embed);
+
+ private:
+  std::filesystem::path file(const char* name) const { return folder_ / name; }
+  void open_new(const ConfigKeys& keys);
+  void open_existing(const ConfigKeys& keys);
+  Json manifest() const;
+  void check_manifest() const;
+  void restore(Method& method);
+  bool train_epoch(Method& method);
+  void train_batch(Method& method, const Batch& batch);
+  void show_progress();
+  void append_metrics(const char* kind, Json line);
+  Json evaluate_all(Method& method);
+  void save(Method& method);
+  void finish(Method& method);
+
+  std::filesystem::path folder_;
+  RunConfig config_;
+  TransformConfig transform_;
+  RunPorts ports_;
+  std::shared_ptr<ImageCache> cache_;
+  Json data_census_ = Json::object();
+  std::vector<NamedDataset> evaluation_sets_;
+  bool resume_ = false;
+  int64_t epoch_ = 0, batch_ = 0, step_ = 0;  // the next batch to train on
+  bool prepared_ = false;                     // begin_epoch(epoch_) has run
+  int64_t metrics_bytes_ = 0;
+  Json logged_;
+  std::chrono::steady_clock::time_point started_{};
+  int64_t first_step_ = 0;
+  double step_seconds_ = 0;
+};
+
+}  // namespace reid

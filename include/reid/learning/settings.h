@@ -1,0 +1,55 @@
+#pragma once
+// The settings that every recipe shares: run, network, data, augmentation, optimizer. Each struct names its keys once.
+
+#include <string>
+#include <vector>
+
+#include "reid/engine/optim.h"
+#include "reid/learning/config.h"
+#include "reid/people/transform.h"
+
+namespace reid {
+
+struct RunSettings {
+  int64_t seed = 1;
+  int64_t epochs = 100, iterations = 400;
+  int64_t workers = 2;
+  int64_t checkpoint_every = 200;
+  int64_t evaluate_every = 10;
+  void visit(ConfigKeys& keys);
+};
+
+struct ModelSettings {
+  int64_t depth = 50, last_stride = 1, width = 64;
+  std::string ibn = "a", max_pool = "pad", pooling = "gap", weights;
+  double gem_p = 3;
+  EncoderConfig encoder() const;
+  void visit(ConfigKeys& keys);
+};
+
+// Data sets are written LAYOUT:PATH; those to evaluate on NAME=LAYOUT:PATH.
+struct DataSettings {
+  std::vector<std::string> multi, single, evaluate;
+  int64_t height = 256, width = 128;
+  std::string resize = "bicubic";
+  bool skip_damaged = false;
+  int64_t cache_mib = 2048;
+  int64_t embed_batch = 64;
+  void visit(ConfigKeys& keys);
+};
+
+struct AugmentSettings {
+  TransformConfig values;  // its height, width and filter are set from DataSettings
+  int64_t pad = 10;
+  TransformConfig transform(const DataSettings& data) const;
+  void visit(ConfigKeys& keys);
+};
+
+struct OptimizerSettings {
+  OptimizerConfig optimizer;
+  Schedule schedule;  // its epochs are set from RunSettings
+  bool per_step = false;
+  void visit(ConfigKeys& keys);
+};
+
+}  // namespace reid

@@ -1,0 +1,39 @@
+#pragma once
+// Everything a resume needs, named once: the same list of fields writes a checkpoint and reads it back.
+//
+//   void ReMix::state(State& s) { s.module("encoder", encoder_); s.integer("epoch", epoch_); }
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "reid/engine/nn.h"
+#include "reid/formats/safetensors.h"
+
+namespace reid {
+
+class State {
+ public:
+  State() = default;                                                                      // writes
+  explicit State(NamedTensors content) : content_(std::move(content)), reading_(true) {}  // reads
+
+  // Parameters are copied into their place (they may be windows of a store), buffers too when they have the shape.
+  template <class M>
+  void module(const std::string& name, M& m) {
+    for (const auto& [path, p] : inventory(m).parameters) place(name + "." + path, p->value);
+    for (const auto& [path, b] : inventory(m).buffers) place(name + "." + path, *b);
+  }
+  void tensor(const std::string& name, Tensor& t);  // replaced when read; may be undefined
+  void integers(const std::string& name, std::vector<int64_t>& values);
+  void integer(const std::string& name, int64_t& value);
+
+  bool reading() const { return reading_; }
+  NamedTensors take() { return std::move(content_); }
+
+ private:
+  void place(const std::string& name, Tensor& t);
+  NamedTensors content_;
+  bool reading_ = false;
+};
+
+}  // namespace reid

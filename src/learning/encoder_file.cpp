@@ -1,0 +1,104 @@
+#include "reid/learning/encoder_file.h"
+
+#include "reid/formats/json.h"
+#include "reid/formats/weights.h"
+
+namespace reid {
+
+namespace {
+
+constexpr const char* kFormat = "reid.encoder.v1";
+
+Json to_json(const ModelSettings& m) {
+  return Json::object({{"depth", m.depth},
+                       {"ibn", m.ibn},
+                       {"last_stride", m.last_stride},
+                       {"width", m.width},
+                       {"max_pool", m.max_pool},
+                       {"pooling", m.pooling}});
+}
+
+ModelSettings model_from(const Json& j) {
+  ModelSettings m;
+  m.depth = j.at("depth").integer();
+  m.ibn = j.at("ibn").string();
+  m.last_stride = j.at("last_stride").integer();
+  m.width = j.at("width").integer();
+  m.max_pool = j.at("max_pool").string();
+  m.pooling = j.at("pooling").string();
+  return m;
+}
+
+Json to_json(const TransformConfig& t) {
+  const auto numbers = [](const std::array<float, 3>& v) { return Json::array({double{v[0]}, double{v[1]}, double{v[2]}}); };
+  return Json::object({{"height", t.height},
+                       {"width", t.width},
+                       {"resize", t.filter == Filter::bicubic ? "bicubic" : "bilinear"},
+                       {"mean", numbers(t.mean)},
+                       {"std", numbers(t.std)}});
+}
+
+TransformConfig transform_from(const Json& j) {
+  TransformConfig t;
+  t.height = static_cast<int>(j.at("height").integer());
+  t.width = static_cast<int>(j.at("width").integer());
+  t.filter = j.at("resize").string() == "bicubic" ? Filter::bicubic : Filter::bilinear;
+  const auto numbers = [](const Json& list) {
+    std::array<float, 3> v{};
+    REID_CHECK(list.items().size() == 3, "expected three numbers, found ", list.dump());
+    for (size_t i = 0; i < 3; ++i) v[i] = static_cast<float>(list.items()[i].number());
+    return v;
+  };
+  t.mean = numbers(j.at("mean"));
+  t.std = numbers(j.at("std"));
+  t.check();
+  return t;
+}
+
+}  // namespace
+
+NamedTensors exported_encoder(const Inventory& network, const ModelSettings& model, const TransformConfig& transform) {
+  NamedTensors weights = module_weights(network);
+  weights.metadata = {
+      {"format", kFormat}, {"reid", REID_VERSION}, {"model", to_json(model).dump()}, {"preprocessing", to_json(transform).dump()}};
+  return weights;
+}
+
+LoadedEncoder::LoadedEncoder(const std::filesystem::path& file) {
+  const NamedTensors weights = read_safetensors(file);
+  const std::string* format = weights.note("format");
+  REID_CHECK(format && *format == kFormat, file.string(), " is not an encoder written by this program (no metadata format = ", kFormat,
+             ")");
+  const auto described = [&](const char* key) {
+    const std::string* text = weights.note(key);
+    REID_CHECK(text, file.string(), ": its metadata lacks '", key, "'");
+    return parse_json(*text, file.string() + " (metadata " + key + ")");
+  };
+  model_ = model_from(described("model"));
+  transform_ = transform_from(described("preprocessing"));
+  encoder_ = Encoder(model_.encoder(), DType::f32, Rng(0));
+  load_weights(inventory(encoder_), weights);
+}
+
+LoadedEncoder::LoadedEncoder(const ModelSettings& model, const TransformConfig& transform, uint64_t seed)
+    : model_(model), transform_(transform), encoder_(model.encoder(), DType::f32, Rng(seed).at("init")) {
+  if (!model.weights.empty()) load_weights(inventory(encoder_), read_safetensors(model.weights));
+}
+
+Tensor LoadedEncoder::embed(const Tensor& images) { return encoder_(Var(images), inference_pass()).value(); }
+
+void LoadedEncoder::estimate_statistics(const std::vector<Tensor>& batches) {
+  REID_CHECK(!batches.empty(), "[estimate_statistics] needs at least one batch");
+  // With momentum 0.1 each pass keeps 0.9 of what was there, so the sums are taken from zeroed buffers and scaled back.
+  const Inventory fields = inventory(encoder_);
+  std::vector<Tensor> sums;
+  for (const NamedBuffer& b : fields.buffers) sums.push_back(Tensor::zeros(b.tensor->shape(), b.tensor->dtype()));
+  for (const Tensor& images : batches) {
+    for (const NamedBuffer& b : fields.buffers) b.tensor->fill(0);
+    encoder_(Var(images), own_statistics_pass());
+    for (size_t i = 0; i < sums.size(); ++i) ops::add_into(sums[i], *fields.buffers[i].tensor, 10.0 / static_cast<double>(batches.size()));
+  }
+  for (size_t i = 0; i < sums.size(); ++i) fields.buffers[i].tensor->copy_from(sums[i]);
+}
+
+}  // namespace reid

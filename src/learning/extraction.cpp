@@ -1,0 +1,66 @@
+// Images through a network, and data sets through the evaluation.
+
+#include <cstdio>
+#include <cstring>
+
+#include "reid/learning/method.h"
+
+namespace reid {
+
+Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
+               const std::shared_ptr<ImageCache>& cache, int64_t workers) {
+  LoaderOptions options{.transform = transform, .augment = false, .workers = static_cast<int>(workers), .cache = cache};
+  Loader loader = evaluation_loader(samples, data.embed_batch, options);
+  Tensor all;
+  int64_t row = 0;
+  while (const std::optional<Batch> batch = loader.next()) {
+    const Tensor rows = embed(batch->original);  // [B, D]
+    if (!all.defined()) all = Tensor::empty({static_cast<int64_t>(samples.size()), rows.dim(1)}, rows.dtype());
+    all.rows(row, row + rows.dim(0)).copy_from(rows);
+    row += rows.dim(0);
+  }
+  REID_CHECK(all.defined(), "there are no images to embed");
+  return all;
+}
+
+EvaluationReport evaluate_dataset(const Dataset& set, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
+                                  const std::shared_ptr<ImageCache>& cache, int64_t workers) {
+  EvaluationInput input;
+  const auto part = [&](const std::vector<Sample>& samples, Tensor& features, std::vector<int64_t>& ids, std::vector<int64_t>& cameras) {
+    features = extract(samples, embed, data, transform, cache, workers);
+    for (const Sample& s : samples) {
+      ids.push_back(s.person);
+      cameras.push_back(s.camera);
+    }
+  };
+  require_evaluation(set);
+  part(set.query, input.query, input.query_ids, input.query_cameras);
+  part(set.gallery, input.gallery, input.gallery_ids, input.gallery_cameras);
+  return evaluate(input);
+}
+
+Json to_json(const EvaluationReport& r) {
+  Json out = Json::object({{"mAP", r.mAP}, {"mINP", r.mINP}});
+  for (size_t i = 0; i < r.ranks.size(); ++i) out[str("rank", r.ranks[i])] = r.cmc[i];
+  out["evaluated_queries"] = r.evaluated;
+  out["unmatched_queries"] = r.unmatched;
+  out["distractors"] = r.distractors;
+  return out;
+}
+
+std::string headline(const EvaluationReport& r) {
+  char text[64];
+  std::snprintf(text, sizeof text, "mAP %.1f %%, Rank-1 %.1f %%", 100 * r.mAP, 100 * r.rank(1));
+  return text;
+}
+
+NamedDataset read_named_dataset(const std::string& spec) {
+  const size_t equals = spec.find('=');
+  REID_CHECK(equals != std::string::npos && equals > 0, "data.evaluate: '", spec,
+             "' is not NAME=LAYOUT:PATH, e.g. target=market1501:data/market");
+  NamedDataset named{spec.substr(0, equals), read_dataset(spec.substr(equals + 1))};
+  require_evaluation(named.set);
+  return named;
+}
+
+}  // namespace reid

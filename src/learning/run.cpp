@@ -1,0 +1,251 @@
+// The training loop that every recipe shares, and everything a run writes.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "reid/formats/files.h"
+#include "reid/formats/safetensors.h"
+#include "reid/learning/encoder_file.h"
+#include "reid/learning/method.h"
+#include "run_files.h"
+
+namespace reid {
+
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+std::string duration(double seconds) {
+  const int64_t s = static_cast<int64_t>(std::lround(seconds));
+  char text[32];
+  if (s >= 3600) {
+    std::snprintf(text, sizeof text, "%d:%02d:%02d", static_cast<int>(s / 3600), static_cast<int>(s / 60 % 60), static_cast<int>(s % 60));
+  } else {
+    std::snprintf(text, sizeof text, "%d:%02d", static_cast<int>(s / 60), static_cast<int>(s % 60));
+  }
+  return text;
+}
+
+}  // namespace
+
+void RunConfig::visit(ConfigKeys& keys) {
+  run.visit(keys);
+  model.visit(keys);
+  data.visit(keys);
+  augment.visit(keys);
+  optimizer.visit(keys);
+}
+
+Run::Run(fs::path folder, bool resume, const RunConfig& config, const ConfigKeys& keys, RunPorts ports)
+    : folder_(std::move(folder)),
+      config_(config),
+      transform_(config.augment.transform(config.data)),
+      ports_(std::move(ports)),
+      cache_(std::make_shared<ImageCache>(config.data.cache_mib << 20)),
+      resume_(resume) {
+  config_.optimizer.schedule.epochs = static_cast<double>(config.run.epochs);
+  for (const std::string& spec : config_.data.evaluate) {
+    evaluation_sets_.push_back(read_named_dataset(spec));
+    data_census_[spec] = census(evaluation_sets_.back().set);
+  }
+  resume ? open_existing(keys) : open_new(keys);
+}
+
+void Run::open_new(const ConfigKeys& keys) {
+  std::error_code ignored;
+  REID_CHECK(!fs::exists(folder_, ignored) || fs::is_empty(folder_, ignored), "run folder ", folder_.string(),
+             " exists already: continue it with --resume, or name another with --out");
+  make_folder(folder_);
+  write_file(file("config.toml"), keys.toml());
+}
+
+void Run::open_existing(const ConfigKeys& keys) {
+  REID_CHECK(fs::exists(file("config.toml")), "run folder ", folder_.string(),
+             " holds no run to resume (no config.toml): start it without --resume");
+  check_same_settings(read_text(file("config.toml")), file("config.toml").string(), keys);
+}
+
+Dataset Run::read_training(const std::vector<std::string>& specs) {
+  std::vector<Dataset> sets;
+  for (const std::string& spec : specs) {
+    sets.push_back(read_dataset(spec));
+    data_census_[spec] = census(sets.back());
+  }
+  Dataset all = merge(sets);
+  if (config_.data.skip_damaged) {
+    const std::vector<std::string> damaged = remove_damaged(all.train, *cache_, transform_);
+    if (!damaged.empty()) {
+      append_lines(file("damaged.txt"), damaged);
+      ports_.say(str("skipping ", damaged.size(), " damaged images, listed in ", file("damaged.txt").string()));
+    }
+  }
+  return all;
+}
+
+Json Run::manifest() const { return make_manifest(config_, data_census_); }
+
+void Run::check_manifest() const {
+  const Json then = parse_json(read_text(file("manifest.json")), file("manifest.json").string());
+  const Json now = manifest();
+  for (const char* key : {"reid", "image_decoder", "instruction_set", "data"}) {
+    REID_CHECK(then.at(key) == now.at(key), "cannot resume ", folder_.string(), ": ", key, " was ", then.at(key).dump(), " and is now ",
+               now.at(key).dump(), "; results would differ, so start a new run");
+  }
+}
+
+void Run::restore(Method& method) {
+  if (!resume_) {
+    write_file(file("manifest.json"), manifest().dump(2) + "\n");
+    write_file(file("metrics.jsonl"), std::string_view());
+    return;
+  }
+  if (fs::exists(file("manifest.json"))) check_manifest();
+  write_file(file("manifest.json"), manifest().dump(2) + "\n");
+  if (!fs::exists(file("checkpoint.safetensors"))) {  // stopped before the first checkpoint: begin anew
+    write_file(file("metrics.jsonl"), std::string_view());
+    return;
+  }
+  NamedTensors checkpoint = read_safetensors(file("checkpoint.safetensors"));
+  State state(std::move(checkpoint));
+  int64_t prepared = 0;
+  state.integer("run.epoch", epoch_);
+  state.integer("run.batch", batch_);
+  state.integer("run.step", step_);
+  state.integer("run.prepared", prepared);
+  state.integer("run.metrics_bytes", metrics_bytes_);
+  method.state(state);
+  prepared_ = prepared != 0;
+  truncate_file(file("metrics.jsonl"), metrics_bytes_);
+  ports_.say(str("resuming at epoch ", epoch_, ", step ", step_));
+}
+
+bool Run::train(Method& method) {
+  restore(method);
+  started_ = Clock::now();
+  first_step_ = step_;
+  const int64_t epochs = config_.run.epochs;
+  while (epoch_ < epochs) {
+    if (!train_epoch(method)) return false;
+    ++epoch_;
+    batch_ = 0;
+    prepared_ = false;
+    const int64_t every = config_.run.evaluate_every;
+    if (every > 0 && epoch_ % every == 0 && epoch_ < epochs) evaluate_all(method);
+    save(method);
+  }
+  finish(method);
+  return true;
+}
+
+bool Run::train_epoch(Method& method) {
+  if (!prepared_) {
+    ports_.progress(str("epoch ", epoch_ + 1, "/", config_.run.epochs, "  embedding and clustering"));
+    logged_ = Json::object();
+    method.begin_epoch(*this, epoch_);
+    append_metrics("epoch", logged_);
+    prepared_ = true;
+  }
+  const LoaderOptions options{.transform = transform_, .workers = static_cast<int>(config_.run.workers), .cache = cache_};
+  Loader loader(method.samples(), method.plan(), options, rng(epoch_).at("augment"), batch_);
+  for (;;) {
+    if (ports_.stop_requested()) {
+      save(method);
+      ports_.say(str("stopped at epoch ", epoch_ + 1, ", step ", step_, "; continue with --resume"));
+      return false;
+    }
+    const Clock::time_point start = Clock::now();
+    const std::optional<Batch> batch = loader.next();
+    if (!batch) return true;
+    train_batch(method, *batch);
+    const double seconds = seconds_since(start);
+    step_seconds_ = step_seconds_ == 0 ? seconds : 0.9 * step_seconds_ + 0.1 * seconds;
+    logged_["images_per_second"] = static_cast<double>(batch->size()) / step_seconds_;
+    show_progress();
+    if (step_ % config_.run.checkpoint_every == 0) save(method);
+  }
+}
+
+void Run::train_batch(Method& method, const Batch& batch) {
+  logged_ = Json::object();
+  method.step(*this, batch);
+  log("lr", learning_rate());
+  ++batch_;
+  ++step_;
+  append_metrics("step", logged_);
+}
+
+void Run::show_progress() {
+  const int64_t total = config_.run.epochs * config_.run.iterations;
+  std::string line = str("epoch ", epoch_ + 1, "/", config_.run.epochs, "  step ", step_, "/", total);
+  char text[64];
+  for (const auto& [name, value] : logged_.members()) {
+    if (name == "lr" || name == "images_per_second") continue;
+    std::snprintf(text, sizeof text, "  %s %.3f", name.c_str(), value.number());
+    line += text;
+  }
+  const double per_step = seconds_since(started_) / static_cast<double>(std::max<int64_t>(step_ - first_step_, 1));
+  std::snprintf(text, sizeof text, "  %.1f images/s", logged_.at("images_per_second").number());
+  line += text + std::string("  ") + duration(per_step * static_cast<double>(total - step_)) + " left";
+  ports_.progress(line);
+}
+
+Rng Run::rng(int64_t epoch) const { return Rng(static_cast<uint64_t>(config_.run.seed)).at("epoch").at(static_cast<uint64_t>(epoch)); }
+
+double Run::learning_rate() const {
+  const double within = static_cast<double>(batch_) / static_cast<double>(config_.run.iterations);
+  return config_.optimizer.schedule.at(static_cast<double>(epoch_) + (config_.optimizer.per_step ? within : 0));
+}
+
+void Run::log(const char* name, double value) { logged_[name] = value; }
+
+Tensor Run::extract(const std::vector<Sample>& samples, const Embed& embed) {
+  return reid::extract(samples, embed, config_.data, transform_, cache_, config_.run.workers);
+}
+
+void Run::append_metrics(const char* kind, Json values) {
+  Json line = Json::object({{"kind", kind}, {"epoch", epoch_}, {"step", step_}});
+  for (auto& [name, value] : values.members()) line[name] = std::move(value);
+  metrics_bytes_ += append_lines(file("metrics.jsonl"), {line.dump()});
+}
+
+Json Run::evaluate_all(Method& method) {
+  Json results = Json::object();
+  for (const NamedDataset& named : evaluation_sets_) {
+    ports_.progress("evaluating on " + named.name);
+    const EvaluationReport report = evaluate_dataset(
+        named.set, [&](const Tensor& images) { return method.embed(images); }, config_.data, transform_, cache_, config_.run.workers);
+    results[named.name] = to_json(report);
+    ports_.say(str("epoch ", epoch_, "  ", named.name, ": ", headline(report)));
+    Json line = to_json(report);
+    line["set"] = named.name;
+    append_metrics("evaluation", line);
+  }
+  return results;
+}
+
+void Run::save(Method& method) {
+  State state;
+  int64_t prepared = prepared_;
+  state.integer("run.epoch", epoch_);
+  state.integer("run.batch", batch_);
+  state.integer("run.step", step_);
+  state.integer("run.prepared", prepared);
+  state.integer("run.metrics_bytes", metrics_bytes_);
+  method.state(state);
+  sync_file(file("metrics.jsonl"));
+  write_safetensors(file("checkpoint.safetensors"), state.take());
+}
+
+void Run::finish(Method& method) {
+  write_safetensors(file("encoder.safetensors"), exported_encoder(method.exported(), config_.model, transform_));
+  if (fs::exists(file("results.json"))) return;
+  const Json results = evaluate_all(method);
+  write_file(file("results.json"), results.dump(2) + "\n");
+  save(method);
+}
+
+}  // namespace reid

@@ -1,0 +1,98 @@
+#include "reid/learning/settings.h"
+
+namespace reid {
+
+using enum Origin;
+
+void RunSettings::visit(ConfigKeys& keys) {
+  keys.section("run", "How long, from which seed, and how often something is written.");
+  keys.key("seed", seed, engineering, "start of every random draw", Range::at_least(0));
+  keys.key("epochs", epochs, inferred, "times that centroids and pseudo labels are made anew", Range::at_least(1));
+  keys.key("iterations", iterations, inferred, "batches in an epoch", Range::at_least(1));
+  keys.key("workers", workers, engineering, "threads that decode and augment; results do not depend on it", Range::closed(1, 256));
+  keys.key("checkpoint_every", checkpoint_every, engineering, "steps between checkpoints; one is also written after each epoch",
+           Range::at_least(1));
+  keys.key("evaluate_every", evaluate_every, engineering, "epochs between evaluations; 0: only at the end", Range::at_least(0));
+}
+
+void ModelSettings::visit(ConfigKeys& keys) {
+  keys.section("model", "The encoder; the momentum encoder is its twin.");
+  keys.key("depth", depth, inferred, "ResNet depth: 18, 34, 50, 101 or 152");
+  keys.choice("ibn", ibn, {"none", "a", "b"}, inferred, "instance-batch norm variant");
+  keys.key("last_stride", last_stride, inferred, "stride of the fourth stage, 1 or 2", Range::closed(1, 2));
+  keys.key("width", width, engineering, "channels of the first stage; 64 is the published network", Range::closed(2, 1024));
+  keys.choice("max_pool", max_pool, {"pad", "ceil"}, engineering, "padding of the stem's max pooling: torchvision's or Caffe's");
+  keys.choice("pooling", pooling, {"gap", "gem"}, inferred, "global pooling: average or generalized mean");
+  keys.key("gem_p", gem_p, inferred, "start of the generalized mean's exponent", Range::above(0));
+  keys.key("weights", weights, engineering, "safetensors file to start from; empty: random weights");
+}
+
+EncoderConfig ModelSettings::encoder() const {
+  return {.backbone = {.depth = static_cast<int>(depth), .ibn = ibn, .last_stride = last_stride, .width = width, .max_pool = max_pool},
+          .pooling = pooling,
+          .gem_p = gem_p};
+}
+
+void DataSettings::visit(ConfigKeys& keys) {
+  keys.section("data", "Which images, and at what size the network sees them.");
+  keys.key("multi", multi, engineering, "labeled multi-camera sets, each LAYOUT:PATH");
+  keys.key("single", single, engineering, "single-camera videos, each LAYOUT:PATH; empty: multi-camera training only");
+  keys.key("evaluate", evaluate, engineering, "sets to evaluate on, each NAME=LAYOUT:PATH");
+  keys.key("height", height, inferred, "input rows", Range::closed(16, 4096));
+  keys.key("width", width, inferred, "input columns", Range::closed(16, 4096));
+  keys.choice("resize", resize, {"bilinear", "bicubic"}, inferred, "Pillow-compatible filter");
+  keys.key("skip_damaged", skip_damaged, engineering, "replace images that cannot be decoded and list them, instead of stopping");
+  keys.key("cache_mib", cache_mib, engineering, "memory for decoded images; 0: none", Range::at_least(0));
+  keys.key("embed_batch", embed_batch, engineering, "images at once when embedding; results do not depend on it", Range::closed(1, 4096));
+}
+
+void AugmentSettings::visit(ConfigKeys& keys) {
+  TransformConfig& v = values;
+  keys.section("augment", "The augmented view; the original view is resized and normalized only.");
+  keys.key("pad", pad, inferred, "pixels around the image before the random crop", Range::closed(0, 512));
+  keys.key("flip", v.flip, inferred, "probability of the mirror image", Range::unit());
+  keys.key("blur", v.blur, inferred, "probability of Gaussian blur", Range::unit());
+  keys.key("blur_min", v.blur_min, inferred, "smallest sigma, pixels", Range::above(0));
+  keys.key("blur_max", v.blur_max, inferred, "largest sigma, pixels", Range::above(0));
+  keys.key("jitter", v.jitter, inferred, "probability of color jitter", Range::unit());
+  keys.key("brightness_min", v.brightness_min, inferred, "smallest brightness factor", Range::at_least(0));
+  keys.key("brightness_max", v.brightness_max, inferred, "largest brightness factor", Range::at_least(0));
+  keys.key("contrast_min", v.contrast_min, inferred, "smallest contrast factor", Range::at_least(0));
+  keys.key("contrast_max", v.contrast_max, inferred, "largest contrast factor", Range::at_least(0));
+  keys.key("saturation_min", v.saturation_min, inferred, "smallest saturation factor", Range::at_least(0));
+  keys.key("saturation_max", v.saturation_max, inferred, "largest saturation factor", Range::at_least(0));
+  keys.key("hue", v.hue, inferred, "largest hue shift either way, turns", Range::closed(0, 0.5));
+  keys.key("erase", v.erase, inferred, "probability of random erasing", Range::unit());
+}
+
+TransformConfig AugmentSettings::transform(const DataSettings& data) const {
+  TransformConfig t = values;
+  t.height = static_cast<int>(data.height);
+  t.width = static_cast<int>(data.width);
+  t.filter = data.resize == "bicubic" ? Filter::bicubic : Filter::bilinear;
+  t.pad = static_cast<int>(pad);
+  t.check();
+  return t;
+}
+
+void OptimizerSettings::visit(ConfigKeys& keys) {
+  keys.section("optimizer", "The update of the encoder.");
+  keys.choice("kind", optimizer.kind, {"adam", "adamw", "sgd"}, inferred, "adam adds decay to the gradient, adamw decouples it");
+  keys.key("decay", optimizer.decay, inferred, "weight decay", Range::at_least(0));
+  keys.key("beta1", optimizer.beta1, inferred, "Adam's first moment", Range::half_open(0, 1));
+  keys.key("beta2", optimizer.beta2, inferred, "Adam's second moment", Range::half_open(0, 1));
+  keys.key("eps", optimizer.eps, inferred, "Adam's denominator offset", Range::above(0));
+  keys.key("momentum", optimizer.momentum, engineering, "SGD's momentum", Range::half_open(0, 1));
+  keys.key("nesterov", optimizer.nesterov, engineering, "SGD looks ahead");
+  keys.section("schedule", "The learning rate over the epochs.");
+  keys.key("lr", schedule.lr, inferred, "learning rate after warm-up", Range::above(0));
+  keys.choice("kind", schedule.kind, {"constant", "step", "cosine"}, inferred, "what follows the warm-up");
+  keys.key("per_step", per_step, engineering, "change the rate every step instead of every epoch");
+  keys.key("warmup_epochs", schedule.warmup_epochs, inferred, "epochs of linear warm-up", Range::at_least(0));
+  keys.key("warmup_factor", schedule.warmup_factor, inferred, "where the warm-up starts, times lr", Range::closed(0, 1));
+  keys.key("milestones", schedule.milestones, inferred, "epochs at which step multiplies the rate by gamma", Range::at_least(0));
+  keys.key("gamma", schedule.gamma, inferred, "factor at a milestone", Range::above(0));
+  keys.key("final_factor", schedule.final_factor, engineering, "where the cosine ends, times lr", Range::unit());
+}
+
+}  // namespace reid
