@@ -1,7 +1,6 @@
 # The front door. CMake holds the truth; `make help` lists what there is.
 SHELL := /bin/sh
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-VERSION := $(shell sed -n 's/^project(reid VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 PRESET ?= demo
 OUT ?= demo
 TESTS ?=
@@ -20,7 +19,7 @@ deps: ## install what is missing (apt; root and network only then)
 test: build ## build and run the whole test suite (TESTS='-tc=*jaccard*' to filter)
 	@build/reid_tests $(TESTS)
 
-demo: build ## draw data sets, train, evaluate, show the table (PRESET=tiny|demo, OUT=folder)
+demo: build ## draw data sets, train, evaluate, show the table (PRESET=tiny or demo, OUT=folder)
 	@build/reid demo --preset $(PRESET) --out $(OUT)
 
 dev: deps ## debug build with inner-loop checks and warnings as errors: build-dev/reid
@@ -44,7 +43,7 @@ format: ## clang-format every source file in place
 
 bundle: ## dist/reid-VERSION.tar.gz: sources with the header-only libraries inside, builds offline
 	@tools/deps.sh
-	@tools/bundle.sh $(VERSION)
+	@tools/bundle.sh
 
 install: build ## install the program (DESTDIR and --prefix as in cmake --install)
 	@cmake --install build

@@ -1,9 +1,9 @@
 #!/bin/bash
-# tools/bundle.sh VERSION: writes dist/reid-VERSION.tar.gz, the sources plus the header-only libraries in third_party/.
+# tools/bundle.sh: writes dist/reid-VERSION.tar.gz, the sources plus the header-only libraries in third_party/.
 # The archive builds offline with only a compiler and CMake (libjpeg is used where it is found).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-name="reid-$1"
+name="reid-$(sed -n 's/^project(reid VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)"
 stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 mkdir -p "$stage/$name/third_party" dist
