@@ -157,7 +157,7 @@ std::string version() { return "reid " REID_VERSION; }
 
 namespace {
 
-std::vector<Verb> all_verbs() { return {eval_verb(), cluster_verb()}; }
+std::vector<Verb> all_verbs() { return {train_verb(), eval_verb(), cluster_verb(), demo_verb()}; }
 
 std::string general_help(const std::vector<Verb>& verbs) {
   std::string out = version() + ": person re-identification\n\nUsage: reid VERB [flags]\n\n";
