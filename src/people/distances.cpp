@@ -17,6 +17,37 @@ constexpr double kClose = 1.0 / 64;
 constexpr double tiny(DType dtype) { return dtype == DType::f32 ? 1e-24 : 1e-280; }
 constexpr double longest(DType dtype) { return dtype == DType::f32 ? 1e18 : 1e150; }
 
+constexpr int64_t kColumns = 256;  // combined at a time, in a buffer that stays in the first-level cache
+
+// Distances from scalar products with one row, -1 where the product is not good enough; returns whether that occurs. Written
+// without branches, so that it vectorizes.
+template <class T>
+bool cosine_block(const T* products, double own_inverse, const double* inverses, int64_t count, double* distances) {
+  const double most = 1 / tiny(dtype_of<T>());
+  int doubtful = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    const double inverse = own_inverse * inverses[j];
+    const double distance = std::min(2.0, 1 - static_cast<double>(products[j]) * inverse);
+    const bool redo = (distance < kClose) | (inverse > most);
+    distances[j] = redo ? -1 : distance;
+    doubtful |= redo;
+  }
+  return doubtful != 0;
+}
+
+template <class T>
+bool squared_block(const T* products, double own, const double* squared, int64_t count, double* distances) {
+  int doubtful = 0;
+  for (int64_t j = 0; j < count; ++j) {
+    const double sum = own + squared[j];
+    const double distance = sum - 2 * static_cast<double>(products[j]);
+    const bool redo = (distance < kClose * sum) | (sum < tiny(dtype_of<T>()));
+    distances[j] = redo ? -1 : distance;
+    doubtful |= redo;
+  }
+  return doubtful != 0;
+}
+
 template <class T>
 std::vector<double> squared_lengths_as(const Tensor& features) {
   const int64_t rows = features.dim(0), width = features.dim(1);
@@ -95,7 +126,7 @@ DistanceTiles::DistanceTiles(const Tensor& features, const std::string& what, Me
     : a_(features), b_(features), metric_(metric), squared_a_(checked_lengths(features, metric, what)), squared_b_(squared_a_) {}
 
 int64_t DistanceTiles::rows_per_block() const {
-  constexpr int64_t kTileBytes = int64_t{32} << 20;
+  constexpr int64_t kTileBytes = int64_t{64} << 20;
   return std::max<int64_t>(1, kTileBytes / (width() * size_of(dtype())));
 }
 
@@ -108,38 +139,40 @@ double DistanceTiles::exact(int64_t i, int64_t j) const {
     const double scale_a = 1 / std::sqrt(squared_a_[static_cast<size_t>(i)]), scale_b = 1 / std::sqrt(squared_b_[static_cast<size_t>(j)]);
     return std::min(2.0, squared_difference(a, scale_a, b, scale_b, width) / 2);
   }
-  const double squared = squared_difference(a, 1, b, 1, width);
-  return metric_ == Metric::euclidean ? std::sqrt(squared) : squared;
+  return squared_difference(a, 1, b, 1, width);
 }
 
-double DistanceTiles::pair(int64_t i, int64_t j) const { return dtype() == DType::f32 ? exact<float>(i, j) : exact<double>(i, j); }
+double DistanceTiles::pair(int64_t i, int64_t j) const {
+  const double distance = dtype() == DType::f32 ? exact<float>(i, j) : exact<double>(i, j);
+  return metric_ == Metric::euclidean ? std::sqrt(distance) : distance;
+}
 
 // Turns the scalar products in `tile` into distances, in place.
 template <class T>
 void DistanceTiles::combine(int64_t begin, const Tensor& tile) const {
-  const int64_t rows = tile.dim(0), columns = tile.dim(1);
-  const double smallest = tiny(dtype());
-  const bool cosine = metric_ == Metric::cosine;
+  const int64_t columns = tile.dim(1);
   T* products = tile.data<T>();
-  std::vector<double> lengths;
-  if (cosine) {
-    for (double s : squared_b_) lengths.push_back(std::sqrt(s));
+  const bool cosine = metric_ == Metric::cosine;
+  std::vector<double> inverse;
+  for (double squared : squared_b_) {
+    if (cosine) inverse.push_back(1 / std::sqrt(squared));
   }
-  parallel_for(rows, std::max<int64_t>(1, 16384 / columns), [&](int64_t first, int64_t last, int) {
+  parallel_for(tile.dim(0), std::max<int64_t>(1, 16384 / columns), [&](int64_t first, int64_t last, int) {
+    double distances[kColumns];
     for (int64_t r = first; r < last; ++r) {
-      const int64_t i = begin + r;
-      const double own = squared_a_[static_cast<size_t>(i)], own_length = std::sqrt(own);
-      T* row = products + r * columns;
-      for (int64_t j = 0; j < columns; ++j) {
-        const size_t at = static_cast<size_t>(j);
-        const double product = static_cast<double>(row[j]);
-        const double scale = cosine ? own_length * lengths[at] : own + squared_b_[at];
-        const double distance = cosine ? 1 - product / scale : scale - 2 * product;
-        if (distance < kClose * (cosine ? 1 : scale) || scale < smallest) {
-          row[j] = static_cast<T>(exact<T>(i, j));
-        } else {
-          row[j] = static_cast<T>(cosine ? std::min(2.0, distance) : metric_ == Metric::euclidean ? std::sqrt(distance) : distance);
+      const double own = squared_a_[static_cast<size_t>(begin + r)];
+      for (int64_t from = 0; from < columns; from += kColumns) {
+        T* row = products + r * columns + from;
+        const int64_t count = std::min(kColumns, columns - from);
+        const bool doubtful = cosine ? cosine_block(row, 1 / std::sqrt(own), inverse.data() + from, count, distances)
+                                     : squared_block(row, own, squared_b_.data() + from, count, distances);
+        for (int64_t j = 0; doubtful && j < count; ++j) {
+          if (distances[j] < 0) distances[j] = exact<T>(begin + r, from + j);
         }
+        if (metric_ == Metric::euclidean) {
+          for (int64_t j = 0; j < count; ++j) distances[j] = std::sqrt(distances[j]);
+        }
+        for (int64_t j = 0; j < count; ++j) row[j] = static_cast<T>(distances[j]);
       }
     }
   });

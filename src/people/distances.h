@@ -43,7 +43,7 @@ class DistanceTiles {
   int64_t count() const { return a_.dim(0); }
   int64_t width() const { return b_.dim(0); }
   DType dtype() const { return a_.dtype(); }
-  int64_t rows_per_block() const;                 // a tile of at most 32 MB, at least one row
+  int64_t rows_per_block() const;                 // a tile of at most 64 MB, at least one row
   Tensor rows(int64_t begin, int64_t end) const;  // [end - begin, width()]
   double pair(int64_t i, int64_t j) const;        // computed in double whatever the dtype and the distance
 
@@ -51,7 +51,7 @@ class DistanceTiles {
   template <class T>
   void combine(int64_t begin, const Tensor& tile) const;
   template <class T>
-  double exact(int64_t i, int64_t j) const;
+  double exact(int64_t i, int64_t j) const;  // from the differences; euclidean: squared
 
   Tensor a_, b_;
   Metric metric_;

@@ -22,21 +22,23 @@ struct Ranking {
   }
 };
 
+// One pass with the nearest so far in order: most entries fail the first comparison. Ties keep the order of the indices.
 template <class T>
 void rank_tile(int64_t begin, const Tensor& tile, Ranking& ranking) {
-  const int64_t columns = tile.dim(1);
+  const int64_t columns = tile.dim(1), width = ranking.width;
   const T* distances = tile.data<T>();
   parallel_for(tile.dim(0), 8, [&](int64_t first, int64_t last, int) {
-    std::vector<int32_t> order(static_cast<size_t>(columns));
     for (int64_t r = first; r < last; ++r) {
       const T* d = distances + r * columns;
-      const int32_t self = static_cast<int32_t>(begin + r);
-      std::iota(order.begin(), order.end(), 0);
-      std::partial_sort(order.begin(), order.begin() + ranking.width, order.end(), [&](int32_t x, int32_t y) {
-        if ((x == self) != (y == self)) return x == self;
-        return d[x] != d[y] ? d[x] < d[y] : x < y;
-      });
-      std::copy_n(order.begin(), ranking.width, ranking.index.begin() + (begin + r) * ranking.width);
+      int32_t* nearest = ranking.index.data() + (begin + r) * width;
+      nearest[0] = static_cast<int32_t>(begin + r);
+      int64_t held = 1;
+      for (int64_t j = 0; j < columns; ++j) {
+        if (j == begin + r || (held == width && (width == 1 || d[j] >= d[nearest[held - 1]]))) continue;
+        int64_t place = held < width ? held++ : width - 1;
+        for (; place > 1 && d[nearest[place - 1]] > d[j]; --place) nearest[place] = nearest[place - 1];
+        nearest[place] = static_cast<int32_t>(j);
+      }
     }
   });
 }

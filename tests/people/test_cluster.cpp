@@ -260,7 +260,7 @@ TEST_CASE("cluster: DBSCAN on the Jaccard distance, whole or by blocks") {
 }
 
 TEST_CASE("cluster: blocks of rows do not show") {
-  // 3000 f64 rows take several tiles; the whole matrix is the other way to the same labels.
+  // 3000 f64 rows take two tiles; the whole matrix is the other way to the same labels.
   const int64_t n = 3000, width = 6;
   Tensor x = random_features(n, width, DType::f64, 8);
   const Tensor centers = random_features(40, width, DType::f64, 9);
