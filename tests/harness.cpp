@@ -40,13 +40,18 @@ std::vector<Golden> golden_cases(const std::string& file, const std::string& sta
   return cases;
 }
 
-std::string difference(const Tensor& got, const Tensor& want, double relative) {
+double largest(const Tensor& t) {
+  double top = 0;
+  for (const double v : detail::read(t.raw(), t.numel(), t.dtype())) top = std::max(top, std::abs(v));
+  return top;
+}
+
+std::string difference(const Tensor& got, const Tensor& want, double relative, double floor) {
   if (!got.defined()) return "nothing was computed";
   if (got.shape() != want.shape() || got.dtype() != want.dtype())
     return str("got ", got.shape(), " ", got.dtype(), ", expected ", want.shape(), " ", want.dtype());
   const std::vector<double> a = detail::read(got.raw(), got.numel(), got.dtype()), b = detail::read(want.raw(), want.numel(), want.dtype());
-  double top = 0;
-  for (const double v : b) top = std::max(top, std::abs(v));
+  const double top = std::max(floor, largest(want));
   double worst = -1;
   size_t place = 0;
   for (size_t i = 0; i < a.size(); ++i) {

@@ -46,8 +46,10 @@ class Golden {
 // The cases of a file whose name starts with `start`, in the file's order.
 std::vector<Golden> golden_cases(const std::string& file, const std::string& start = "");
 
-// "" when shape and dtype agree and max |got - want| <= relative * max |want|; else what differs. NaN never agrees.
-std::string difference(const Tensor& got, const Tensor& want, double relative);
+// "" when shape and dtype agree and max |got - want| <= relative * max(floor, max |want|); else what differs. NaN never agrees.
+// The floor is for tensors that are zero but for rounding, such as the gradient of a bias before a norm.
+std::string difference(const Tensor& got, const Tensor& want, double relative, double floor = 0);
+double largest(const Tensor& t);  // max |t|
 
 // Normal numbers from a stream of the name's own.
 Tensor normal_tensor(const std::string& name, Shape shape, DType dtype = DType::f64, double scale = 1);
