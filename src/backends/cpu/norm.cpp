@@ -194,6 +194,9 @@ void norm_apply(const NormApplyArgs& a, Stream& stream) {
 
 // --- backward ---
 
+// dy where y > 0. Both are loaded before the choice: a load in one branch keeps loops from becoming vector code.
+inline __attribute__((always_inline)) float masked(float dy, float y) { return y > 0.0f ? dy : 0.0f; }
+
 struct GradientSums {
   const float *dy, *x, *y;  // y null: no mask
   const float* mean;
@@ -212,7 +215,7 @@ REID_BODY gradient_block(const GradientSums& a, int64_t j) {
       const float* x = a.x + l * a.stride + j;
       const float* y = kMask ? a.y + l * a.stride + j : nullptr;
       for (int64_t i = 0; i < kWidth; ++i) {
-        const float g = !kMask || y[i] > 0.0f ? dy[i] : 0.0f;
+        const float g = kMask ? masked(dy[i], y[i]) : dy[i];
         short_sum[i] += g;
         short_dot[i] += g * (x[i] - a.mean[j + i]);
       }
@@ -249,7 +252,7 @@ REID_BODY input_gradient_loop(const InputGradient& a) {
     const int64_t at = l * a.stride;
     REID_INDEPENDENT
     for (int64_t j = 0; j < a.count; ++j) {
-      const float g = !kMask || a.y[at + j] > 0.0f ? a.dy[at + j] : 0.0f;
+      const float g = kMask ? masked(a.dy[at + j], a.y[at + j]) : a.dy[at + j];
       if (kResidual) a.dresidual[at + j] = g;
       a.dx[at + j] = a.scale[j] * (g - a.offset[j] - (a.x[at + j] - a.mean[j]) * a.slope[j]);
     }

@@ -36,7 +36,10 @@ REID_MULTIVERSION(relu_range, Range)
 
 REID_BODY relu_backward_range_body(const Range& r) {
   REID_INDEPENDENT
-  for (int64_t i = 0; i < r.count; ++i) r.out[i] = r.b[i] > 0.0f ? r.a[i] : 0.0f;
+  for (int64_t i = 0; i < r.count; ++i) {
+    const float dy = r.a[i];  // loaded before the choice: a load in one branch keeps the loop from becoming vector code
+    r.out[i] = r.b[i] > 0.0f ? dy : 0.0f;
+  }
 }
 REID_MULTIVERSION(relu_backward_range, Range)
 

@@ -22,12 +22,15 @@ struct Candidate {
   int32_t place;
 };
 REID_BODY challenge_body(const Candidate& a) {
+  const int32_t place = a.place;
   REID_INDEPENDENT
   for (int64_t c = 0; c < a.count; ++c) {
     const float value = a.x[c], best = a.best[c];
-    const bool wins = (value > best) | ((value != value) & (best == best));
-    a.best[c] = wins ? value : best;
-    a.index[c] = wins ? a.place : a.index[c];
+    const int32_t index = a.index[c];
+    const int32_t above = value <= best ? 0 : 1;  // also when either is NaN
+    const int32_t wins = best == best ? above : 0;
+    a.best[c] = wins != 0 ? value : best;
+    a.index[c] = wins != 0 ? place : index;
   }
 }
 REID_MULTIVERSION(challenge, Candidate)
@@ -67,7 +70,10 @@ struct Claim {
 };
 REID_BODY collect_body(const Claim& a) {
   REID_INDEPENDENT
-  for (int64_t c = 0; c < a.count; ++c) a.dx[c] += a.index[c] == a.place ? a.dy[c] : 0.0f;
+  for (int64_t c = 0; c < a.count; ++c) {
+    const float dy = a.dy[c];
+    a.dx[c] += a.index[c] == a.place ? dy : 0.0f;
+  }
 }
 REID_MULTIVERSION(collect, Claim)
 
