@@ -83,10 +83,11 @@ void plan_identity(Plan& plan, const DomainConfig& d, int place, int person, int
 }
 
 void plan_domain(Plan& plan, const DomainConfig& d, const Rng& root, int64_t& next_identity) {
-  const Style style = style_named(d.style);
+  Style style = style_named(d.style);
   const int place = static_cast<int>(plan.places.size());
   Place where;
   where.rng = root.at("domain").at(d.name);
+  draw_site(style.scene, where.rng.at("site"));
   where.wardrobe = style.wardrobe;
   where.people = cast(style.wardrobe, d.train_ids + d.test_ids, where.rng.at("people"));
   for (int c = 0; c < d.cameras; ++c)
@@ -115,7 +116,9 @@ void plan_video(Plan& plan, const VideosConfig& v, int video, const Rng& root, i
   Rng draws = where.rng.at("schedule");
   const int people = v.min_people + static_cast<int>(draws.below(v.max_people - v.min_people + 1));
   where.people = cast(where.wardrobe, people, where.rng.at("people"));
-  where.cameras.push_back(draw_camera(any_style(where.rng.at("style")), where.rng.at("camera")));
+  SceneStyle scene = any_style(where.rng.at("style"));
+  draw_site(scene, where.rng.at("site"));
+  where.cameras.push_back(draw_camera(scene, where.rng.at("camera")));
   plan.places.push_back(std::move(where));
 
   struct Seen {

@@ -37,8 +37,8 @@ Window frame(const Workspace& w, size_t count, const Shot& shot) {
     y1 = std::max(y1, w.projected[i].y);
   }
   Window out;
-  out.height = (y1 - y0) * 1.06f * shot.scale;
-  const float wanted = std::max(0.44f * out.height, (x1 - x0) * 1.02f * shot.scale);
+  out.height = (y1 - y0) * 1.04f * shot.scale;
+  const float wanted = std::max(0.41f * out.height, (x1 - x0) * 1.02f * shot.scale);
   out.width = std::min(0.62f * out.height, wanted) * shot.aspect;
   out.left = 0.5f * (x0 + x1 - out.width) + shot.shift_x * out.height;
   out.top = 0.5f * (y0 + y1 - out.height) + shot.shift_y * out.height;

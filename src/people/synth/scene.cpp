@@ -7,40 +7,46 @@ namespace reid::synth {
 SceneStyle campus_style() {
   SceneStyle s;
   s.indoor = 0;
-  s.sun = {0.5f, 1.6f};
-  s.warmth = {-0.05f, 0.2f};
-  s.cast = {-0.22f, 0.22f};
-  s.exposure = {-0.7f, 0.55f};
-  s.gamma = {0.82f, 1.2f};
-  s.saturation = {0.75f, 1.25f};
-  s.noise = {0.004f, 0.02f};
-  s.native_height = {90, 190};
-  s.height = {2.2f, 3.6f};
-  s.distance = {5, 12};
+  s.sun = {0.4f, 1.3f};
+  s.warmth = {0.0f, 0.12f};
+  s.cast = {-0.1f, 0.1f};
+  s.exposure = {-0.35f, 0.3f};
+  s.gamma = {0.9f, 1.12f};
+  s.saturation = {0.85f, 1.15f};
+  s.haze = {0, 0.03f};
+  s.noise = {0.003f, 0.012f};
+  s.blur = {0.2f, 0.5f};
+  s.native_height = {95, 200};
+  s.height = {2.2f, 3.4f};
+  s.distance = {5, 11};
   s.quality = {78, 92};
-  s.occlusion = 0.1f;
-  s.company = 0.18f;
-  s.misplaced = 0.25f;
-  s.grounds = {2, 3, 3, 0.3f, 0, 1};
-  s.walls = {1, 2, 0.5f, 1.5f, 0.2f, 3, 0.2f};
+  s.occlusion = 0.08f;
+  s.company = 0.15f;
+  s.misplaced = 0.2f;
+  s.ground_level = {0.14f, 0.34f};
+  s.wall_level = {0.12f, 0.35f};
+  s.grounds = {2, 3, 2, 0.3f, 0, 1};
+  s.walls = {1, 2, 0.5f, 1.5f, 0.2f, 2, 0.2f};
   return s;
 }
 
 SceneStyle arcade_style() {
   SceneStyle s = campus_style();
   s.indoor = 0.4f;
-  s.sun = {0.1f, 0.7f};
-  s.warmth = {-0.15f, 0.25f};
-  s.cast = {-0.28f, 0.28f};
-  s.exposure = {-1.0f, 0.5f};
-  s.saturation = {0.6f, 1.1f};
-  s.haze = {0, 0.06f};
-  s.noise = {0.008f, 0.03f};
-  s.blur = {0.3f, 0.9f};
-  s.native_height = {70, 160};
-  s.height = {2.6f, 4.5f};
+  s.sun = {0.1f, 0.6f};
+  s.warmth = {-0.1f, 0.2f};
+  s.cast = {-0.14f, 0.14f};
+  s.exposure = {-0.55f, 0.25f};
+  s.saturation = {0.7f, 1.05f};
+  s.haze = {0, 0.05f};
+  s.noise = {0.005f, 0.018f};
+  s.blur = {0.3f, 0.7f};
+  s.native_height = {80, 160};
+  s.height = {2.6f, 4.2f};
   s.quality = {65, 88};
-  s.occlusion = 0.15f;
+  s.occlusion = 0.12f;
+  s.ground_level = {0.1f, 0.28f};
+  s.wall_level = {0.1f, 0.4f};
   s.grounds = {1.5f, 3, 0.5f, 1, 1, 1.5f};
   s.walls = {2, 1, 2, 2, 1, 0.5f, 1};
   return s;
@@ -49,23 +55,25 @@ SceneStyle arcade_style() {
 SceneStyle station_style() {
   SceneStyle s;
   s.indoor = 0.7f;
-  s.sun = {0.05f, 0.5f};
-  s.warmth = {-0.35f, 0.45f};
-  s.cast = {-0.35f, 0.35f};
-  s.exposure = {-1.3f, 0.5f};
-  s.gamma = {0.75f, 1.3f};
-  s.saturation = {0.45f, 1.05f};
-  s.haze = {0, 0.09f};
-  s.noise = {0.012f, 0.045f};
-  s.blur = {0.4f, 1.2f};
-  s.native_height = {55, 130};
-  s.height = {3, 5.5f};
-  s.distance = {6, 13};
-  s.quality = {50, 82};
-  s.occlusion = 0.2f;
-  s.company = 0.3f;
-  s.misplaced = 0.35f;
-  s.grounds = {0.5f, 3, 0, 1, 2, 0.3f};
+  s.sun = {0.05f, 0.4f};
+  s.warmth = {-0.12f, 0.26f};
+  s.cast = {-0.15f, 0.15f};
+  s.exposure = {-0.7f, 0.2f};
+  s.gamma = {0.85f, 1.2f};
+  s.saturation = {0.6f, 0.95f};
+  s.haze = {0.01f, 0.07f};
+  s.noise = {0.006f, 0.022f};
+  s.blur = {0.35f, 0.8f};
+  s.native_height = {75, 145};
+  s.height = {3, 5};
+  s.distance = {6, 12};
+  s.quality = {55, 82};
+  s.occlusion = 0.14f;
+  s.company = 0.22f;
+  s.misplaced = 0.28f;
+  s.ground_level = {0.2f, 0.42f};
+  s.wall_level = {0.2f, 0.5f};
+  s.grounds = {0.5f, 3, 0, 1, 1.5f, 0.3f};
   s.walls = {2, 0.3f, 3, 1.5f, 2, 0, 2};
   return s;
 }
@@ -73,22 +81,24 @@ SceneStyle station_style() {
 SceneStyle any_style(Rng rng) {
   SceneStyle s;
   s.indoor = 0.45f;
-  s.sun = {0.05f, 1.7f};
-  s.warmth = {-0.4f, 0.5f};
-  s.cast = {-0.35f, 0.35f};
-  s.exposure = {-1.3f, 0.7f};
-  s.gamma = {0.72f, 1.35f};
-  s.saturation = {0.4f, 1.3f};
-  s.haze = {0, 0.1f};
-  s.noise = {0.003f, 0.045f};
-  s.blur = {0.2f, 1.2f};
-  s.native_height = {55, 200};
-  s.height = {1.5f, 5.5f};
-  s.distance = {4.5f, 13};
+  s.sun = {0.05f, 1.4f};
+  s.warmth = {-0.2f, 0.32f};
+  s.cast = {-0.2f, 0.2f};
+  s.exposure = {-0.8f, 0.4f};
+  s.gamma = {0.8f, 1.25f};
+  s.saturation = {0.5f, 1.25f};
+  s.haze = {0, 0.08f};
+  s.noise = {0.002f, 0.024f};
+  s.blur = {0.2f, 0.9f};
+  s.native_height = {70, 200};
+  s.height = {1.5f, 5.2f};
+  s.distance = {4.5f, 12};
   s.quality = {50, 93};
-  s.occlusion = draw(rng, 0, 0.25f);
-  s.company = draw(rng, 0.05f, 0.35f);
-  s.misplaced = draw(rng, 0.1f, 0.4f);
+  s.occlusion = draw(rng, 0, 0.18f);
+  s.company = draw(rng, 0.05f, 0.3f);
+  s.misplaced = draw(rng, 0.1f, 0.35f);
+  s.ground_level = {0.08f, 0.5f};
+  s.wall_level = {0.08f, 0.55f};
   s.grounds = {1, 1, 1, 1, 1, 1};
   s.walls = {1, 1, 1, 1, 1, 1, 1};
   return s;
@@ -96,18 +106,16 @@ SceneStyle any_style(Rng rng) {
 
 namespace {
 
-Color earth(Rng& rng, float low, float high) {
-  const float level = draw(rng, low, high), warm = draw(rng, -0.12f, 0.2f);
+Color earth(Rng& rng, Range range) {
+  const float level = range.pick(rng), warm = draw(rng, -0.1f, 0.16f);
   return {level * (1 + warm), level, level * (1 - warm)};
 }
 
-Color paint(Rng& rng) {
-  Color c;
-  c.x = draw(rng, 0.03f, 0.6f);
-  c.y = draw(rng, 0.03f, 0.55f);
-  c.z = draw(rng, 0.03f, 0.55f);
-  const float gray = luminance(c);
-  return mix(Color{gray, gray, gray}, c, draw(rng, 0.15f, 1.0f));
+// Mostly grayish: a wall in a strong color is the exception.
+Color paint(Rng& rng, Range range) {
+  const Color hue = {draw(rng, 0.2f, 1.8f), draw(rng, 0.2f, 1.6f), draw(rng, 0.2f, 1.7f)};
+  const float level = range.pick(rng), share = draw(rng, 0.05f, 1.0f);
+  return mix(Color{1, 1, 1}, hue, 0.6f * share * share) * level;
 }
 
 Color leaf(Rng& rng) {
@@ -121,15 +129,18 @@ void draw_place(Camera& c, const SceneStyle& style, bool indoor, Rng rng) {
   c.wall = static_cast<Wall>(draw_index(rng, style.walls));
   if (indoor && c.ground == Ground::grass) c.ground = Ground::slabs;
   if (indoor && c.wall == Wall::hedge) c.wall = Wall::panels;
-  c.ground_color = c.ground == Ground::grass ? leaf(rng) * 1.3f : earth(rng, 0.08f, 0.5f);
-  c.ground_second = c.ground == Ground::grass ? leaf(rng) : c.ground_color * draw(rng, 0.5f, 1.5f);
+  c.ground_color = c.ground == Ground::grass ? leaf(rng) * 1.3f : earth(rng, style.ground_level);
+  c.ground_second = c.ground == Ground::grass ? leaf(rng) : c.ground_color * draw(rng, 0.6f, 1.35f);
   c.tile = draw(rng, 0.25f, 1.0f);
-  c.wall_color = c.wall == Wall::hedge ? leaf(rng) : paint(rng) + earth(rng, 0.02f, 0.3f);
-  c.wall_second = c.wall == Wall::windows ? Color{0.03f, 0.035f, 0.045f} : paint(rng);
+  c.wall_color = c.wall == Wall::hedge ? leaf(rng) : paint(rng, style.wall_level);
+  c.wall_second = c.wall == Wall::windows ? Color{0.03f, 0.035f, 0.045f} : paint(rng, style.wall_level);
   c.wall_distance = c.far_z + draw(rng, 1.0f, 12.0f);
   c.wall_height = indoor ? 12.0f : draw(rng, 2.2f, 9.0f);
   c.wall_turn = draw(rng, -0.35f, 0.35f);
   c.sky_color = indoor ? Color{0.6f, 0.6f, 0.58f} : mix(Color{0.35f, 0.55f, 0.95f}, Color{0.85f, 0.87f, 0.9f}, draw(rng, 0, 1));
+  // Cameras of one site look at much the same paving and paint.
+  if (c.ground != Ground::grass) c.ground_color = mix(c.ground_color, style.site_ground, 0.6f);
+  if (c.wall != Wall::hedge) c.wall_color = mix(c.wall_color, style.site_wall, 0.5f);
   const int64_t count = 3 + rng.below(9);
   for (int64_t i = 0; i < count; ++i) {
     Clutter k;
@@ -141,8 +152,8 @@ void draw_place(Camera& c, const SceneStyle& style, bool indoor, Rng rng) {
     const float depth = k.kind == Clutter::Kind::pole ? w : draw(rng, 0.3f, 2.0f);
     k.low = {x - 0.5f * w, 0, z - depth};
     k.high = {x + 0.5f * w, h, z};
-    k.color = k.kind == Clutter::Kind::bush ? leaf(rng) * 1.2f : paint(rng);
-    k.second = paint(rng);
+    k.color = k.kind == Clutter::Kind::bush ? leaf(rng) * 1.2f : paint(rng, style.wall_level);
+    k.second = paint(rng, style.wall_level);
     k.salt = salt(rng);
     c.clutter.push_back(k);
   }
@@ -174,6 +185,11 @@ void draw_sensor(Camera& c, const SceneStyle& style, Rng rng) {
 }
 
 }  // namespace
+
+void draw_site(SceneStyle& style, Rng rng) {
+  style.site_ground = earth(rng, style.ground_level);
+  style.site_wall = paint(rng, style.wall_level);
+}
 
 Camera draw_camera(const SceneStyle& style, Rng rng) {
   Camera c;

@@ -33,16 +33,18 @@ struct SceneStyle {
   Range exposure = {-0.4f, 0.4f};  // stops
   Range gamma = {0.85f, 1.15f};
   Range saturation = {0.8f, 1.15f};
-  Range haze = {0, 0.04f};                                   // black level
-  Range noise = {0.005f, 0.02f};                             // standard deviation at mid gray
-  Range blur = {0.2f, 0.6f};                                 // pixels of the native picture
-  Range native_height = {110, 200};                          // pixels a 1.7 m person has at 8 m
-  Range height = {2.5f, 4};                                  // camera, metres
-  Range distance = {6, 12};                                  // of people, metres
-  Range quality = {80, 92};                                  // JPEG
-  float occlusion = 0.1f, company = 0.2f, misplaced = 0.2f;  // probabilities of a picture
-  std::array<float, 6> grounds{};                            // weights by Ground
-  std::array<float, 7> walls{};                              // weights by Wall
+  Range haze = {0, 0.04f};                                       // black level
+  Range noise = {0.005f, 0.02f};                                 // standard deviation at mid gray
+  Range blur = {0.2f, 0.6f};                                     // pixels of the native picture
+  Range native_height = {110, 200};                              // pixels a 1.7 m person has at 8 m
+  Range height = {2.5f, 4};                                      // camera, metres
+  Range distance = {6, 12};                                      // of people, metres
+  Range quality = {80, 92};                                      // JPEG
+  float occlusion = 0.1f, company = 0.2f, misplaced = 0.2f;      // probabilities of a picture
+  Range ground_level = {0.1f, 0.4f}, wall_level = {0.1f, 0.4f};  // how much light they throw back
+  Color site_ground, site_wall;                                  // shared by the cameras of one site
+  std::array<float, 6> grounds{};                                // weights by Ground
+  std::array<float, 7> walls{};                                  // weights by Wall
 };
 
 SceneStyle campus_style();      // source: daylight, sun, vivid
@@ -77,6 +79,7 @@ struct Camera {
   Vec3 eye() const { return {0, height, 0}; }
 };
 
+void draw_site(SceneStyle& style, Rng rng);  // sets the colors shared by its cameras
 Camera draw_camera(const SceneStyle& style, Rng rng);
 
 // Somebody who keeps light from the ground.
