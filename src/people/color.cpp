@@ -33,18 +33,12 @@ Hsv to_hsv(const uint8_t* p) {
   const int r = p[0], g = p[1], b = p[2];
   const int high = std::max({r, g, b}), low = std::min({r, g, b});
   if (high == low) return {0, 0, static_cast<uint8_t>(high)};
-  const float range = static_cast<float>(high - low);
-  const float saturation = range / static_cast<float>(high);
-  const float rc = static_cast<float>(high - r) / range, gc = static_cast<float>(high - g) / range,
-              bc = static_cast<float>(high - b) / range;
-  float hue = 0;
-  if (r == high) {
-    hue = bc - gc;
-  } else if (g == high) {
-    hue = static_cast<float>(2.0 + static_cast<double>(rc) - static_cast<double>(bc));
-  } else {
-    hue = static_cast<float>(4.0 + static_cast<double>(gc) - static_cast<double>(rc));
-  }
+  // Sextants from red: 0 + b - g, 2 + r - b or 4 + g - r, each as its share of the distance from the highest channel.
+  const bool red = r == high, green = !red && g == high;
+  const float range = static_cast<float>(high - low), saturation = range / static_cast<float>(high);
+  const float plus = static_cast<float>(high - (red ? b : green ? r : g)) / range;
+  const float minus = static_cast<float>(high - (red ? g : green ? b : r)) / range;
+  float hue = static_cast<float>((red ? 0.0 : green ? 2.0 : 4.0) + static_cast<double>(plus) - static_cast<double>(minus));
   double turns = static_cast<double>(hue) / 6.0 + 1.0;  // in [5/6, 2): the remainder of 1 needs no division
   if (turns >= 1.0) turns -= 1.0;
   hue = static_cast<float>(turns);
@@ -52,26 +46,33 @@ Hsv to_hsv(const uint8_t* p) {
           static_cast<uint8_t>(std::min(static_cast<int>(static_cast<double>(saturation) * 255.0), 255)), static_cast<uint8_t>(high)};
 }
 
-uint8_t rounded(double value) { return static_cast<uint8_t>(value + 0.5); }  // value in [0, 255]
+// What a hue or a saturation of 8 bits stands for, so that no pixel needs a division.
+struct HsvTables {
+  struct Hue {
+    int sector;       // 0..5: which channels are highest and lowest
+    double fraction;  // within the sector
+  };
+  std::array<Hue, 256> hue;
+  std::array<double, 256> saturation;
+  HsvTables() {
+    for (size_t i = 0; i < 256; ++i) {
+      const double sixths = static_cast<double>(i) * 6.0 / 255.0;
+      const int sector = static_cast<int>(sixths);
+      hue[i] = {sector % 6, static_cast<double>(static_cast<float>(sixths - sector))};
+      saturation[i] = static_cast<double>(static_cast<float>(static_cast<double>(i) / 255.0));
+    }
+  }
+};
 
-void to_rgb(Hsv c, uint8_t* p) {
-  if (c.s == 0) {
-    p[0] = p[1] = p[2] = c.v;
-    return;
-  }
-  const double sixth = c.h * 6.0 / 255.0;
-  const int sector = static_cast<int>(sixth);
-  const double f = static_cast<double>(static_cast<float>(sixth - sector)), s = static_cast<double>(static_cast<float>(c.s / 255.0));
-  const uint8_t low = rounded(c.v * (1.0 - s)), falling = rounded(c.v * (1.0 - s * f)), rising = rounded(c.v * (1.0 - s * (1.0 - f)));
-  const auto set = [p](uint8_t r, uint8_t g, uint8_t b) { p[0] = r, p[1] = g, p[2] = b; };
-  switch (sector % 6) {
-    case 0: return set(c.v, rising, low);
-    case 1: return set(falling, c.v, low);
-    case 2: return set(low, c.v, rising);
-    case 3: return set(low, falling, c.v);
-    case 4: return set(rising, low, c.v);
-    default: return set(c.v, low, falling);
-  }
+uint8_t rounded(double value) { return static_cast<uint8_t>(static_cast<int>(value + 0.5)); }  // value in [0, 255]
+
+void to_rgb(Hsv c, const HsvTables& tables, uint8_t* p) {
+  constexpr uint8_t kOrder[6][3] = {{0, 1, 2}, {1, 0, 2}, {2, 0, 1}, {2, 1, 0}, {1, 2, 0}, {0, 2, 1}};  // of sector: r, g, b in `level`
+  const auto& [sector, f] = tables.hue[c.h];
+  const double s = tables.saturation[c.s], v = c.v;
+  const double mix = sector % 2 == 0 ? 1.0 - f : f;  // the middle channel rises in even sectors and falls in odd ones
+  const uint8_t level[3] = {c.v, rounded(v * (1.0 - s * mix)), rounded(v * (1.0 - s))};
+  for (size_t i = 0; i < 3; ++i) p[i] = level[kOrder[sector][i]];
 }
 
 // Weights of 15 fractional bits that sum to exactly one: [0] the center, [t] both pixels at distance t.
@@ -129,11 +130,12 @@ void adjust_saturation(Image& image, double factor) {
 }
 
 void adjust_hue(Image& image, double shift) {
+  static const HsvTables tables;
   const auto steps = static_cast<uint8_t>(static_cast<int>(shift * 255));  // wraps: hue is a circle of 256 steps
   for (size_t i = 0; i < image.rgb.size(); i += 3) {
     Hsv color = to_hsv(&image.rgb[i]);
     color.h = static_cast<uint8_t>(color.h + steps);
-    to_rgb(color, &image.rgb[i]);
+    to_rgb(color, tables, &image.rgb[i]);
   }
 }
 
