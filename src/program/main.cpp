@@ -138,26 +138,11 @@ void watch_for_stop() {
 
 bool stop_requested() { return g_stop; }
 
-DataName parse_data_name(const std::string& text, const std::vector<std::string>& layouts) {
-  std::string list;
-  for (const std::string& layout : layouts) list += (list.empty() ? "" : ", ") + layout;
-  const size_t colon = text.find(':');
-  if (colon == std::string::npos) throw UsageError(str("'", text, "' is not of the form LAYOUT:PATH; layouts: ", list));
-  DataName name{text.substr(0, colon), text.substr(colon + 1)};
-  if (std::find(layouts.begin(), layouts.end(), name.layout) == layouts.end()) {
-    const std::string guess = nearest(name.layout, layouts);
-    throw UsageError(
-        str("unknown layout '", name.layout, "'", guess.empty() ? "" : "; did you mean '" + guess + "'?", " (layouts: ", list, ")"));
-  }
-  if (name.path.empty()) throw UsageError(str("'", text, "' names no path after the colon"));
-  return name;
-}
-
 std::string version() { return "reid " REID_VERSION; }
 
 namespace {
 
-std::vector<Verb> all_verbs() { return {train_verb(), eval_verb(), cluster_verb(), demo_verb()}; }
+std::vector<Verb> all_verbs() { return {synth_verb(), train_verb(), eval_verb(), embed_verb(), cluster_verb(), keys_verb(), demo_verb()}; }
 
 std::string general_help(const std::vector<Verb>& verbs) {
   std::string out = version() + ": person re-identification\n\nUsage: reid VERB [flags]\n\n";

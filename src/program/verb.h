@@ -92,12 +92,6 @@ struct Verb {
 void watch_for_stop();
 bool stop_requested();
 
-// "market1501:/data/market" -> layout and path; throws UsageError that lists the layouts.
-struct DataName {
-  std::string layout, path;
-};
-DataName parse_data_name(const std::string& text, const std::vector<std::string>& layouts);
-
 std::string version();  // "reid 0.1.0"
 
 // The verbs there are, each defined in its file; main.cpp lists them in the order of --help.
@@ -106,6 +100,7 @@ Verb train_verb();
 Verb eval_verb();
 Verb embed_verb();
 Verb cluster_verb();
+Verb keys_verb();
 Verb op_verb();
 Verb demo_verb();
 
