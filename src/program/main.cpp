@@ -142,7 +142,9 @@ std::string version() { return "reid " REID_VERSION; }
 
 namespace {
 
-std::vector<Verb> all_verbs() { return {synth_verb(), train_verb(), eval_verb(), embed_verb(), cluster_verb(), keys_verb(), demo_verb()}; }
+std::vector<Verb> all_verbs() {
+  return {synth_verb(), train_verb(), eval_verb(), embed_verb(), cluster_verb(), op_verb(), keys_verb(), demo_verb()};
+}
 
 std::string general_help(const std::vector<Verb>& verbs) {
   std::string out = version() + ": person re-identification\n\nUsage: reid VERB [flags]\n\n";
