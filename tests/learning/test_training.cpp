@@ -1,0 +1,170 @@
+// Runs: bitwise repeatable, whatever the threads and workers and wherever they were stopped; and strict about their folders.
+
+#include <doctest/doctest.h>
+
+#include <numeric>
+
+#include "small_run.h"
+
+namespace reid::test {
+namespace {
+
+// What an uninterrupted run of the small configuration leaves.
+const std::string& reference_outcome() {
+  static const Scratch scratch("reference");
+  static const std::string value = [] {
+    REQUIRE(train(small_config(), scratch / "run"));
+    return outcome(scratch / "run");
+  }();
+  return value;
+}
+
+}  // namespace
+
+TEST_CASE("a run of the small configuration trains on pseudo labels in every epoch") {
+  const Scratch scratch("mixed");
+  REQUIRE(train(small_config(), scratch / "run"));
+  std::istringstream lines(bytes_of(scratch / "run" / "metrics.jsonl"));
+  int epochs = 0, steps = 0, evaluations = 0;
+  for (std::string line; std::getline(lines, line);) {
+    const Json entry = parse_json(line, "metrics.jsonl");
+    const std::string& kind = entry.at("kind").string();
+    epochs += kind == "epoch";
+    steps += kind == "step";
+    evaluations += kind == "evaluation";
+    if (kind == "epoch") CHECK(entry.at("clusters").number() >= 2);  // else the other tests of this file would not see mixed batches
+  }
+  CHECK(epochs == 3);
+  CHECK(steps == 12);
+  CHECK(evaluations == 3);
+}
+
+TEST_CASE("two runs, two threads or one, several workers or one: bitwise equal") {
+  const int before = threads();
+  for (const auto& [thread_count, workers] : {std::pair{before, 1}, {1, 1}, {2, 1}, {2, 3}}) {
+    CAPTURE(thread_count);
+    CAPTURE(workers);
+    const Scratch scratch("repeat");
+    ReMixConfig config = small_config();
+    config.common.run.workers = workers;
+    set_threads(thread_count);
+    REQUIRE(train(config, scratch / "run"));
+    CHECK(outcome(scratch / "run") == reference_outcome());
+  }
+  set_threads(before);
+}
+
+TEST_CASE("a run that was stopped and resumed ends bitwise equal to one that was not") {
+  for (const int polls : {0, 1, 3, 4, 6, 11}) {  // steps before the stop: at the start, inside epochs, on their borders
+    CAPTURE(polls);
+    const Scratch scratch("stopped");
+    RunPorts ports;
+    ports.stop_requested = [left = polls]() mutable { return left-- == 0; };
+    REQUIRE_FALSE(train(small_config(), scratch / "run", false, ports));
+    REQUIRE(train(small_config(), scratch / "run", true));
+    CHECK(outcome(scratch / "run") == reference_outcome());
+  }
+}
+
+TEST_CASE("a run that died without a word and was resumed ends bitwise equal") {
+  for (const int lines : {1, 2, 5, 8, 12}) {  // steps shown before the process dies; checkpoints were written at steps 3, 4, 6, 8, ...
+    CAPTURE(lines);
+    const Scratch scratch("died");
+    RunPorts ports;
+    ports.progress = [left = lines](const std::string& line) mutable {
+      if (contains(line, "images/s") && --left == 0) fail("died");
+    };
+    REQUIRE_THROWS_WITH(train(small_config(), scratch / "run", false, ports), "died");
+    REQUIRE(train(small_config(), scratch / "run", true));
+    CHECK(outcome(scratch / "run") == reference_outcome());
+  }
+}
+
+TEST_CASE("resuming a finished run changes nothing") {
+  const Scratch scratch("finished");
+  REQUIRE(train(small_config(), scratch / "run"));
+  REQUIRE(train(small_config(), scratch / "run", true));
+  CHECK(outcome(scratch / "run") == reference_outcome());
+}
+
+TEST_CASE("a run folder that exists is refused, and stays as it was") {
+  const Scratch scratch("exists");
+  make_folder(scratch / "run");
+  write_file(scratch / "run" / "precious.txt", std::string_view("kept"));
+  const std::string message = failure_of([&] { train(small_config(), scratch / "run"); });
+  CHECK(contains(message, "exists already"));
+  CHECK(contains(message, "--resume"));
+  CHECK(bytes_of(scratch / "run" / "precious.txt") == "kept");
+  CHECK(contains(failure_of([&] { train(small_config(), scratch / "run", true); }), "no run to resume"));
+}
+
+TEST_CASE("resuming with other settings names the keys") {
+  const Scratch scratch("settings");
+  RunPorts ports;
+  ports.stop_requested = [] { return true; };
+  REQUIRE_FALSE(train(small_config(), scratch / "run", false, ports));
+  ReMixConfig other = small_config();
+  other.tau_camera = 0.2;
+  other.common.run.epochs = 9;
+  const std::string message = failure_of([&] { train(other, scratch / "run", true); });
+  CHECK(contains(message, "loss.tau_camera was 0.07, is 0.2"));
+  CHECK(contains(message, "run.epochs was 3, is 9"));
+  ReMixConfig harmless = small_config();
+  harmless.common.run.workers = 2;
+  harmless.common.data.cache_mib = 1;
+  harmless.common.data.embed_batch = 5;
+  REQUIRE(train(harmless, scratch / "run", true));
+  CHECK(outcome(scratch / "run") == reference_outcome());
+}
+
+TEST_CASE("resuming on changed data is refused") {
+  const Scratch scratch("data");
+  const std::filesystem::path copy = scratch / "source";
+  std::filesystem::copy(small_world() / "source", copy, std::filesystem::copy_options::recursive);
+  ReMixConfig config = small_config();
+  config.common.data.multi = {"market1501:" + copy.string()};
+  RunPorts ports;
+  ports.stop_requested = [] { return true; };
+  REQUIRE_FALSE(train(config, scratch / "run", false, ports));
+  std::filesystem::remove(std::filesystem::directory_iterator(copy / "bounding_box_train")->path());
+  CHECK(contains(failure_of([&] { train(config, scratch / "run", true); }), "data was"));
+}
+
+TEST_CASE("a damaged image stops a run, or is skipped and listed when the config says so") {
+  const Scratch scratch("damaged");
+  const std::filesystem::path copy = scratch / "source";
+  std::filesystem::copy(small_world() / "source", copy, std::filesystem::copy_options::recursive);
+  const std::filesystem::path victim = std::filesystem::directory_iterator(copy / "bounding_box_train")->path();
+  std::filesystem::resize_file(victim, std::filesystem::file_size(victim) / 2);
+  ReMixConfig config = small_config();
+  config.common.data.multi = {"market1501:" + copy.string()};
+  CHECK(contains(failure_of([&] { train(config, scratch / "strict"); }), victim.string()));
+  config.common.data.skip_damaged = true;
+  REQUIRE(train(config, scratch / "lenient"));
+  CHECK(contains(bytes_of(scratch / "lenient" / "damaged.txt"), victim.string()));
+}
+
+TEST_CASE("training on few people overfits them: the losses fall") {
+  const Scratch scratch("overfit");
+  ReMixConfig config = small_config();
+  config.common.run = {.seed = 3, .epochs = 8, .iterations = 6, .workers = 1, .checkpoint_every = 1000, .evaluate_every = 0};
+  config.common.model.width = 8;
+  config.common.data.height = 64;
+  config.common.data.width = 32;
+  config.common.optimizer.schedule.lr = 5e-3;
+  config.common.optimizer.schedule.warmup_epochs = 0;
+  config.common.data.single = {};
+  config.common.augment.values.jitter = config.common.augment.values.blur = 0;
+  REQUIRE(train(config, scratch / "run"));
+  std::istringstream lines(bytes_of(scratch / "run" / "metrics.jsonl"));
+  std::vector<double> instance;
+  for (std::string line; std::getline(lines, line);) {
+    const Json entry = parse_json(line, "metrics.jsonl");
+    if (entry.at("kind").string() == "step") instance.push_back(entry.at("instance").number());
+  }
+  REQUIRE(instance.size() == 48);
+  const auto mean = [](auto begin, auto end) { return std::accumulate(begin, end, 0.0) / static_cast<double>(end - begin); };
+  CHECK(mean(instance.end() - 6, instance.end()) < 0.5 * mean(instance.begin(), instance.begin() + 6));
+}
+
+}  // namespace reid::test
