@@ -1,0 +1,22 @@
+#!/bin/sh
+# Writes docs/configuration.md from the keys that build/reid knows; a test compares the two.
+set -eu
+cd "$(dirname "$0")/.."
+reid=${REID:-build/reid}
+{
+  cat <<'TEXT'
+# Configuration keys
+
+A configuration is a TOML file (examples: `configs/`); `reid train CONFIG key=value ...` replaces single values. Unknown keys, wrong types and
+values out of range are refused. `reid keys --toml` prints a file with all defaults. This page is written by `tools/write_docs.sh`.
+
+**Origin** says where a default comes from:
+
+- *published*: stated by the authors of ReMix in what we could read of the paper and their article;
+- *inferred*: not seen in print for ReMix; reconstructed from the code that its losses descend from, or by reasoning. Not to be quoted as the paper's;
+- *engineering*: ours, needed to run.
+
+TEXT
+  "$reid" keys --markdown
+} >docs/configuration.md.part
+mv docs/configuration.md.part docs/configuration.md
