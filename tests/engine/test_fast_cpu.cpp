@@ -253,3 +253,103 @@ TEST_CASE("the convolution of an image does not depend on its batch") {
     });
   }
 }
+
+namespace {
+
+struct NormData {
+  NormWindow window;
+  Floats x, gamma, beta, mean, variance, y;
+};
+
+// Statistics and the normalized tensor, with the first (preferred) implementation.
+NormData normalize(const NormWindow& w, Floats x) {
+  const auto columns = static_cast<size_t>(w.groups * w.count);
+  NormData d{w, std::move(x), normals(w.count, Rng(2)), normals(w.count, Rng(3)), Floats(columns), Floats(columns), {}};
+  d.y = d.x;
+  Registry::implementations<NormStatistics>(DeviceType::cpu)[0].run({d.x.data(), d.mean.data(), d.variance.data(), w, DType::f32},
+                                                                    current_stream(Device{}));
+  Registry::implementations<NormApply>(DeviceType::cpu)[0].run({.x = d.x.data(),
+                                                                .mean = d.mean.data(),
+                                                                .variance = d.variance.data(),
+                                                                .gamma = d.gamma.data(),
+                                                                .beta = d.beta.data(),
+                                                                .residual = nullptr,
+                                                                .y = d.y.data(),
+                                                                .window = w,
+                                                                .eps = 1e-5,
+                                                                .relu = true,
+                                                                .dtype = DType::f32},
+                                                               current_stream(Device{}));
+  return d;
+}
+
+// dx, dgamma and dbeta behind one another.
+Floats norm_gradients(const NormData& d, const Floats& dy) {
+  Floats dx(dy.size()), dgamma(d.gamma.size()), dbeta(d.gamma.size());
+  Registry::implementations<NormBackward>(DeviceType::cpu)[0].run({.dy = dy.data(),
+                                                                   .x = d.x.data(),
+                                                                   .y = d.y.data(),
+                                                                   .mean = d.mean.data(),
+                                                                   .variance = d.variance.data(),
+                                                                   .gamma = d.gamma.data(),
+                                                                   .dx = dx.data(),
+                                                                   .dresidual = nullptr,
+                                                                   .dgamma = dgamma.data(),
+                                                                   .dbeta = dbeta.data(),
+                                                                   .window = d.window,
+                                                                   .eps = 1e-5,
+                                                                   .relu = true,
+                                                                   .constant_statistics = false,
+                                                                   .dtype = DType::f32},
+                                                                  current_stream(Device{}));
+  dx.insert(dx.end(), dgamma.begin(), dgamma.end());
+  dx.insert(dx.end(), dbeta.begin(), dbeta.end());
+  return dx;
+}
+
+}  // namespace
+
+TEST_CASE("norms give the same bits for any number of threads, and an image's own norm for any batch") {
+  initialize();
+  const Threads restore;
+  const NormWindow batch{.groups = 1, .length = 1301, .channels = 83, .first = 0, .count = 83};
+  const NormWindow images{.groups = 5, .length = 300, .channels = 83, .first = 3, .count = 77};
+  for (const NormWindow& w : {batch, images}) {
+    const int64_t size = w.groups * w.length * w.channels;
+    const Floats dy = normals(size, Rng(5));
+    set_threads(1);
+    const NormData expected = normalize(w, normals(size, Rng(4)));
+    const Floats gradients = norm_gradients(expected, dy);
+    for (int count : {2, 3}) {
+      set_threads(count);
+      const NormData got = normalize(w, expected.x);
+      CHECK(same_bits(got.mean, expected.mean));
+      CHECK(same_bits(got.variance, expected.variance));
+      CHECK(same_bits(got.y, expected.y));
+      CHECK(same_bits(norm_gradients(got, dy), gradients));
+    }
+  }
+  const NormData all = normalize(images, normals(5 * 300 * 83, Rng(4)));
+  NormWindow alone = images;
+  alone.groups = 1;
+  const NormData last = normalize(alone, Floats(all.x.end() - 300 * 83, all.x.end()));
+  CHECK(same_bits(last.y, Floats(all.y.end() - 300 * 83, all.y.end())));
+}
+
+TEST_CASE("statistics keep their digits when the mean is large beside the deviation") {
+  initialize();
+  const NormWindow w{.groups = 1, .length = 4099, .channels = 67, .first = 0, .count = 67};
+  Floats x(static_cast<size_t>(w.length * w.channels));
+  Rng rng(9);
+  for (float& v : x) v = static_cast<float>(1000 + rng.normal());
+  Floats mean(67), variance(67);
+  std::vector<double> x64 = doubled(x), mean64(67), variance64(67);
+  run_reference<NormStatistics>({x64.data(), mean64.data(), variance64.data(), w, DType::f64});
+  for_each_fast<NormStatistics>({x.data(), mean.data(), variance.data(), w, DType::f32}, [&](auto&& run, const char* name) {
+    run({x.data(), mean.data(), variance.data(), w, DType::f32});
+    // The mean is rounded once; deviations of a few units are differences of nearby floats, hence exact, and their squares are
+    // summed in runs of at most 256 rows.
+    CHECK_MESSAGE(first_far(mean, mean64, std::vector<double>(67, 1000 * kEps)) == -1, name);
+    CHECK_MESSAGE(first_far(variance, variance64, std::vector<double>(67, 64 * kEps)) == -1, name);
+  });
+}

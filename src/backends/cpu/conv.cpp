@@ -19,6 +19,7 @@
 #include "backends/cpu/fast.h"
 #include "backends/cpu/gemm.h"
 #include "backends/cpu/isa.h"
+#include "backends/cpu/packing.h"
 #include "backends/cpu/patches.h"
 #include "reid/engine/registry.h"
 
@@ -37,9 +38,14 @@ Patches input_patches(const float* x, const ConvShape& s) {
                  tap_offsets(s.r, s.dilation[0], s.pad[0]), tap_offsets(s.s, s.dilation[1], s.pad[1]));
 }
 
-void gather_rows(const MicroKernel& kernel, const Patches& patches, int64_t row, int64_t rows, int64_t k, int64_t depth, float* panel) {
-  patches.copy(row, rows, k, depth, panel, kRowStride);
-  for (int64_t i = rows; i < kernel.rows; ++i) std::fill_n(panel + i * kRowStride, depth, 0.0f);
+void gather_rows(const MicroKernel& kernel, const Patches& patches, int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
+  patches.copy(row, rows, k, depth, panels, kRowStride, depth, 0);
+  for (int64_t i = rows; i % kernel.rows != 0; ++i) std::fill_n(panels + i * kRowStride, depth, 0.0f);
+}
+
+// Pixels of a 1x1 convolution are rows of the image itself.
+bool is_pointwise(const ConvShape& s) {
+  return s.r == 1 && s.s == 1 && s.stride[0] == 1 && s.stride[1] == 1 && s.pad[0] == 0 && s.pad[1] == 0;
 }
 
 template <const MicroKernel& (*kKernel)()>
@@ -50,11 +56,11 @@ void forward(const ConvForwardArgs& args, Stream& stream) {
   const auto* w = static_cast<const float*>(args.w);
   auto* y = static_cast<float*>(args.y);
   const int64_t width = patches.width();
-  const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panel) {
-    gather_rows(kernel, patches, row, rows, k, depth, panel);
+  const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
+    gather_rows(kernel, patches, row, rows, k, depth, panels);
   };
-  const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panel) {
-    pack_transposed(w + column * width + k, width, columns, depth, kernel.columns, panel);
+  const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
+    pack_transposed(w + column * width + k, width, columns, depth, kernel.columns, panels, panel);
   };
   const auto row_of = [&](int64_t i) { return y + i * s.k; };
   multiply(kernel,
@@ -65,7 +71,8 @@ void forward(const ConvForwardArgs& args, Stream& stream) {
             .accumulate = false,
             .pack_a = pack_a,
             .pack_b = pack_b,
-            .row = row_of},
+            .row = row_of,
+            .a = is_pointwise(s) ? static_cast<const float*>(args.x) : nullptr},
            stream);
 }
 
@@ -93,16 +100,16 @@ void backward_data_phase(const MicroKernel& kernel, const ConvBackwardDataArgs& 
                         {.p = rows_here, .q = columns_here, .step_y = 1, .step_x = 1}, down.offsets, across.offsets);
   const auto* w = static_cast<const float*>(args.w);
   auto* dx = static_cast<float*>(args.dx);
-  const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panel) {
-    gather_rows(kernel, patches, row, rows, k, depth, panel);
+  const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
+    gather_rows(kernel, patches, row, rows, k, depth, panels);
   };
-  const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panel) {
+  const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
     for (int64_t done = 0; done < depth;) {  // runs of one tap: its channels k lie R * S * C apart
       const int64_t at = (k + done) / s.k, channel = (k + done) % s.k, count = std::min(depth - done, s.k - channel);
       const auto taps_across = static_cast<int64_t>(across.taps.size());
       const int64_t r = down.taps[static_cast<size_t>(at / taps_across)], c = across.taps[static_cast<size_t>(at % taps_across)];
       pack_depth(w + ((channel * s.r + r) * s.s + c) * s.c + column, s.r * s.s * s.c, columns, count, kernel.columns,
-                 panel + done * kernel.columns);
+                 panels + done * kernel.columns, panel);
       done += count;
     }
   };
@@ -118,7 +125,8 @@ void backward_data_phase(const MicroKernel& kernel, const ConvBackwardDataArgs& 
             .accumulate = false,
             .pack_a = pack_a,
             .pack_b = pack_b,
-            .row = row_of},
+            .row = row_of,
+            .a = is_pointwise(s) ? static_cast<const float*>(args.dy) : nullptr},
            stream);
 }
 
@@ -134,16 +142,21 @@ template <const MicroKernel& (*kKernel)()>
 void backward_weight(const ConvBackwardWeightArgs& args, Stream& stream) {
   const MicroKernel& kernel = kKernel();
   const ConvShape& s = args.shape;
-  const Patches patches = input_patches(static_cast<const float*>(args.x), s);
+  const auto* x = static_cast<const float*>(args.x);
+  const Patches patches = input_patches(x, s);
   const auto* dy = static_cast<const float*>(args.dy);
-  const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panel) {
-    pack_depth(dy + k * s.k + row, s.k, rows, depth, kernel.rows, panel);
+  const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
+    pack_depth(dy + k * s.k + row, s.k, rows, depth, kernel.rows, panels, kernel.rows * kRowStride);
   };
-  const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panel) {
-    patches.copy(k, depth, column, columns, panel, kernel.columns);
-    for (int64_t i = 0; columns < kernel.columns && i < depth; ++i) {
-      std::fill_n(panel + i * kernel.columns + columns, kernel.columns - columns, 0.0f);
+  const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
+    if (is_pointwise(s)) {
+      pack_depth(x + k * s.c + column, s.c, columns, depth, kernel.columns, panels, panel);
+      return;
     }
+    patches.copy(k, depth, column, columns, panels, kernel.columns, kernel.columns, panel);
+    const int64_t rest = columns % kernel.columns;
+    float* last = panels + columns / kernel.columns * panel + rest;
+    for (int64_t i = 0; rest > 0 && i < depth; ++i) std::fill_n(last + i * kernel.columns, kernel.columns - rest, 0.0f);
   };
   const auto no_row = [](int64_t) -> float* { return nullptr; };
   multiply_split(kernel,

@@ -9,10 +9,10 @@
 #include "backends/cpu/gemm.h"
 
 #include <algorithm>
-#include <cstring>
 
 #include "backends/cpu/fast.h"
 #include "backends/cpu/isa.h"
+#include "backends/cpu/packing.h"
 #include "reid/engine/registry.h"
 
 namespace reid::cpu {
@@ -27,56 +27,72 @@ constexpr int64_t kPartialFloats = 4 << 20;  // limit of the partial results of 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-int64_t panel_floats(const MicroKernel& kernel) { return kernel.rows * kRowStride; }
-
 // Even cuts of `count` items, in multiples of `unit`, none larger than `limit`.
 int64_t even_block(int64_t count, int64_t unit, int64_t limit) {
   const int64_t units = ceil_div(count, unit), most = std::max<int64_t>(1, limit / unit);
   return ceil_div(units, ceil_div(units, most)) * unit;
 }
 
+// A block of C: rows of A by tiles, either all packed or in place but for the last, incomplete tile.
+struct Block {
+  const float* b;  // panels, b_panel apart
+  int64_t b_panel;
+  int64_t rows, column, columns, depth;
+  bool add;
+  // Set by place_a.
+  const float* a = nullptr;
+  int64_t a_tile = 0, a_stride = 0;  // floats from tile to tile, and from row to row (by row)
+  const float* a_rest = nullptr;     // the incomplete tile, packed
+};
+
 // A tile that sticks out of C: computed whole from zero-padded panels, its inner part copied.
-void edge_tile(const MicroKernel& kernel, MicroKernel::Run run, int64_t depth, const float* a, const float* b, float* const* c,
-               int64_t rows, int64_t column, int64_t columns, bool add) {
+void edge_tile(const MicroKernel& kernel, MicroKernel::Run run, const Block& block, const float* a, int64_t a_stride, const float* b,
+               float* const* c, int64_t rows, int64_t column, int64_t columns) {
   alignas(64) float tile[kMaxTile];
-  float* tile_rows[kBlockRows];
+  float* tile_rows[kMaxTileRows];
   for (int64_t i = 0; i < kernel.rows; ++i) tile_rows[i] = tile + i * kernel.columns;
-  run(depth, a, b, tile_rows, 0, false);
+  run(block.depth, a, a_stride, b, tile_rows, 0, false);
   for (int64_t i = 0; i < rows; ++i) {
     float* out = c[i] + column;
     const float* in = tile_rows[i];
-    for (int64_t j = 0; j < columns; ++j) out[j] = add ? out[j] + in[j] : in[j];
+    for (int64_t j = 0; j < columns; ++j) out[j] = block.add ? out[j] + in[j] : in[j];
   }
 }
-
-struct Block {
-  const float* a;  // panels, panel_floats apart
-  const float* b;  // panels, b_stride apart
-  int64_t b_stride;
-  int64_t rows, column, columns, depth;
-  bool add;
-};
 
 void multiply_block(const MicroKernel& kernel, MicroKernel::Run run, const Block& block, float* const* c) {
   const int64_t end = block.column + block.columns;
   const float* b = block.b;
-  for (int64_t j = block.column; j < end; j += kernel.columns, b += block.b_stride) {
+  for (int64_t j = block.column; j < end; j += kernel.columns, b += block.b_panel) {
     const float* a = block.a;
     const int64_t columns = std::min(kernel.columns, end - j);
-    for (int64_t i = 0; i < block.rows; i += kernel.rows, a += panel_floats(kernel)) {
+    for (int64_t i = 0; i < block.rows; i += kernel.rows, a += block.a_tile) {
       const int64_t rows = std::min(kernel.rows, block.rows - i);
-      if (rows == kernel.rows && columns == kernel.columns) {
-        run(block.depth, a, b, c + i, j, block.add);
+      if (rows < kernel.rows) {
+        edge_tile(kernel, run, block, block.a_rest, kRowStride, b, c + i, rows, j, columns);
+      } else if (columns < kernel.columns) {
+        edge_tile(kernel, run, block, a, block.a_stride, b, c + i, rows, j, columns);
       } else {
-        edge_tile(kernel, run, block.depth, a, b, c + i, rows, j, columns, block.add);
+        run(block.depth, a, block.a_stride, b, c + i, j, block.add);
       }
     }
   }
 }
 
-void pack_block_a(const MicroKernel& kernel, const Product& p, int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
-  for (int64_t i = 0; i < rows; i += kernel.rows, panels += panel_floats(kernel)) {
-    p.pack_a(row + i, std::min(kernel.rows, rows - i), k, depth, panels);
+// Longer rows in place would meet in the same cache sets: 14 rows 4 KB apart share one set of 8 ways.
+constexpr int64_t kInPlace = 512;
+
+// Fills the A side of a block.
+void place_a(const MicroKernel& kernel, const Product& p, int64_t row, int64_t k, float* scratch, Block& block) {
+  const int64_t whole = block.rows / kernel.rows * kernel.rows;
+  const bool in_place = p.a && p.k <= kInPlace;
+  block.a = in_place ? p.a + row * p.k + k : scratch;
+  block.a_stride = in_place ? p.k : kRowStride;
+  block.a_tile = in_place ? kernel.rows * p.k : kernel.rows * kRowStride;
+  block.a_rest = in_place ? scratch : scratch + whole * kRowStride;
+  if (!in_place) {
+    p.pack_a(row, block.rows, k, block.depth, scratch);
+  } else if (whole < block.rows) {
+    p.pack_a(row + whole, block.rows - whole, k, block.depth, scratch);
   }
 }
 
@@ -96,7 +112,7 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
       std::min(round_up(p.n, kernel.columns), std::max<int64_t>(1, kPackedFloats / p.k / kernel.columns) * kernel.columns);
   const int64_t block_rows = even_block(p.m, kernel.rows, kBlockRows);
   const int64_t row_blocks = ceil_div(p.m, block_rows);
-  const int64_t a_floats = block_rows / kernel.rows * panel_floats(kernel), b_stride = p.k * kernel.columns;
+  const int64_t a_floats = block_rows * kRowStride, b_panel = p.k * kernel.columns;
   auto* packed = static_cast<float*>(stream.workspace(static_cast<size_t>(group * p.k + a_floats * threads()) * sizeof(float)));
   float* scratch = packed + group * p.k;  // kernel.columns * k floats before it: aligned as kernel.columns >= 8 needs only 32 bytes
   const MicroKernel::Run run = p.a_by_depth ? kernel.by_depth : kernel.by_row;
@@ -108,7 +124,7 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
         const int64_t column = j * kernel.columns;
         for (int64_t k = 0; k < p.k; k += kDepth) {
           p.pack_b(first + column, std::min(kernel.columns, columns - column), k, std::min(kDepth, p.k - k),
-                   packed + j * b_stride + k * kernel.columns);
+                   packed + j * b_panel + k * kernel.columns, b_panel);
         }
       }
     });
@@ -125,18 +141,15 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
         for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = p.row(row + i);
         for (int64_t k = 0; k < p.k; k += kDepth) {
           const int64_t depth = std::min(kDepth, p.k - k);
-          pack_block_a(kernel, p, row, rows, k, depth, a);
-          const float* b = packed + column / kernel.columns * b_stride + k * kernel.columns;
-          multiply_block(kernel, run,
-                         {.a = a,
-                          .b = b,
-                          .b_stride = b_stride,
-                          .rows = rows,
-                          .column = first + column,
-                          .columns = std::min(part, columns - column),
-                          .depth = depth,
-                          .add = p.accumulate || k > 0},
-                         rows_of_c);
+          Block block{.b = packed + column / kernel.columns * b_panel + k * kernel.columns,
+                      .b_panel = b_panel,
+                      .rows = rows,
+                      .column = first + column,
+                      .columns = std::min(part, columns - column),
+                      .depth = depth,
+                      .add = p.accumulate || k > 0};
+          place_a(kernel, p, row, k, a, block);
+          multiply_block(kernel, run, block, rows_of_c);
         }
       }
     });
@@ -156,7 +169,7 @@ void multiply_split(const MicroKernel& kernel, const Product& p, float* c, Strea
   const int64_t wanted = std::clamp<int64_t>(ceil_div(kTasks, tiles), 1, std::max<int64_t>(1, kPartialFloats / size));
   const int64_t range = ceil_div(k_blocks, std::min(wanted, k_blocks)) * kDepth;
   const int64_t ranges = ceil_div(p.k, range);
-  const int64_t a_floats = tile_rows / kernel.rows * panel_floats(kernel), b_floats = tile_columns * kDepth;
+  const int64_t a_floats = tile_rows * kRowStride, b_floats = tile_columns * kDepth;
   const int64_t partial_floats = ranges > 1 ? round_up(ranges * size, 16) : 0;
   auto* partial =
       static_cast<float*>(stream.workspace(static_cast<size_t>(partial_floats + (a_floats + b_floats) * threads()) * sizeof(float)));
@@ -176,20 +189,16 @@ void multiply_split(const MicroKernel& kernel, const Product& p, float* c, Strea
       const int64_t k_end = std::min(p.k, (part + 1) * range);
       for (int64_t k = part * range; k < k_end; k += kDepth) {
         const int64_t depth = std::min(kDepth, k_end - k);
-        pack_block_a(kernel, p, row, rows, k, depth, a);
-        for (int64_t j = 0; j < columns; j += kernel.columns) {
-          p.pack_b(column + j, std::min(kernel.columns, columns - j), k, depth, b + j * kDepth);
-        }
-        multiply_block(kernel, run,
-                       {.a = a,
-                        .b = b,
-                        .b_stride = kernel.columns * kDepth,
-                        .rows = rows,
-                        .column = column,
-                        .columns = columns,
-                        .depth = depth,
-                        .add = k > part * range},
-                       rows_of_c);
+        Block block{.b = b,
+                    .b_panel = kernel.columns * kDepth,
+                    .rows = rows,
+                    .column = column,
+                    .columns = columns,
+                    .depth = depth,
+                    .add = k > part * range};
+        place_a(kernel, p, row, k, a, block);
+        p.pack_b(column, columns, k, depth, b, block.b_panel);
+        multiply_block(kernel, run, block, rows_of_c);
       }
     }
   });
@@ -203,45 +212,6 @@ void multiply_split(const MicroKernel& kernel, const Product& p, float* c, Strea
   });
 }
 
-void pack_rows(const float* source, int64_t stride, int64_t rows, int64_t depth, int64_t tile, float* panel) {
-  for (int64_t i = 0; i < rows; ++i) std::memcpy(panel + i * kRowStride, source + i * stride, static_cast<size_t>(depth) * sizeof(float));
-  for (int64_t i = rows; i < tile; ++i) std::fill_n(panel + i * kRowStride, depth, 0.0f);
-}
-
-namespace {
-
-template <int kWidth>
-void copy_full(const float* source, int64_t stride, int64_t depth, float* panel) {
-  for (int64_t k = 0; k < depth; ++k) std::memcpy(panel + k * kWidth, source + k * stride, kWidth * sizeof(float));
-}
-
-}  // namespace
-
-void pack_depth(const float* source, int64_t stride, int64_t width, int64_t depth, int64_t tile, float* panel) {
-  if (width == tile) {  // constant sizes, so that the copies are a few vector moves
-    if (tile == 32) return copy_full<32>(source, stride, depth, panel);
-    if (tile == 14) return copy_full<14>(source, stride, depth, panel);
-    if (tile == 16) return copy_full<16>(source, stride, depth, panel);
-  }
-  for (int64_t k = 0; k < depth; ++k) {
-    std::copy_n(source + k * stride, width, panel + k * tile);
-    std::fill_n(panel + k * tile + width, tile - width, 0.0f);
-  }
-}
-
-void pack_transposed(const float* source, int64_t stride, int64_t width, int64_t depth, int64_t tile, float* panel) {
-  constexpr int64_t kLine = 16;  // floats of a cache line: each line read is used at once
-  for (int64_t k = 0; k < depth; k += kLine) {
-    const int64_t steps = std::min(kLine, depth - k);
-    float* out = panel + k * tile;
-    for (int64_t j = 0; j < width; ++j) {
-      const float* in = source + j * stride + k;
-      for (int64_t i = 0; i < steps; ++i) out[i * tile + j] = in[i];
-    }
-    for (int64_t i = 0; i < steps; ++i) std::fill_n(out + i * tile + width, tile - width, 0.0f);
-  }
-}
-
 namespace {
 
 template <const MicroKernel& (*kKernel)()>
@@ -250,18 +220,18 @@ void gemm(const GemmArgs& args, Stream& stream) {
   const auto* a = static_cast<const float*>(args.a);
   const auto* b = static_cast<const float*>(args.b);
   auto* c = static_cast<float*>(args.c);
-  const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panel) {
+  const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
     if (args.transpose_a) {
-      pack_depth(a + k * args.m + row, args.m, rows, depth, kernel.rows, panel);
+      pack_depth(a + k * args.m + row, args.m, rows, depth, kernel.rows, panels, kernel.rows * kRowStride);
     } else {
-      pack_rows(a + row * args.k + k, args.k, rows, depth, kernel.rows, panel);
+      pack_rows(a + row * args.k + k, args.k, rows, depth, kernel.rows, panels);
     }
   };
-  const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panel) {
+  const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
     if (args.transpose_b) {
-      pack_transposed(b + column * args.k + k, args.k, columns, depth, kernel.columns, panel);
+      pack_transposed(b + column * args.k + k, args.k, columns, depth, kernel.columns, panels, panel);
     } else {
-      pack_depth(b + k * args.n + column, args.n, columns, depth, kernel.columns, panel);
+      pack_depth(b + k * args.n + column, args.n, columns, depth, kernel.columns, panels, panel);
     }
   };
   const auto row = [&](int64_t i) { return c + i * args.n; };
@@ -273,7 +243,8 @@ void gemm(const GemmArgs& args, Stream& stream) {
             .accumulate = args.accumulate,
             .pack_a = pack_a,
             .pack_b = pack_b,
-            .row = row},
+            .row = row,
+            .a = args.transpose_a ? nullptr : a},
            stream);
 }
 

@@ -7,12 +7,14 @@ namespace {
 
 constexpr int kRows = 4, kColumns = 8;
 
-template <int64_t kRowStep, int64_t kDepthStep>
-void tile(int64_t depth, const float* a, const float* b, float* const* c, int64_t column, bool add) {
+template <bool kByDepth>
+void tile(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c, int64_t column, bool add) {
   float sum[kRows][kColumns] = {};
-  for (int64_t k = 0; k < depth; ++k, a += kDepthStep, b += kColumns) {
+  const int64_t step = kByDepth ? 1 : stride;
+  for (int64_t k = 0; k < depth; ++k, a += kByDepth ? kRows : 1, b += kColumns) {
     for (int i = 0; i < kRows; ++i) {
-      for (int j = 0; j < kColumns; ++j) sum[i][j] += a[i * kRowStep] * b[j];
+      const float value = a[i * step];
+      for (int j = 0; j < kColumns; ++j) sum[i][j] += value * b[j];
     }
   }
   for (int i = 0; i < kRows; ++i) {
@@ -24,7 +26,7 @@ void tile(int64_t depth, const float* a, const float* b, float* const* c, int64_
 }  // namespace
 
 const MicroKernel& portable_kernel() {
-  static const MicroKernel kernel{"portable", kRows, kColumns, tile<kRowStride, 1>, tile<1, kRows>};
+  static const MicroKernel kernel{"portable", kRows, kColumns, tile<false>, tile<true>};
   return kernel;
 }
 

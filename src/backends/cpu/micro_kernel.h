@@ -3,9 +3,9 @@
 //
 //   C[i, j] (+)= sum_{k < depth} A[i, k] * B[k, j],   i < rows, j < columns
 //
-// Layout: B is a packed panel [depth][columns]; A is a packed panel in one of two orders, whichever the operand's memory makes
-// a plain copy: by row [rows][kRowStride] (k runs through memory) or by depth [depth][rows]. A step reads columns + rows floats
-// and does 2 * rows * columns flops from registers, so tiles are as large as the register file allows.
+// Layout: B is a packed panel [depth][columns]. A is a packed panel [depth][rows] (by depth), or rows through which k runs, `stride`
+// floats apart (by row): a packed panel with stride kRowStride, or the operand in place. A step reads columns + rows floats and
+// does 2 * rows * columns flops from registers, so tiles are as large as the register file allows.
 //
 // Every tile starts from zero, sums k upwards with one rounding a step (fused multiply-add; the portable kernel rounds twice),
 // and is stored or added once. So an element depends on its row of A and its column of B only, never on the size of C, on its
@@ -18,14 +18,15 @@ namespace reid::cpu {
 
 inline constexpr int64_t kDepth = 256;              // k is cut into blocks of this; sums of blocks are added in order
 inline constexpr int64_t kRowStride = kDepth + 16;  // 17 cache lines: rows of a panel fall into different cache sets
-inline constexpr int64_t kMaxTile = 14 * 32;        // floats of the largest tile
+inline constexpr int64_t kMaxTileRows = 14;
+inline constexpr int64_t kMaxTile = kMaxTileRows * 32;  // floats of the largest tile
 
 struct MicroKernel {
   // c: one pointer a row of the tile, each to the first of `columns` floats behind `column`; add: C += tile, else C = tile.
-  using Run = void (*)(int64_t depth, const float* a, const float* b, float* const* c, int64_t column, bool add);
+  using Run = void (*)(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c, int64_t column, bool add);
   const char* isa;  // "avx512", "avx2", "portable"
   int64_t rows, columns;
-  Run by_row, by_depth;
+  Run by_row, by_depth;  // by_depth ignores `stride`
 };
 
 const MicroKernel& portable_kernel();

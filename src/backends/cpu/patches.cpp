@@ -1,27 +1,69 @@
 #include "backends/cpu/patches.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "backends/cpu/isa.h"
 
 namespace reid::cpu {
 namespace {
 
-// Short runs (3 to 64 floats) dominate: moves of constant size beat a call.
-inline void copy_floats(const float* in, int64_t count, float* out) {
-  while (count >= 16) {
-    std::memcpy(out, in, 16 * sizeof(float));
-    in += 16, out += 16, count -= 16;
+// The points of one copy: x and y run over a grid of q by p, images follow each other.
+struct Copy {
+  const float* image;
+  int64_t h, row_floats, c;
+  int64_t x, y, p, q, step_x, step_y, points;
+  const Patches::Run* runs;
+  int64_t run_count;
+  float* out;
+  int64_t stride;
+};
+
+inline __attribute__((always_inline)) void copy_floats(const float* __restrict in, int64_t count, float* __restrict out) {
+  int64_t i = 0;
+  for (; i + 16 <= count; i += 16) {
+    for (int64_t j = 0; j < 16; ++j) out[i + j] = in[i + j];
   }
-  while (count >= 4) {
-    std::memcpy(out, in, 4 * sizeof(float));
-    in += 4, out += 4, count -= 4;
+  for (; i + 4 <= count; i += 4) {
+    for (int64_t j = 0; j < 4; ++j) out[i + j] = in[i + j];
   }
-  while (count-- > 0) *out++ = *in++;
+  for (; i < count; ++i) out[i] = in[i];
 }
 
-inline void zero_floats(int64_t count, float* out) {
-  if (count > 0) std::memset(out, 0, static_cast<size_t>(count) * sizeof(float));
+// A run that reaches over the image's edge: the part inside is copied, the rest is zero.
+void copy_clipped(const float* row, int64_t begin, int64_t length, int64_t row_floats, float* out) {
+  const int64_t low = std::clamp<int64_t>(-begin, 0, length), high = std::clamp<int64_t>(row_floats - begin, low, length);
+  std::fill_n(out, low, 0.0f);
+  std::copy_n(row + begin + low, high - low, out + low);
+  std::fill_n(out + high, length - high, 0.0f);
 }
+
+REID_BODY copy_points_body(const Copy& a) {
+  int64_t x = a.x, y = a.y;
+  const float* image = a.image;
+  float* out = a.out;
+  for (int64_t i = 0; i < a.points; ++i, out += a.stride) {
+    const int64_t left = x * a.step_x * a.c, top = y * a.step_y;
+    for (int64_t r = 0; r < a.run_count; ++r) {
+      const Patches::Run run = a.runs[r];
+      const int64_t row = top + run.row, begin = left + run.offset;
+      if (static_cast<uint64_t>(row) >= static_cast<uint64_t>(a.h)) {
+        std::fill_n(out + run.to, run.length, 0.0f);
+      } else if (begin < 0 || begin + run.length > a.row_floats) {
+        copy_clipped(image + row * a.row_floats, begin, run.length, a.row_floats, out + run.to);
+      } else {
+        copy_floats(image + row * a.row_floats + begin, run.length, out + run.to);
+      }
+    }
+    if (++x == a.q) {
+      x = 0;
+      if (++y == a.p) {
+        y = 0;
+        image += a.h * a.row_floats;
+      }
+    }
+  }
+}
+REID_MULTIVERSION(copy_points, Copy)
 
 }  // namespace
 
@@ -32,46 +74,38 @@ Patches::Patches(Image image, Grid grid, std::vector<int64_t> rows, std::vector<
   joined_ = neighbors ? static_cast<int64_t>(columns_.size()) : 1;
 }
 
-void Patches::cut(int64_t first, int64_t count, std::vector<Run>& runs) const {
+void Patches::cut(int64_t first, int64_t count, int64_t tile, int64_t panel, std::vector<Run>& runs) const {
   const int64_t length = joined_ * image_.c, across = static_cast<int64_t>(columns_.size()) / joined_;
   runs.clear();
   for (int64_t at = 0; at < count;) {
     const int64_t group = (first + at) / length, inside = (first + at) % length;
-    const int64_t take = std::min(length - inside, count - at);
+    const int64_t take = std::min({length - inside, count - at, tile - at % tile});
     const auto i = static_cast<size_t>(group / across), j = static_cast<size_t>(group % across * joined_);
-    runs.push_back({.row = rows_[i], .offset = columns_[j] * image_.c + inside, .begin = at, .length = take});
+    runs.push_back({.row = rows_[i], .offset = columns_[j] * image_.c + inside, .to = at / tile * panel + at % tile, .length = take});
     at += take;
   }
 }
 
-void Patches::copy(int64_t point, int64_t points, int64_t first, int64_t count, float* out, int64_t stride) const {
+void Patches::copy(int64_t point, int64_t points, int64_t first, int64_t count, float* out, int64_t stride, int64_t tile,
+                   int64_t panel) const {
   static thread_local std::vector<Run> runs;  // keeps its memory from call to call
-  cut(first, count, runs);
-  int64_t x = point % grid_.q, y = point / grid_.q % grid_.p;
+  cut(first, count, tile, panel, runs);
   const int64_t row_floats = image_.w * image_.c;
-  const float* image = image_.data + point / grid_.q / grid_.p * image_.h * row_floats;
-  for (int64_t i = 0; i < points; ++i, out += stride) {
-    const int64_t left = x * grid_.step_x * image_.c;
-    for (const Run& run : runs) {
-      const int64_t row = y * grid_.step_y + run.row, begin = left + run.offset;
-      float* to = out + run.begin;
-      if (row < 0 || row >= image_.h || begin >= row_floats || begin + run.length <= 0) {
-        zero_floats(run.length, to);
-        continue;
-      }
-      const int64_t low = std::max<int64_t>(0, -begin), high = std::min(run.length, row_floats - begin);
-      zero_floats(low, to);
-      copy_floats(image + row * row_floats + begin + low, high - low, to + low);
-      zero_floats(run.length - high, to + high);
-    }
-    if (++x == grid_.q) {
-      x = 0;
-      if (++y == grid_.p) {
-        y = 0;
-        image += image_.h * row_floats;
-      }
-    }
-  }
+  copy_points({.image = image_.data + point / grid_.q / grid_.p * image_.h * row_floats,
+               .h = image_.h,
+               .row_floats = row_floats,
+               .c = image_.c,
+               .x = point % grid_.q,
+               .y = point / grid_.q % grid_.p,
+               .p = grid_.p,
+               .q = grid_.q,
+               .step_x = grid_.step_x,
+               .step_y = grid_.step_y,
+               .points = points,
+               .runs = runs.data(),
+               .run_count = static_cast<int64_t>(runs.size()),
+               .out = out,
+               .stride = stride});
 }
 
 }  // namespace reid::cpu

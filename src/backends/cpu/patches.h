@@ -26,16 +26,19 @@ class Patches {
 
   int64_t width() const { return static_cast<int64_t>(rows_.size() * columns_.size()) * image_.c; }
 
-  // Points [point, point + points), columns [first, first + count): one after another at out, out + stride, ...
-  void copy(int64_t point, int64_t points, int64_t first, int64_t count, float* out, int64_t stride) const;
+  // Points [point, point + points) of columns [first, first + count). Column j of point i is written to
+  // out[j / tile * panel + i * stride + j % tile]: one row a point (tile >= count), or panels of `tile` columns.
+  void copy(int64_t point, int64_t points, int64_t first, int64_t count, float* out, int64_t stride, int64_t tile, int64_t panel) const;
+
+  struct Run {       // floats that lie side by side in the image and in the output
+    int64_t row;     // offset of the image row
+    int64_t offset;  // of the run's first float from the grid point's, along the row
+    int64_t to;      // of its first float in the output
+    int64_t length;
+  };
 
  private:
-  struct Run {
-    int64_t row;            // offset of the image row
-    int64_t offset;         // of the run's first float from the grid point's, along the row
-    int64_t begin, length;  // within the copied columns
-  };
-  void cut(int64_t first, int64_t count, std::vector<Run>& runs) const;
+  void cut(int64_t first, int64_t count, int64_t tile, int64_t panel, std::vector<Run>& runs) const;
 
   Image image_;
   Grid grid_;

@@ -10,16 +10,18 @@ namespace {
 
 constexpr int kRows = 6, kColumns = 16;
 
-template <int64_t kRowStep, int64_t kDepthStep>
-__attribute__((target("avx2,fma"))) void tile(int64_t depth, const float* a, const float* b, float* const* c, int64_t column, bool add) {
+template <bool kByDepth>
+__attribute__((target("avx2,fma"))) void tile(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c,
+                                              int64_t column, bool add) {
   __m256 left[kRows], right[kRows];
 #pragma GCC unroll 6
   for (int i = 0; i < kRows; ++i) left[i] = right[i] = _mm256_setzero_ps();
-  for (int64_t k = 0; k < depth; ++k, a += kDepthStep, b += kColumns) {
+  const int64_t step = kByDepth ? 1 : stride;
+  for (int64_t k = 0; k < depth; ++k, a += kByDepth ? kRows : 1, b += kColumns) {
     const __m256 b0 = _mm256_load_ps(b), b1 = _mm256_load_ps(b + 8);
 #pragma GCC unroll 6
     for (int i = 0; i < kRows; ++i) {
-      const __m256 value = _mm256_broadcast_ss(a + i * kRowStep);
+      const __m256 value = _mm256_broadcast_ss(a + i * step);
       left[i] = _mm256_fmadd_ps(value, b0, left[i]);
       right[i] = _mm256_fmadd_ps(value, b1, right[i]);
     }
@@ -39,7 +41,7 @@ __attribute__((target("avx2,fma"))) void tile(int64_t depth, const float* a, con
 }  // namespace
 
 const MicroKernel& avx2_kernel() {
-  static const MicroKernel kernel{"avx2", kRows, kColumns, tile<kRowStride, 1>, tile<1, kRows>};
+  static const MicroKernel kernel{"avx2", kRows, kColumns, tile<false>, tile<true>};
   return kernel;
 }
 

@@ -11,19 +11,28 @@ namespace {
 
 constexpr int kRows = 14, kColumns = 32;
 
-template <int64_t kRowStep, int64_t kDepthStep>
-__attribute__((target("avx512f"))) void tile(int64_t depth, const float* a, const float* b, float* const* c, int64_t column, bool add) {
+// Value k of row i: by row at a[i * stride + k], by depth at a[k * kRows + i]. Rows are addressed from every fifth one, so that
+// base + {0, 1, 2, 3, 4} * stride needs no arithmetic in the loop.
+template <bool kByDepth>
+__attribute__((target("avx512f"))) void tile(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c, int64_t column,
+                                             bool add) {
   __m512 left[kRows], right[kRows];
 #pragma GCC unroll 14
   for (int i = 0; i < kRows; ++i) left[i] = right[i] = _mm512_setzero_ps();
-  for (int64_t k = 0; k < depth; ++k, a += kDepthStep, b += kColumns) {
+  const int64_t step = kByDepth ? 1 : stride, triple = 3 * step;
+  const float *first = a, *second = a + 5 * step, *third = a + 10 * step;
+  for (int64_t k = 0; k < depth; ++k, b += kColumns) {
     const __m512 b0 = _mm512_load_ps(b), b1 = _mm512_load_ps(b + 16);
 #pragma GCC unroll 14
     for (int i = 0; i < kRows; ++i) {
-      const __m512 value = _mm512_set1_ps(a[i * kRowStep]);
+      const float* row = i < 5 ? first : i < 10 ? second : third;
+      const __m512 value = _mm512_set1_ps(i % 5 == 3 ? row[triple] : row[i % 5 * step]);
       left[i] = _mm512_fmadd_ps(value, b0, left[i]);
       right[i] = _mm512_fmadd_ps(value, b1, right[i]);
     }
+    first += kByDepth ? kRows : 1;
+    second += kByDepth ? kRows : 1;
+    third += kByDepth ? kRows : 1;
   }
 #pragma GCC unroll 14
   for (int i = 0; i < kRows; ++i) {
@@ -40,7 +49,7 @@ __attribute__((target("avx512f"))) void tile(int64_t depth, const float* a, cons
 }  // namespace
 
 const MicroKernel& avx512_kernel() {
-  static const MicroKernel kernel{"avx512", kRows, kColumns, tile<kRowStride, 1>, tile<1, kRows>};
+  static const MicroKernel kernel{"avx512", kRows, kColumns, tile<false>, tile<true>};
   return kernel;
 }
 
