@@ -146,6 +146,7 @@ def jaccard():
         "few_rows": (12, 30, 6, True),
         "wide_expansion": (40, 5, 8, True),
         "duplicates": (40, 8, 3, True),
+        "ties": (60, 9, 4, True),
     }
     for key, (n, k1, k2, counts_self) in cases.items():
         name = f"jaccard/{key}"
@@ -153,6 +154,8 @@ def jaccard():
         if key == "duplicates":
             x[10:20] = x[0]
             x[25] = x[30]
+        if key == "ties":  # signs: all distances are exact, and few
+            x = np.where(random(name).normal(size=(n, 16)) > 0, 1.0, -1.0)
         put(name, features=x, k1=k1, k2=k2, counts_self=counts_self, distances=jaccard_reference(x, k1, k2, counts_self))
     x = blobs(random("jaccard/dbscan"), 90, 7, 8, 0.3)
     d = jaccard_reference(x, 20, 6, True)
