@@ -56,12 +56,14 @@ Color drawn(Rng& rng, const std::array<float, 28>& weights, std::string& outfit)
   return dyed(named, rng, 0.22f);
 }
 
-Color any_cloth(Rng& rng) { return dyed(kCloth[static_cast<size_t>(rng.below(28))], rng, 0.2f); }
+Color any_cloth(Rng& rng, const std::array<float, 28>& weights) {
+  return dyed(kCloth[static_cast<size_t>(draw_index(rng, weights))], rng, 0.2f);
+}
 
 // A second color that can be told from the first one.
-Color contrasting(Rng& rng, Color base) {
+Color contrasting(Rng& rng, Color base, const std::array<float, 28>& weights) {
   for (int attempt = 0; attempt < 12; ++attempt) {
-    const Color c = any_cloth(rng);
+    const Color c = any_cloth(rng, weights);
     if (length(c - base) > 0.25f) return c;
   }
   return luminance(base) > 0.2f ? Color{0.02f, 0.02f, 0.025f} : Color{0.75f, 0.75f, 0.72f};
@@ -135,40 +137,42 @@ void draw_clothes(Person& p, const Wardrobe& w, Rng rng, std::string& outfit) {
   outfit += str("top", static_cast<int>(p.top), " ");
   p.top_cloth.base = drawn(rng, w.top_colors, outfit);
   p.top_cloth.pattern = static_cast<Pattern>(draw_index(rng, w.patterns));
-  p.top_cloth.second = contrasting(rng, p.top_cloth.base);
+  p.top_cloth.second = contrasting(rng, p.top_cloth.base, w.thing_colors);
   p.top_cloth.period = draw(rng, 0.06f, 0.2f);
   p.top_cloth.folds = salt(rng);
-  p.inner = any_cloth(rng);
+  p.inner = any_cloth(rng, w.thing_colors);
   outfit += str("pattern", static_cast<int>(p.top_cloth.pattern), " bottom", static_cast<int>(p.bottom), " ");
   p.bottom_cloth.base = drawn(rng, w.bottom_colors, outfit);
   if (p.wears_skirt() || rng.chance(0.08)) p.bottom_cloth.pattern = static_cast<Pattern>(draw_index(rng, w.patterns));
-  p.bottom_cloth.second = contrasting(rng, p.bottom_cloth.base);
+  p.bottom_cloth.second = contrasting(rng, p.bottom_cloth.base, w.thing_colors);
   p.bottom_cloth.period = draw(rng, 0.05f, 0.16f);
   p.bottom_cloth.folds = salt(rng);
   p.side_stripe = !p.wears_skirt() && rng.chance(0.1);
   p.sleeves_second = p.top_cloth.pattern == Pattern::plain && rng.chance(0.12);
   p.scarf = rng.chance(static_cast<double>(w.scarf));
-  p.scarf_color = any_cloth(rng);
+  p.scarf_color = any_cloth(rng, w.thing_colors);
   if (rng.chance(static_cast<double>(w.emblem))) p.front = static_cast<Emblem>(1 + rng.below(6));
   if (rng.chance(0.5 * static_cast<double>(w.emblem))) p.back = static_cast<Emblem>(1 + rng.below(6));
-  p.emblem_color = contrasting(rng, p.top_cloth.base);
+  p.emblem_color = contrasting(rng, p.top_cloth.base, w.thing_colors);
   p.emblem_size = draw(rng, 0.07f, 0.16f);
-  constexpr std::array<float, 28> kShoes = {8, 3, 2, 1, 6, 0.5f, 1, 1, 0, 0, 0, 0, 0, 1, 1, 4, 1.5f, 0, 0.5f, 0.4f, 0, 0.4f};
-  p.shoe = drawn(rng, kShoes, outfit);
+  std::array<float, 28> shoes = w.thing_colors;
+  shoes[0] += 0.3f;   // black
+  shoes[4] += 0.15f;  // white
+  p.shoe = drawn(rng, shoes, outfit);
   p.sole = rng.chance(0.5) ? Color{0.7f, 0.7f, 0.68f} : p.shoe * 0.5f;
-  p.socks = rng.chance(0.5) ? Color{0.7f, 0.7f, 0.68f} : any_cloth(rng);
+  p.socks = rng.chance(0.5) ? Color{0.7f, 0.7f, 0.68f} : any_cloth(rng, w.thing_colors);
   p.boots = (p.bottom != Bottom::shorts) && rng.chance(0.15);
 }
 
 void draw_things(Person& p, const Wardrobe& w, Rng rng, std::string& outfit) {
   p.bag = static_cast<Bag>(draw_index(rng, w.bags));
-  p.bag_color = any_cloth(rng);
-  p.bag_second = contrasting(rng, p.bag_color);
+  p.bag_color = any_cloth(rng, w.thing_colors);
+  p.bag_second = contrasting(rng, p.bag_color, w.thing_colors);
   p.bag_size = draw(rng, 0.75f, 1.25f);
   p.bag_side = rng.chance(0.5) ? 1 : -1;
   if (p.bag == Bag::shopping_bag && rng.chance(0.6)) p.bag_color = {0.72f, 0.72f, 0.7f};
   p.hat = static_cast<Hat>(draw_index(rng, w.hats));
-  p.hat_color = p.hat == Hat::hood ? p.top_cloth.base : any_cloth(rng);
+  p.hat_color = p.hat == Hat::hood ? p.top_cloth.base : any_cloth(rng, w.thing_colors);
   if (p.hat == Hat::headscarf) p.hair = HairStyle::short_cut;
   outfit += str("bag", static_cast<int>(p.bag), " hat", static_cast<int>(p.hat));
 }
@@ -188,6 +192,13 @@ std::array<float, 28> palette(const Weighted (&entries)[Count], float rest) {
   return weights;
 }
 
+// Bags, hats, scarves and shoes: mostly dark or gray, with a share of everything else.
+std::array<float, 28> things(float vivid) {
+  return palette(
+      {{"black", 4}, {"charcoal", 2}, {"gray", 1.5f}, {"navy", 1.5f}, {"brown", 1.5f}, {"white", 1}, {"camel", 0.7f}, {"beige", 0.7f}},
+      vivid);
+}
+
 }  // namespace
 
 Wardrobe summer_wardrobe() {
@@ -197,19 +208,21 @@ Wardrobe summer_wardrobe() {
   w.patterns = {0.52f, 0.15f, 0.05f, 0.09f, 0.06f, 0.09f, 0.04f};
   w.bags = {0.44f, 0.26f, 0.16f, 0.08f, 0.06f, 0.0f};
   w.hats = {0.84f, 0.11f, 0.0f, 0.05f, 0.0f, 0.0f};
-  w.top_colors = palette({{"white", 6},
-                          {"black", 4},
+  w.top_colors = palette({{"white", 7},
+                          {"black", 6},
+                          {"gray", 4},
                           {"blue", 3},
-                          {"red", 3},
-                          {"gray", 3},
-                          {"pink", 2},
-                          {"green", 1.5f},
-                          {"yellow", 2},
-                          {"sky", 3},
+                          {"red", 2},
                           {"navy", 2},
-                          {"orange", 1}},
-                         0.12f);
-  w.bottom_colors = palette({{"denim", 5}, {"black", 4}, {"khaki", 3}, {"navy", 2}, {"gray", 2}, {"white", 2}, {"washed denim", 2}}, 0.08f);
+                          {"pink", 1.5f},
+                          {"green", 1},
+                          {"yellow", 1},
+                          {"sky", 2.5f},
+                          {"orange", 0.5f}},
+                         0.06f);
+  w.bottom_colors =
+      palette({{"denim", 5}, {"black", 5}, {"khaki", 2.5f}, {"navy", 2}, {"gray", 2}, {"white", 1}, {"washed denim", 2}}, 0.04f);
+  w.thing_colors = things(0.6f);
   w.emblem = 0.4f;
   return w;
 }
@@ -222,18 +235,20 @@ Wardrobe autumn_wardrobe() {
   w.bags = {0.42f, 0.22f, 0.18f, 0.1f, 0.05f, 0.03f};
   w.hats = {0.74f, 0.09f, 0.07f, 0.03f, 0.05f, 0.02f};
   w.top_colors = palette({{"olive", 4},
-                          {"mustard", 3},
-                          {"gray", 4},
-                          {"teal", 2},
-                          {"purple", 2},
-                          {"cream", 3},
-                          {"navy", 4},
+                          {"gray", 5},
+                          {"navy", 5},
+                          {"black", 5},
                           {"brown", 3},
-                          {"green", 2},
-                          {"black", 3},
+                          {"cream", 2},
+                          {"mustard", 2},
+                          {"teal", 1.5f},
+                          {"purple", 1},
+                          {"green", 1.5f},
                           {"burgundy", 2}},
-                         0.1f);
-  w.bottom_colors = palette({{"dark denim", 5}, {"denim", 3}, {"black", 4}, {"brown", 2}, {"olive", 2}, {"gray", 2}, {"beige", 2}}, 0.06f);
+                         0.05f);
+  w.bottom_colors =
+      palette({{"dark denim", 5}, {"denim", 3}, {"black", 6}, {"brown", 1.5f}, {"olive", 1}, {"gray", 2}, {"beige", 1.5f}}, 0.03f);
+  w.thing_colors = things(0.4f);
   w.emblem = 0.22f;
   w.scarf = 0.12f;
   return w;
@@ -243,22 +258,23 @@ Wardrobe winter_wardrobe() {
   Wardrobe w;
   w.tops = {0.01f, 0.08f, 0.13f, 0.34f, 0.27f, 0.17f, 0.0f};
   w.bottoms = {0.72f, 0.0f, 0.06f, 0.1f, 0.12f};
-  w.patterns = {0.6f, 0.07f, 0.04f, 0.12f, 0.02f, 0.1f, 0.05f};
-  w.bags = {0.38f, 0.18f, 0.2f, 0.13f, 0.07f, 0.04f};
-  w.hats = {0.56f, 0.05f, 0.2f, 0.04f, 0.1f, 0.05f};
-  w.top_colors = palette({{"black", 8},
-                          {"charcoal", 5},
+  w.patterns = {0.74f, 0.04f, 0.03f, 0.07f, 0.01f, 0.06f, 0.05f};
+  w.bags = {0.44f, 0.17f, 0.18f, 0.11f, 0.06f, 0.04f};
+  w.hats = {0.6f, 0.04f, 0.18f, 0.03f, 0.11f, 0.04f};
+  w.top_colors = palette({{"black", 10},
+                          {"charcoal", 6},
                           {"navy", 5},
-                          {"brown", 3},
-                          {"camel", 3},
-                          {"burgundy", 2.5f},
-                          {"gray", 3},
-                          {"olive", 3},
-                          {"beige", 2},
-                          {"red", 1}},
-                         0.1f);
+                          {"gray", 2},
+                          {"brown", 1.5f},
+                          {"olive", 1.5f},
+                          {"camel", 1},
+                          {"burgundy", 1},
+                          {"beige", 0.7f},
+                          {"red", 0.4f}},
+                         0.03f);
   w.bottom_colors =
-      palette({{"black", 6}, {"dark denim", 5}, {"charcoal", 3}, {"navy", 2}, {"brown", 1.5f}, {"gray", 1.5f}, {"denim", 1.5f}}, 0.04f);
+      palette({{"black", 8}, {"dark denim", 5}, {"charcoal", 4}, {"navy", 1.5f}, {"gray", 1}, {"brown", 0.5f}, {"denim", 1}}, 0.02f);
+  w.thing_colors = things(0.15f);
   w.emblem = 0.16f;
   w.scarf = 0.3f;
   return w;
@@ -286,9 +302,10 @@ Wardrobe mixed_wardrobe(Rng rng) {
   blend(&Wardrobe::hats);
   blend(&Wardrobe::top_colors);
   blend(&Wardrobe::bottom_colors);
+  blend(&Wardrobe::thing_colors);
   // Each place has its own taste: colors rare elsewhere may be common here.
-  for (float& c : w.top_colors) c = (c + 0.3f) * draw(rng, 0.2f, 1.8f);
-  for (float& c : w.bottom_colors) c = (c + 0.1f) * draw(rng, 0.2f, 1.8f);
+  for (float& c : w.top_colors) c = (c + 0.15f) * draw(rng, 0.2f, 1.8f);
+  for (float& c : w.bottom_colors) c = (c + 0.06f) * draw(rng, 0.2f, 1.8f);
   for (size_t k = 0; k < 3; ++k) w.scarf += share[k] / total * seasons[k].scarf;
   w.emblem = draw(rng, 0.1f, 0.5f);
   return w;

@@ -77,7 +77,8 @@ struct Wardrobe {
   std::array<float, 6> hats{};
   std::array<float, 28> top_colors{};  // weights over the named cloth colors of appearance.cpp
   std::array<float, 28> bottom_colors{};
-  float emblem = 0.3f, scarf = 0;  // probabilities
+  std::array<float, 28> thing_colors{};  // of bags, hats, scarves, shoes, what shows under a jacket
+  float emblem = 0.3f, scarf = 0;        // probabilities
 };
 
 Wardrobe summer_wardrobe();        // the source domain

@@ -221,12 +221,12 @@ WorldConfig world_preset(const std::string& name) {
                  domain("target", "station", 4, 6, 3, 4, 3)};
     c.videos = {6, 3, 4, 5, 8, "folders"};
   } else if (name == "demo") {
-    c.domains = {domain("source", "campus", 140, 50, 5, 60, 20), domain("validation", "arcade", 20, 40, 4, 40, 15),
-                 domain("target", "station", 30, 60, 4, 80, 25)};
+    c.domains = {domain("source", "campus", 140, 50, 5, 60, 20), domain("validation", "arcade", 20, 40, 4, 120, 15),
+                 domain("target", "station", 30, 60, 4, 200, 25)};
     c.videos = {100, 3, 8, 5, 10, "folders"};
   } else if (name == "study") {
-    c.domains = {domain("source", "campus", 350, 80, 6, 120, 40), domain("validation", "arcade", 40, 80, 5, 80, 30),
-                 domain("target", "station", 100, 120, 6, 160, 50)};
+    c.domains = {domain("source", "campus", 350, 80, 6, 120, 40), domain("validation", "arcade", 40, 80, 5, 240, 30),
+                 domain("target", "station", 100, 120, 6, 400, 50)};
     c.videos = {250, 3, 8, 5, 10, "folders"};
   } else {
     std::string nearest, all;
