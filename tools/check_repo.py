@@ -43,6 +43,7 @@ FORBIDDEN = ["#include <format>", "#include <source_location>", "#include <range
 
 MAX_LINES = 400          # a file
 MAX_KERNEL_LINES = 500   # a file of device code
+EXCEPTIONS = {"include/reid/engine/registry.h": 500}  # the arguments of every operation, in one place
 MAX_FUNCTION = 60        # lines of a function, tests excepted
 MAX_BYTES = 1 << 20      # any tracked file
 
@@ -161,7 +162,7 @@ def check_functions(name, lines):
 
 def check_text(name, text, lines):
     suffix = Path(name).suffix
-    limit = MAX_KERNEL_LINES if name.startswith("kernels/") else MAX_LINES
+    limit = EXCEPTIONS.get(name, MAX_KERNEL_LINES if name.startswith("kernels/") else MAX_LINES)
     if len(lines) > limit and suffix in CODE | {".py", ".sh"}:
         problem(name, 0, f"{len(lines)} lines; at most {limit}")
     for number, line in enumerate(lines, 1):
