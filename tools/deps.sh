@@ -5,33 +5,38 @@
 set -eu
 cd "$(dirname "$0")/.."
 cxx=${CXX:-c++}
-need=''      # packages the build cannot do without
-optional=''  # packages it can
 
-has_header() {  # has_header LINES: does a source with these lines get through the preprocessor?
-  printf '%b' "$1" | "$cxx" -std=c++20 -isystem third_party -x c++ -E - >/dev/null 2>&1
+has_header() {
+  if [ "$have_compiler" = 1 ]; then
+    printf '#if !__has_include(<%s>)\n#error missing\n#endif\n' "$1" | "$cxx" -std=c++20 -isystem third_party -x c++ -E - >/dev/null 2>&1
+  else  # then headers are looked for where packages put them
+    [ -e "third_party/$1" ] || [ -e "/usr/include/$1" ]
+  fi
 }
-if ! echo 'int main() {}' | "$cxx" -std=c++20 -x c++ -fsyntax-only - >/dev/null 2>&1; then
-  need='g++'
-  # Without a compiler headers are looked for where packages put them.
-  has_header() { name=$(printf '%b' "$1" | sed -n 's/.*#include <\([^>]*\)>.*/\1/p' | tail -n 1); [ -e "third_party/$name" ] || [ -e "/usr/include/$name" ]; }
-fi
 cmake_is_new() {
   cmake --version 2>/dev/null | awk 'NR == 1 { split($3, v, "."); exit !(v[1] > 3 || (v[1] == 3 && v[2] >= 22)) } END { if (NR == 0) exit 1 }'
 }
-cmake_is_new || need="$need cmake"
-has_header '#include <doctest/doctest.h>\n' || need="$need doctest-dev"
-has_header '#include <stb/stb_image.h>\n' && has_header '#include <stb/stb_image_write.h>\n' || need="$need libstb-dev"
-has_header '#include <CLI/CLI.hpp>\n' || need="$need libcli11-dev"
-has_header '#include <toml++/toml.h>\n' || need="$need libtomlplusplus-dev"
-has_header '#include <nlohmann/json.hpp>\n' || need="$need nlohmann-json3-dev"
-has_header '#include <cstdio>\n#include <jpeglib.h>\n' || optional='libjpeg62-turbo-dev'
-if [ "${1:-}" = --check-tools ]; then
-  clang-format --version >/dev/null 2>&1 || need="$need clang-format"
-  python3 --version >/dev/null 2>&1 || need="$need python3"
-fi
-
-packages=$(echo $need $optional)
+look() {
+  need=''      # packages that the build cannot do without
+  optional=''  # packages that it can
+  have_compiler=1
+  echo 'int main() {}' | "$cxx" -std=c++20 -x c++ -fsyntax-only - >/dev/null 2>&1 || { have_compiler=0; need='g++'; }
+  cmake_is_new || need="$need cmake"
+  has_header doctest/doctest.h || need="$need doctest-dev"
+  has_header stb/stb_image.h && has_header stb/stb_image_write.h || need="$need libstb-dev"
+  has_header CLI/CLI.hpp || need="$need libcli11-dev"
+  has_header toml++/toml.h || need="$need libtomlplusplus-dev"
+  has_header nlohmann/json.hpp || need="$need nlohmann-json3-dev"
+  has_header jpeglib.h || optional='libjpeg62-turbo-dev'
+  if [ "$tools" = 1 ]; then
+    clang-format --version >/dev/null 2>&1 || need="$need clang-format"
+    python3 --version >/dev/null 2>&1 || need="$need python3"
+  fi
+  packages=$(echo $need $optional)
+}
+tools=0
+[ "${1:-}" != --check-tools ] || tools=1
+look
 [ -n "$packages" ] || exit 0
 command="apt-get install --no-install-recommends -y $packages"
 
@@ -60,3 +65,5 @@ trap 'rm -f "$log"' EXIT
 if ! $as_root $command >"$log" 2>&1; then
   { $as_root apt-get update && $as_root $command; } >"$log" 2>&1 || { tail -n 5 "$log" >&2; stop "installing $packages failed (is there a network?)"; }
 fi
+look
+[ -z "$need" ] || { command="apt-get install --no-install-recommends -y $packages"; stop "still missing after installing: $packages"; }
