@@ -2,7 +2,7 @@
 """Golden numbers: what PyTorch computes on the CPU in float64, for the tests to compare with.
 
     python tools/golden.py FILE ...    write data/golden/FILE.safetensors (ops, rows, losses, networks...)
-    python tools/golden.py --check     verify that the manifest describes the files and the scripts as they are
+    python tools/golden.py --check     verify that the manifest describes the files and the scripts as they are (needs no torch)
 
 Every case of a file has a prefix: `conv_stride2/x`. Numbers without a tensor nature (strides, temperatures) are f64 scalars of
 the same prefix. Activations are NHWC and filters [K, R, S, C], as in the engine; parameters of networks keep torchvision's names
@@ -10,12 +10,16 @@ and layout. Files are committed and only ever written by asking for them by name
 """
 
 import hashlib
+import importlib
 import json
 import pathlib
 import sys
 
-import torch
-from safetensors.torch import save_file
+try:
+    import torch
+    from safetensors.torch import save_file
+except ImportError:  # enough for --check
+    torch = None
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "data" / "golden"
@@ -73,22 +77,18 @@ def leaf(x):
     return x.detach().clone().requires_grad_(True)
 
 
-def writers():
-    import golden_losses
-    import golden_networks
-    import golden_ops
-
-    return {
-        "ops": (golden_ops.ops, ["golden_ops.py"]),
-        "rows": (golden_ops.rows, ["golden_ops.py"]),
-        "optimizers": (golden_ops.optimizers, ["golden_ops.py"]),
-        "losses": (golden_losses.losses, ["golden_losses.py"]),
-        "resnet18": (golden_networks.resnet18, ["golden_networks.py"]),
-        "resnet18_ibn_b": (golden_networks.resnet18_ibn_b, ["golden_networks.py"]),
-        "resnet50_ibn_a": (golden_networks.resnet50_ibn_a, ["golden_networks.py"]),
-        "resnet50_ibn_a_gradients": (golden_networks.resnet50_ibn_a_gradients, ["golden_networks.py"]),
-        "trajectory": (golden_networks.trajectory, ["golden_networks.py", "golden_losses.py"]),
-    }
+# What writes each file: a function of the first script; the others are imported by it.
+WRITERS = {
+    "ops": ("ops", ["golden_ops.py"]),
+    "rows": ("rows", ["golden_ops.py"]),
+    "optimizers": ("optimizers", ["golden_ops.py"]),
+    "losses": ("losses", ["golden_losses.py"]),
+    "resnet18": ("resnet18", ["golden_networks.py"]),
+    "resnet18_ibn_b": ("resnet18_ibn_b", ["golden_networks.py"]),
+    "resnet50_ibn_a": ("resnet50_ibn_a", ["golden_networks.py"]),
+    "resnet50_ibn_a_gradients": ("resnet50_ibn_a_gradients", ["golden_networks.py"]),
+    "trajectory": ("trajectory", ["golden_networks.py", "golden_losses.py"]),
+}
 
 
 def sha256(*paths):
@@ -99,13 +99,13 @@ def sha256(*paths):
 
 
 def script_hash(scripts):
-    here = pathlib.Path(__file__).resolve()
-    return sha256(here, *[here.parent / script for script in scripts])
+    return sha256(*[pathlib.Path(__file__).resolve().parent / script for script in scripts])
 
 
-def write(name, make, scripts):
+def write(name):
+    function, scripts = WRITERS[name]
     book = Book()
-    make(book)
+    getattr(importlib.import_module(scripts[0].removesuffix(".py")), function)(book)
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"{name}.safetensors"
     save_file(book.tensors, str(path))
@@ -114,7 +114,7 @@ def write(name, make, scripts):
     manifest[path.name] = {
         "sha256": sha256(path),
         "scripts": ["golden.py"] + scripts,
-        "scripts_sha256": script_hash(scripts),
+        "scripts_sha256": script_hash(["golden.py"] + scripts),
         "torch": torch.__version__.split("+")[0],
         "tensors": len(book.tensors),
     }
@@ -122,35 +122,39 @@ def write(name, make, scripts):
     print(f"{path.relative_to(ROOT)}: {len(book.prefixes)} cases, {path.stat().st_size / 1e3:.0f} kB")
 
 
-def check(table):
+def check():
     manifest, wrong = json.loads(MANIFEST.read_text()), []
-    for name, (_, scripts) in table.items():
-        entry = manifest.get(f"{name}.safetensors")
+    present = {path.name for path in FOLDER.glob("*.safetensors")}
+    wrong += [f"{name}: in the manifest, but there is no such file" for name in sorted(set(manifest) - present)]
+    for name in sorted(present):
+        entry = manifest.get(name)
         if entry is None:
             wrong.append(f"{name}: not in the manifest")
             continue
-        if entry["sha256"] != sha256(FOLDER / f"{name}.safetensors"):
+        if entry["sha256"] != sha256(FOLDER / name):
             wrong.append(f"{name}: the file is not the one the manifest describes")
-        if entry["scripts_sha256"] != script_hash(scripts):
+        if entry["scripts_sha256"] != script_hash(entry["scripts"]):
             wrong.append(f"{name}: {', '.join(entry['scripts'])} changed since the file was written")
-    print("\n".join(wrong) if wrong else f"{len(table)} files match the manifest")
+    print("\n".join(wrong) if wrong else f"{len(present)} files match the manifest")
     return 1 if wrong else 0
 
 
 def main(words):
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
-    table = writers()
     if words == ["--check"]:
-        return check(table)
-    unknown = [word for word in words if word not in table]
+        return check()
+    unknown = [word for word in words if word not in WRITERS]
     if not words or unknown:
         print(__doc__)
-        print(f"files: {', '.join(table)}", file=sys.stderr)
+        print(f"files: {', '.join(WRITERS)}", file=sys.stderr)
         return 2
+    if torch is None:
+        print("writing goldens needs torch and safetensors: pip install torch safetensors", file=sys.stderr)
+        return 1
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
     for word in words:
-        write(word, *table[word])
+        write(word)
     return 0
 
 
