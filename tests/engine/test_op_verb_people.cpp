@@ -1,0 +1,106 @@
+// reid op: the ops that have no gradient, against the functions behind them.
+
+#include "harness.h"
+#include "program/run_program.h"
+#include "reid/people/cluster.h"
+#include "reid/people/transform.h"
+
+namespace reid::test {
+namespace {
+
+NamedTensors run(const std::string& op, const std::vector<std::pair<std::string, Tensor>>& inputs, std::vector<std::string> settings = {}) {
+  const TemporaryFolder folder;
+  NamedTensors content;
+  for (const auto& [name, tensor] : inputs) content.add(name, tensor);
+  write_safetensors(folder / "in", content);
+  std::vector<std::string> words = {"op", "run", op, "--in", folder / "in", "--out", folder / "out"};
+  if (!settings.empty()) words.push_back("--set");
+  words.insert(words.end(), settings.begin(), settings.end());
+  const Outcome outcome = run_reid(words);
+  REQUIRE_MESSAGE(outcome.status == 0, op, ": ", outcome.err);
+  NamedTensors results = read_safetensors(folder / "out");
+  for (const auto& [name, tensor] : results.tensors) CHECK_MESSAGE(outcome.out.find(name) != std::string::npos, name);
+  return results;
+}
+
+Tensor numbers(std::vector<int64_t> values) { return Tensor::from(values); }
+
+TEST_CASE("reid op: pointwise ops in both dtypes") {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Tensor a = normal_tensor("a", {3, 5}, dtype), b = normal_tensor("b", {3, 5}, dtype), bias = normal_tensor("c", {5}, dtype);
+    CHECK(bitwise_equal(run("add", {{"a", a}, {"b", b}}, {"scale=-0.5"}).at("y"), ops::add(a, b, -0.5)));
+    CHECK(bitwise_equal(run("scale", {{"x", a}}, {"factor=3"}).at("y"), ops::scale(a, 3)));
+    CHECK(bitwise_equal(run("bias_add", {{"x", a}, {"bias", bias}}).at("y"), ops::bias_add(a, bias)));
+    CHECK(bitwise_equal(run("column_sum", {{"x", a}}).at("y"), ops::column_sum(a)));
+    CHECK(bitwise_equal(run("sum", {{"x", a}}).at("y"), ops::sum(a)));
+    const ops::Statistics s = ops::norm_statistics(a, {.groups = 3, .length = 1, .channels = 5, .first = 0, .count = 5});
+    const NamedTensors found = run("norm_statistics", {{"x", a}}, {"groups=3"});
+    CHECK(bitwise_equal(found.at("mean"), s.mean));
+    CHECK(bitwise_equal(found.at("variance"), s.variance));
+  }
+}
+
+TEST_CASE("reid op: distances, clusters, centroids") {
+  const Tensor a = normal_tensor("rows", {30, 6}, DType::f32), b = normal_tensor("others", {4, 6}, DType::f32);
+  for (const Metric metric : {Metric::cosine, Metric::euclidean, Metric::squared_euclidean})
+    CHECK(bitwise_equal(run("pairwise_distance", {{"a", a}, {"b", b}}, {str("metric=", name_of(metric))}).at("y"),
+                        pairwise_distance(a, b, metric)));
+  const JaccardOptions jaccard{.k1 = 8, .k2 = 3, .k1_counts_self = false};
+  CHECK(bitwise_equal(run("jaccard_distance", {{"features", a}}, {"k1=8", "k2=3", "k1_counts_self=false"}).at("y"),
+                      jaccard_distance(a, jaccard)));
+
+  const DbscanOptions options{.eps = 0.45, .min_samples = 3};
+  const Clusters clusters = dbscan_features(a, Metric::cosine, options);
+  REQUIRE(clusters.count > 0);
+  const NamedTensors found = run("dbscan", {{"features", a}}, {"eps=0.45", "min_samples=3"});
+  CHECK(bitwise_equal(found.at("labels"), numbers(clusters.labels)));
+  CHECK(found.at("clusters").item() == static_cast<double>(clusters.count));
+  const Tensor distances = pairwise_distance(a, a, Metric::cosine);
+  CHECK(bitwise_equal(run("dbscan", {{"distances", distances}}, {"eps=0.45", "min_samples=3"}).at("labels"), numbers(clusters.labels)));
+
+  const std::vector<int64_t> labels = {0, 0, 1, -1}, cameras = {0, 1, 1, 0};
+  const NamedTensors people = run("identity_centroids", {{"features", b}, {"labels", numbers(labels)}});
+  CHECK(bitwise_equal(people.at("rows"), identity_centroids(b, labels).rows));
+  CHECK(bitwise_equal(people.at("counts"), numbers({2, 1})));
+  const NamedTensors views = run("camera_centroids", {{"features", b}, {"labels", numbers(labels)}, {"cameras", numbers(cameras)}});
+  CHECK(bitwise_equal(views.at("rows"), camera_centroids(b, labels, cameras).rows));
+  CHECK(bitwise_equal(views.at("cameras"), numbers({0, 1, 1})));
+}
+
+TEST_CASE("reid op: resizing") {
+  Rng rng(4);
+  Image image(9, 7);
+  for (uint8_t& v : image.rgb) v = static_cast<uint8_t>(rng.below(256));
+  const Tensor x = Tensor::from(image.rgb, Shape{9, 7, 3});
+  for (const Filter filter : {Filter::bilinear, Filter::bicubic}) {
+    const Tensor y = run(filter == Filter::bilinear ? "resize_bilinear" : "resize_bicubic", {{"x", x}}, {"height=16", "width=5"}).at("y");
+    CHECK(bitwise_equal(y, Tensor::from(resize(image, 16, 5, filter).rgb, Shape{16, 5, 3})));
+  }
+}
+
+TEST_CASE("reid op: what a people op cannot take") {
+  const TemporaryFolder folder;
+  const auto error = [&](const std::string& op, const NamedTensors& inputs, const std::vector<std::string>& settings) {
+    write_safetensors(folder / "in", inputs);
+    std::vector<std::string> words = {"op", "run", op, "--in", folder / "in", "--out", folder / "out"};
+    if (!settings.empty()) words.push_back("--set");
+    words.insert(words.end(), settings.begin(), settings.end());
+    const Outcome outcome = run_reid(words);
+    CHECK(outcome.status != 0);
+    return outcome.err;
+  };
+  NamedTensors none, both;
+  none.add("dy", Tensor::zeros({1}, DType::f32));
+  both.add("features", normal_tensor("f", {4, 2})), both.add("distances", Tensor::zeros({4, 4}, DType::f64));
+  CHECK(error("dbscan", none, {}).find("either features or distances") != std::string::npos);
+  CHECK(error("dbscan", both, {}).find("either features or distances") != std::string::npos);
+  CHECK(error("dbscan", both, {"metric=cosin"}).find("did you mean 'cosine'?") != std::string::npos);
+  NamedTensors rectangle, wide;
+  rectangle.add("distances", Tensor::zeros({4, 3}, DType::f64));
+  CHECK(error("dbscan", rectangle, {}).find("N is 4") != std::string::npos);
+  wide.add("x", Tensor::zeros({4, 4, 4}, DType::u8));
+  CHECK(error("resize_bilinear", wide, {}).find("does not fit [H, W, 3]") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace reid::test
