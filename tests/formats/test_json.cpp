@@ -57,4 +57,20 @@ TEST_CASE("toml: errors name the file, line and column") {
   CHECK(contains(failure_of([] { parse_toml("a = 1\nb = = 2\n", "c.toml"); }), "c.toml:2:"));
   CHECK(contains(failure_of([] { parse_toml("a = 1\na = 2\n", "c.toml"); }), "c.toml:2:"));
   CHECK(contains(failure_of([] { parse_toml("a = 1\nd = 2020-01-01\n", "c.toml"); }), "c.toml:2:5: dates"));
+  CHECK(contains(failure_of([] { parse_toml("a = 1\n[=c]\n", "c.toml"); }), "c.toml: not valid TOML"));
+  CHECK(contains(failure_of([] { parse_toml("a = 1\nc\u00e0 = 2\n", "c.toml"); }), "c.toml:2:"));
+}
+
+TEST_CASE("toml: any character may stand in strings and comments") {
+  const char* text =
+      "# \u00e0 \"\n"
+      "a = \"\u00e0 \\\" # \u00e0\" # it's \u00e0\n"
+      "b = '\u00e0\\'\n"
+      "c = \"\"\"\u00e0\n\"\u00e0\"\"\"\"\n"
+      "\"\u00e0\" = '''\u00e0'''\n";
+  const Json doc = parse_toml(text, "c.toml");
+  CHECK(doc.at("a").string() == "\u00e0 \" # \u00e0");
+  CHECK(doc.at("b").string() == "\u00e0\\");
+  CHECK(doc.at("c").string() == "\u00e0\n\"\u00e0\"");
+  CHECK(doc.at("\u00e0").string() == "\u00e0");
 }
