@@ -56,7 +56,7 @@ class Json {
   Json& operator[](std::string_view key);        // inserts null when absent; a null value becomes an object
   void push_back(Json item);                     // a null value becomes an array
 
-  std::string dump(int indent = -1) const;       // one line, or indented; NaN and infinities are written as null
+  std::string dump(int indent = -1) const;  // one line, or indented; NaN and infinities are written as null
   friend bool operator==(const Json&, const Json&) = default;
 
  private:
