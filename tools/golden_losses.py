@@ -175,9 +175,9 @@ def centroids(book):
         finish(case, loss, f, tau_multi=tau[0], tau_single=tau[1])
 
 
-def camera_case(book, name, table, labels, cameras, batch_labels, batch_cameras, hardest=50, own_camera=False):
+def camera_case(book, name, table, labels, cameras, batch_labels, batch_cameras, hardest=50, own_camera=False, f=None):
     case = book.case(name)
-    f = leaf(unit(case, len(batch_labels), table.shape[1] if torch.is_tensor(table) else table))
+    f = leaf(f if f is not None else unit(case, len(batch_labels), table.shape[1] if torch.is_tensor(table) else table))
     table = table if torch.is_tensor(table) else unit(case, len(labels), table)
     case.put(f=f, labels=torch.tensor(batch_labels), cameras=torch.tensor(batch_cameras), centroids=table)
     case.put(centroid_labels=torch.tensor(labels), centroid_cameras=torch.tensor(cameras))
@@ -199,6 +199,11 @@ def camera_centroids(book):
     repeated = F.normalize(torch.tensor([[1.0, 2, 0], [0, 1, -1], [2, 0, 1], [1, 1, 1], [-1, 0, 2]], dtype=torch.float64), dim=1)
     table = repeated[torch.tensor([0, 1, 2, 2, 2, 2, 3, 3, 3, 4, 4, 4])]
     camera_case(book, "camera_centroid_ties", table, labels, cameras, [0, 0, 1, 4, 5], [0, 1, 1, 2, 0], hardest=4)
+    # ... and with different rows at the same similarity, so that it matters for the gradient which of them is taken.
+    mirrored = [[0, 1, 0], [0.6, 0.8, 0], [0.8, 0, 0.6], [0.8, 0.6, 0], [0.8, -0.6, 0], [0.8, 0, -0.6], [0.6, 0, 0.8], [0.28, 0.96, 0]]
+    table, axis = torch.tensor(mirrored, dtype=torch.float64), torch.tensor([[1.0, 0, 0], [0, 1, 0]], dtype=torch.float64)
+    whose = ([0, 0, 1, 1, 2, 3, 3, 4], [0, 1, 0, 1, 0, 0, 1, 0], [0, 0], [0, 1])
+    camera_case(book, "camera_centroid_mirrored", table, *whose, hardest=3, f=axis)
     case = book.case("camera_centroid_no_anchor")
     f = leaf(unit(case, 3, 6))
     case.put(f=f, labels=torch.tensor([0, 1, 2]), cameras=torch.tensor([0, 0, 0]), centroids=unit(case, 3, 6))
