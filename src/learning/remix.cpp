@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 
 #include "reid/formats/weights.h"
@@ -69,59 +70,56 @@ void ReMix::begin_epoch(Run& run, int64_t epoch) {
       mixed_plan(entries, {cfg_.multi_people, cfg_.multi_images}, single.entries, single_pk, cfg_.common.run.iterations, rng.at("plan"));
 }
 
-void ReMix::step(Run& run, const Batch& batch) {
+namespace {
+
+BatchPeople people_of(const Batch& batch) {
   BatchPeople who;
   for (const PlanEntry& e : batch.entries) {
     who.labels.push_back(e.label);
     who.cameras.push_back(e.camera);
     who.single.push_back(e.kind == DataKind::single);
   }
+  return who;
+}
+
+struct Term {
+  const char* name;
+  double weight;  // 0: switched off, not even computed
+  std::function<Var()> loss;
+};
+
+Var weighted_sum(Run& run, const std::vector<Term>& terms) {
+  Var total;
+  for (const Term& term : terms) {
+    if (term.weight == 0) continue;
+    const Var value = term.loss();
+    run.log(term.name, value.value().item());
+    total = total.value().defined() ? add(total, value, term.weight) : scale(value, term.weight);
+  }
+  const double loss = total.value().item();
+  run.log("loss", loss);
+  REID_CHECK(std::isfinite(loss), "the loss became ", loss, " at step ", run.step_count(), ": lower schedule.lr or raise the temperatures");
+  return total;
+}
+
+}  // namespace
+
+void ReMix::step(Run& run, const Batch& batch) {
+  const BatchPeople who = people_of(batch);
   const bool mixed = std::ranges::count(who.single, uint8_t{1}) > 0;
   const int groups = mixed && cfg_.bn_batches == "per_type" ? 2 : 1;
 
   Tape tape;
   const Pass training = training_pass(tape, groups);
-  const Var f = l2_normalize(encoder_(Var(batch.augmented), training));                                               // [B, D]
-  const Var f_plain = cfg_.two_view_encoder ? l2_normalize(encoder_(Var(batch.original), training)) : f;              // [B, D]
-  const Tensor m = ops::l2_normalize(momentum_encoder_(Var(batch.original), own_statistics_pass(groups)).value()).y;  // [B, D] no gradient
+  const Var f = l2_normalize(encoder_(Var(batch.augmented), training));                                   // [B, D]
+  const Var f_plain = cfg_.two_view_encoder ? l2_normalize(encoder_(Var(batch.original), training)) : f;  // [B, D]
+  const Var m = l2_normalize(momentum_encoder_(Var(batch.original), own_statistics_pass(groups)));        // [B, D] no gradient
 
-  const auto scope = [&](const std::string& name, bool use_single) {
-    return LossScope{.joint = name == "joint", .pooled = cfg_.type_reduction == "pooled", .use_single = use_single};
-  };
-  Var total;
-  const auto add_loss = [&](const char* name, double weight, auto&& loss) {
-    if (weight == 0) return;
-    const Var value = loss();
-    run.log(name, value.value().item());
-    total = total.value().defined() ? add(total, value, weight) : scale(value, weight);
-  };
-  add_loss("instance", cfg_.instance_weight, [&] {
-    return instance_loss(f_plain, m, who,
-                         {.tau_multi = cfg_.tau_instance_multi,
-                          .tau_single = cfg_.tau_instance_single,
-                          .scope = scope(cfg_.negative_scope, cfg_.single_in_instance),
-                          .self_positive = cfg_.self_positive,
-                          .supcon = cfg_.instance_denominator == "supcon"});
-  });
-  add_loss("augmentation", cfg_.augmentation_weight, [&] {
-    return augmentation_loss(f, m, who, {.tau = cfg_.tau_augmentation, .scope = scope(cfg_.negative_scope, cfg_.single_in_augmentation)});
-  });
-  add_loss("centroid", cfg_.centroid_weight, [&] {
-    return centroid_loss(f_plain, people_, multi_count_, who,
-                         {.tau_multi = cfg_.tau_centroid_multi,
-                          .tau_single = cfg_.tau_centroid_single,
-                          .scope = scope(cfg_.centroid_scope, cfg_.single_in_centroid),
-                          .smoothing = cfg_.centroid_smoothing});
-  });
-  add_loss("camera", cfg_.camera_weight, [&] {
-    return camera_centroid_loss(
-        f_plain, views_, who,
-        {.tau = cfg_.tau_camera, .hard_negatives = cfg_.hard_negatives, .include_own_camera = cfg_.include_own_camera});
-  });
-  const double loss = total.value().item();
-  run.log("loss", loss);
-  REID_CHECK(std::isfinite(loss), "the loss became ", loss, " at step ", run.step_count(), ": lower schedule.lr or raise the temperatures");
-
+  const Var total = weighted_sum(
+      run, {{"instance", cfg_.instance_weight, [&] { return instance_loss(f_plain, m.value(), who, cfg_.instance()); }},
+            {"augmentation", cfg_.augmentation_weight, [&] { return augmentation_loss(f, m.value(), who, cfg_.augmentation()); }},
+            {"centroid", cfg_.centroid_weight, [&] { return centroid_loss(f_plain, people_, multi_count_, who, cfg_.centroid()); }},
+            {"camera", cfg_.camera_weight, [&] { return camera_centroid_loss(f_plain, views_, who, cfg_.camera()); }}});
   weights_.zero_grad();
   tape.backward(total);
   optimizer_.step(weights_, run.learning_rate());

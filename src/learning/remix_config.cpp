@@ -77,6 +77,33 @@ void ReMixConfig::visit(ConfigKeys& keys) {
   visit_pseudo(*this, keys);
 }
 
+LossScope ReMixConfig::scope(const std::string& name, bool use_single) const {
+  return {.joint = name == "joint", .pooled = type_reduction == "pooled", .use_single = use_single};
+}
+
+InstanceLossOptions ReMixConfig::instance() const {
+  return {.tau_multi = tau_instance_multi,
+          .tau_single = tau_instance_single,
+          .scope = scope(negative_scope, single_in_instance),
+          .self_positive = self_positive,
+          .supcon = instance_denominator == "supcon"};
+}
+
+AugmentationLossOptions ReMixConfig::augmentation() const {
+  return {.tau = tau_augmentation, .scope = scope(negative_scope, single_in_augmentation)};
+}
+
+CentroidLossOptions ReMixConfig::centroid() const {
+  return {.tau_multi = tau_centroid_multi,
+          .tau_single = tau_centroid_single,
+          .scope = scope(centroid_scope, single_in_centroid),
+          .smoothing = centroid_smoothing};
+}
+
+CameraCentroidLossOptions ReMixConfig::camera() const {
+  return {.tau = tau_camera, .hard_negatives = hard_negatives, .include_own_camera = include_own_camera};
+}
+
 void ReMixConfig::check() const {
   REID_CHECK(!common.data.multi.empty(), "data.multi is empty: name at least one labeled set, e.g. multi = [\"market1501:PATH\"]");
   reid::check(common.model.encoder().backbone);

@@ -62,7 +62,11 @@ void AugmentSettings::visit(ConfigKeys& keys) {
   keys.key("saturation_min", v.saturation_min, inferred, "smallest saturation factor", Range::at_least(0));
   keys.key("saturation_max", v.saturation_max, inferred, "largest saturation factor", Range::at_least(0));
   keys.key("hue", v.hue, inferred, "largest hue shift either way, turns", Range::closed(0, 0.5));
-  keys.key("erase", v.erase, inferred, "probability of random erasing", Range::unit());
+  keys.key("erase", v.erase, inferred, "probability of random erasing, filled with the mean color", Range::unit());
+  keys.key("erase_area_min", v.erase_area_min, inferred, "smallest erased share of the image", Range::closed(0, 1));
+  keys.key("erase_area_max", v.erase_area_max, inferred, "largest erased share of the image", Range::closed(0, 1));
+  keys.key("erase_aspect_min", v.erase_aspect_min, inferred, "smallest height / width of the erased rectangle", Range::above(0));
+  keys.key("erase_aspect_max", v.erase_aspect_max, inferred, "largest height / width of the erased rectangle", Range::above(0));
 }
 
 TransformConfig AugmentSettings::transform(const DataSettings& data) const {

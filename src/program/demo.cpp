@@ -33,8 +33,8 @@ void ensure_world(const Context& context, const Options& o, const fs::path& fold
   const fs::path note = folder / "world.json";
   if (fs::exists(note)) {
     const Json world = parse_json(read_text(note), note.string());
-    const bool same =
-        world.at("version") == Json(kWorldVersion) && world.at("seed") == Json(std::to_string(o.seed)) && world.at("preset") == Json(o.preset);
+    const bool same = world.at("version") == Json(kWorldVersion) && world.at("seed") == Json(std::to_string(o.seed)) &&
+                      world.at("preset") == Json(o.preset);
     REID_CHECK(same, folder.string(), " holds another world (version, seed or preset differ): remove it or choose another --out");
     context.say("world: ", folder.string(), ", hash ", world.at("hash").string(), " (drawn before)");
     return;

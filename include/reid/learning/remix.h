@@ -35,6 +35,14 @@ struct ReMixConfig {
 
   void visit(ConfigKeys& keys);
   void check() const;  // what no single key's range can say
+
+  InstanceLossOptions instance() const;
+  AugmentationLossOptions augmentation() const;
+  CentroidLossOptions centroid() const;
+  CameraCentroidLossOptions camera() const;
+
+ private:
+  LossScope scope(const std::string& name, bool use_single) const;
 };
 
 class ReMix final : public Method {
