@@ -31,7 +31,7 @@ asan: deps ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 
 tsan: deps ## loader, thread pool and other threaded tests under ThreadSanitizer
 	@$(call compile,tsan)
-	@TSAN_OPTIONS=halt_on_error=1 build-tsan/reid_tests $(if $(TESTS),$(TESTS),-tc='*loader*,*thread*')
+	@TSAN_OPTIONS=halt_on_error=1 build-tsan/reid_tests $(if $(TESTS),$(TESTS),-tc='*loader:*,*parallel_for*,*thread*,*allocator*,*workspace*')
 
 check: ## format and structure: wings, floors, sizes, self-contained headers
 	@tools/deps.sh --check-tools
