@@ -160,8 +160,9 @@ void global_pool_backward(const GlobalPoolBackwardArgs& a) {
       double logs = 0;
       for (int64_t l = 0; l < a.length; ++l) {
         const int64_t i = (n * a.length + l) * a.c + c;
-        const double t = std::max(double{x[i]}, a.eps);
-        const double slope = !a.p ? 1 : double{x[i]} > a.eps ? std::pow(t / y, p - 1) : 0;
+        const double value = a.p ? double{x[i]} : 1;  // the plain mean has no x to read
+        const double t = std::max(value, a.eps);
+        const double slope = !a.p ? 1 : value > a.eps ? std::pow(t / y, p - 1) : 0;
         out<T>(a.dx)[i] = static_cast<T>(dy * slope / length);
         if (a.p) logs += std::pow(t / y, p) * std::log(t);
       }
