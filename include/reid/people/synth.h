@@ -9,7 +9,7 @@
 //   world.json                    version, seed, preset, hash and census
 //
 // Every identity number is used once: by one domain's training or test half, or by one video. Same config and seed, same
-// bytes: on every machine, with every number of threads. Cost: about 3 ms of one core a crop.
+// bytes: on every machine, with every number of threads. Cost: about 4 ms of one core a crop.
 
 #include <cstdint>
 #include <filesystem>
@@ -47,7 +47,7 @@ struct WorldConfig {
   VideosConfig videos;
 };
 
-// "tiny" (tests: about 450 crops), "demo" (about 9,000), "study" (about 22,000). Throws on other names, naming the nearest.
+// "tiny" (tests: about 500 crops), "demo" (about 10,000), "study" (about 27,000). Throws on other names, naming the nearest.
 WorldConfig world_preset(const std::string& name);
 std::vector<std::string> world_presets();
 
