@@ -228,6 +228,7 @@ std::string trial(const Problem<Op>& p, const Impl<Op>& impl, const Run& before,
 // What a sweep over problem lines does besides checking.
 struct Sweep {
   bool references = true;               // also the references in f32: slow on large problems
+  bool integers = true;                 // also the exact fill
   std::map<std::string, int> ran = {};  // "op implementation" -> problems
 };
 
@@ -260,6 +261,7 @@ void check_problem(const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) 
   const std::vector<Impl<Op>>& list = Registry::implementations<Op>(DeviceType::cpu);
   const Impl<Op>& reference = list.back();
   for (const Fill fill : {Fill::integers, Fill::normal}) {
+    if (fill == Fill::integers && !sweep.integers) continue;
     Run narrow = prepare(p, line, fill, DType::f32), wide = widened(p, narrow);
     const Values inputs = values_of(p, narrow, DType::f32);
     call(p, reference, wide, DType::f64);
