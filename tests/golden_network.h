@@ -15,7 +15,7 @@ inline std::string golden_name(const std::string& name) {
 inline void load_golden(const Inventory& module, const Golden& g, const std::string& group) {
   for (const auto& [name, p] : module.parameters) {
     const Tensor stored = filters_from_file(g[group + "/" + golden_name(name)]);
-    REQUIRE_MESSAGE(stored.shape() == p->value.shape(), name);
+    REQUIRE_MESSAGE(stored.shape() == p->value.shape(), g.prefix());
     p->value.copy_from(stored.to(p->value.dtype()));
   }
 }

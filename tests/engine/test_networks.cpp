@@ -22,12 +22,15 @@ void check_network(const std::string& name, const EncoderConfig& config, const s
   tape.backward(features, g["dy"]);
   double top = 0;
   for (const auto& [parameter, p] : module.parameters) top = std::max(top, p->trainable ? largest(p->grad) : 0);
-  for (const auto& [parameter, p] : module.parameters) {
-    if (!p->trainable) continue;
-    CHECK_MESSAGE(difference(filters_to_file(p->grad), gradients["gradient/" + golden_name(parameter)], 1e-10, 1e-3 * top) == "",
-                  parameter);
+  for (const NamedParameter& entry : module.parameters) {
+    if (!entry.parameter->trainable) continue;
+    const std::string key = "gradient/" + golden_name(entry.name);
+    CHECK_MESSAGE(difference(filters_to_file(entry.parameter->grad), gradients[key], 1e-10, 1e-3 * top) == "", key);
   }
-  for (const auto& [buffer, t] : module.buffers) CHECK_MESSAGE(difference(*t, g["buffer/" + golden_name(buffer)], 1e-10) == "", buffer);
+  for (const NamedBuffer& entry : module.buffers) {
+    const std::string key = "buffer/" + golden_name(entry.name);
+    CHECK_MESSAGE(difference(*entry.tensor, g[key], 1e-10) == "", key);
+  }
   CHECK(difference(encoder(Var(images), inference_pass()).value(), g["eval_features"], 1e-10) == "");
 }
 

@@ -36,10 +36,11 @@ void check(const Golden& g, const OpRun& run) {
   REQUIRE_MESSAGE(outcome.status == 0, g.prefix(), ": ", outcome.err);
   CHECK(outcome.out.empty());
   const NamedTensors results = read_safetensors(folder / "out");
-  for (const auto& [from, to] : run.results) {
-    const Tensor* found = results.find(to);
-    REQUIRE_MESSAGE(found, g.prefix(), " lacks ", to);
-    CHECK_MESSAGE(difference(*found, g[from], 1e-10) == "", g.prefix(), " ", to);
+  for (const auto& result : run.results) {
+    const std::string what = g.prefix() + " " + result.second;
+    const Tensor* found = results.find(result.second);
+    REQUIRE_MESSAGE(found, what);
+    CHECK_MESSAGE(difference(*found, g[result.first], 1e-10) == "", what);
   }
 }
 

@@ -19,7 +19,7 @@ NamedTensors run(const std::string& op, const std::vector<std::pair<std::string,
   const Outcome outcome = run_reid(words);
   REQUIRE_MESSAGE(outcome.status == 0, op, ": ", outcome.err);
   NamedTensors results = read_safetensors(folder / "out");
-  for (const auto& [name, tensor] : results.tensors) CHECK_MESSAGE(outcome.out.find(name) != std::string::npos, name);
+  for (const auto& result : results.tensors) CHECK_MESSAGE(outcome.out.find(result.first) != std::string::npos, result.first);
   return results;
 }
 

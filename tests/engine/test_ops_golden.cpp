@@ -15,8 +15,8 @@ void check_gradients(const Golden& g, Tape& tape, const Var& y, const std::vecto
   } else {
     tape.backward(y);
   }
-  for (const auto& [name, input] : inputs)
-    CHECK_MESSAGE(difference(tape.gradient(input), g["d" + name], kTight) == "", g.prefix(), " d", name);
+  for (const auto& input : inputs)
+    CHECK_MESSAGE(difference(tape.gradient(input.second), g["d" + input.first], kTight) == "", g.prefix(), " d", input.first);
 }
 
 TEST_CASE("golden: convolution") {

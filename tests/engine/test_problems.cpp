@@ -46,7 +46,7 @@ TEST_CASE("problem lines: what is malformed is named") {
 struct Spy {
   static int fault;
   using Args = ReluArgs;
-  static constexpr const char* name = "spy";
+  [[maybe_unused]] static constexpr const char* name = "spy";
   static void run(const ReluArgs& a, Stream&) {
     const auto* x = static_cast<const float*>(a.x);
     auto* y = static_cast<float*>(a.y);

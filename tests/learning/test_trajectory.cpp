@@ -34,11 +34,15 @@ Losses losses_of(const Golden& g, const Var& f, const Tensor& m) {
 }
 
 void check_state(const Inventory& module, const Golden& g, const std::string& who) {
-  for (const auto& [name, p] : module.parameters)
-    CHECK_MESSAGE(difference(filters_to_file(p->value), g[who + "/" + golden_name(name)], kClose, p->trainable ? 0 : 1) == "", who, " ",
-                  name);
-  for (const auto& [name, t] : module.buffers)
-    CHECK_MESSAGE(difference(*t, g[who + "_buffer/" + golden_name(name)], kClose) == "", who, " ", name);
+  for (const NamedParameter& entry : module.parameters) {
+    const std::string key = who + "/" + golden_name(entry.name);
+    const double floor = entry.parameter->trainable ? 0 : 1;  // the frozen bias is zero
+    CHECK_MESSAGE(difference(filters_to_file(entry.parameter->value), g[key], kClose, floor) == "", key);
+  }
+  for (const NamedBuffer& entry : module.buffers) {
+    const std::string key = who + "_buffer/" + golden_name(entry.name);
+    CHECK_MESSAGE(difference(*entry.tensor, g[key], kClose) == "", key);
+  }
 }
 
 TEST_CASE("golden: ten training steps in double") {
