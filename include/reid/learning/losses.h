@@ -33,7 +33,7 @@ struct LossScope {
 
 struct InstanceLossOptions {
   double tau_multi = 0.1, tau_single = 0.2;
-  LossScope scope;
+  LossScope scope = {};
   bool self_positive = true;  // the momentum embedding of the anchor's own image is a positive
   bool supcon = false;        // all positives in the denominator (Khosla et al., NeurIPS 2020), else one positive at a time
 };
@@ -42,7 +42,7 @@ Var instance_loss(const Var& f, const Tensor& m, const BatchPeople& people, cons
 
 struct AugmentationLossOptions {
   double tau = 0.1;
-  LossScope scope;
+  LossScope scope = {};
 };
 // The augmented view f_i is pulled to its own original m_i and pushed from other people; other images of the same person are
 // neither.
@@ -50,7 +50,7 @@ Var augmentation_loss(const Var& f, const Tensor& m, const BatchPeople& people, 
 
 struct CentroidLossOptions {
   double tau_multi = 0.5, tau_single = 0.6;
-  LossScope scope;
+  LossScope scope = {};
   double smoothing = 0;  // label smoothing
 };
 // Cross-entropy over centroids [C, D]: row k belongs to label k; rows from `multi_count` on are single-camera people's.
