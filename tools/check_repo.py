@@ -217,7 +217,8 @@ def check_headers(names):
 
     def run(name):
         command = [compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wno-pragma-once-outside-header", "-Iinclude", "-Isrc",
-                   "-Ikernels", "-Itests", "-isystem", "third_party", "-x", "c++", name]
+                   "-Ikernels", "-Itests",
+                   '-DREID_PROGRAM=""', '-DREID_SOURCE_DIR=""', '-DREID_VERSION=""', "-isystem", "third_party", "-x", "c++", name]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         errors = [line for line in done.stderr.splitlines() if " error: " in line]
         return name, (errors or ["fails to compile"])[0] if done.returncode else None
