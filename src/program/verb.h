@@ -102,6 +102,7 @@ Verb embed_verb();
 Verb cluster_verb();
 Verb keys_verb();
 Verb op_verb();
+Verb bench_verb();
 Verb demo_verb();
 
 }  // namespace reid::program
