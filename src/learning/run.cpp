@@ -19,6 +19,12 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+std::string joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
 std::string duration(double seconds) {
   const int64_t s = static_cast<int64_t>(std::lround(seconds));
   char text[32];
@@ -59,8 +65,7 @@ void Run::open_new(const ConfigKeys& keys) {
   std::error_code ignored;
   REID_CHECK(!fs::exists(folder_, ignored) || fs::is_empty(folder_, ignored), "run folder ", folder_.string(),
              " exists already: continue it with --resume, or name another with --out");
-  make_folder(folder_);
-  write_file(file("config.toml"), keys.toml());
+  settings_ = keys.toml();
 }
 
 void Run::open_existing(const ConfigKeys& keys) {
@@ -78,10 +83,8 @@ Dataset Run::read_training(const std::vector<std::string>& specs) {
   Dataset all = merge(sets);
   if (config_.data.skip_damaged) {
     const std::vector<std::string> damaged = remove_damaged(all.train, *cache_, transform_);
-    if (!damaged.empty()) {
-      append_lines(file("damaged.txt"), damaged);
-      ports_.say(str("skipping ", damaged.size(), " damaged images, listed in ", file("damaged.txt").string()));
-    }
+    damaged_.insert(damaged_.end(), damaged.begin(), damaged.end());
+    if (!damaged.empty()) ports_.say(str("skipping ", damaged.size(), " damaged images, listed in ", file("damaged.txt").string()));
   }
   return all;
 }
@@ -97,28 +100,21 @@ void Run::check_manifest() const {
   }
 }
 
+// The folder is made only now: whatever was wrong with settings or data has been said, and left nothing behind.
 void Run::restore(Method& method) {
-  if (!resume_) {
-    write_file(file("manifest.json"), manifest().dump(2) + "\n");
-    write_file(file("metrics.jsonl"), std::string_view());
-    return;
-  }
-  if (fs::exists(file("manifest.json"))) check_manifest();
+  if (resume_ && fs::exists(file("manifest.json"))) check_manifest();
+  make_folder(folder_);
+  if (!resume_) write_file(file("config.toml"), settings_);
   write_file(file("manifest.json"), manifest().dump(2) + "\n");
+  if (!damaged_.empty()) write_file(file("damaged.txt"), joined(damaged_));
   if (!fs::exists(file("checkpoint.safetensors"))) {  // stopped before the first checkpoint: begin anew
     write_file(file("metrics.jsonl"), std::string_view());
     return;
   }
   NamedTensors checkpoint = read_safetensors(file("checkpoint.safetensors"));
   State state(std::move(checkpoint));
-  int64_t prepared = 0;
-  state.integer("run.epoch", epoch_);
-  state.integer("run.batch", batch_);
-  state.integer("run.step", step_);
-  state.integer("run.prepared", prepared);
-  state.integer("run.metrics_bytes", metrics_bytes_);
+  position(state);
   method.state(state);
-  prepared_ = prepared != 0;
   truncate_file(file("metrics.jsonl"), metrics_bytes_);
   ports_.say(str("resuming at epoch ", epoch_, ", step ", step_));
 }
@@ -227,14 +223,22 @@ Json Run::evaluate_all(Method& method) {
   return results;
 }
 
-void Run::save(Method& method) {
-  State state;
-  int64_t prepared = prepared_;
+// Where the run stands.
+void Run::position(State& state) {
+  int64_t prepared = prepared_, finished = finished_;
   state.integer("run.epoch", epoch_);
   state.integer("run.batch", batch_);
   state.integer("run.step", step_);
   state.integer("run.prepared", prepared);
+  state.integer("run.finished", finished);
   state.integer("run.metrics_bytes", metrics_bytes_);
+  prepared_ = prepared != 0;
+  finished_ = finished != 0;
+}
+
+void Run::save(Method& method) {
+  State state;
+  position(state);
   method.state(state);
   sync_file(file("metrics.jsonl"));
   write_safetensors(file("checkpoint.safetensors"), state.take());
@@ -242,9 +246,10 @@ void Run::save(Method& method) {
 
 void Run::finish(Method& method) {
   write_safetensors(file("encoder.safetensors"), exported_encoder(method.exported(), config_.model, transform_));
-  if (fs::exists(file("results.json"))) return;
+  if (finished_) return;
   const Json results = evaluate_all(method);
   write_file(file("results.json"), results.dump(2) + "\n");
+  finished_ = true;
   save(method);
 }
 

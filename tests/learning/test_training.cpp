@@ -80,6 +80,18 @@ TEST_CASE("a run that died without a word and was resumed ends bitwise equal") {
   }
 }
 
+TEST_CASE("a run that died after its results were written, before it noted so, ends the same") {
+  const Scratch scratch("late");
+  RunPorts ports;
+  ports.say = [](const std::string& line) {
+    if (contains(line, "epoch 3  test:")) fail("died");  // the last evaluation
+  };
+  REQUIRE_THROWS_WITH(train(small_config(), scratch / "run", false, ports), "died");
+  write_file(scratch / "run" / "results.json", std::string_view("{}"));  // whatever stands there is not trusted
+  REQUIRE(train(small_config(), scratch / "run", true));
+  CHECK(outcome(scratch / "run") == reference_outcome());
+}
+
 TEST_CASE("resuming a finished run changes nothing") {
   const Scratch scratch("finished");
   REQUIRE(train(small_config(), scratch / "run"));

@@ -107,6 +107,7 @@ class Run {
   void show_progress();
   void append_metrics(const char* kind, Json line);
   Json evaluate_all(Method& method);
+  void position(State& state);
   void save(Method& method);
   void finish(Method& method);
 
@@ -117,9 +118,12 @@ class Run {
   std::shared_ptr<ImageCache> cache_;
   Json data_census_ = Json::object();
   std::vector<NamedDataset> evaluation_sets_;
+  std::vector<std::string> damaged_;  // images left out, each with its error
+  std::string settings_;              // the resolved configuration of a new run
   bool resume_ = false;
   int64_t epoch_ = 0, batch_ = 0, step_ = 0;  // the next batch to train on
   bool prepared_ = false;                     // begin_epoch(epoch_) has run
+  bool finished_ = false;                     // the last evaluation is written
   int64_t metrics_bytes_ = 0;
   Json logged_;
   std::chrono::steady_clock::time_point started_{};
