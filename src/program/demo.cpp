@@ -163,7 +163,7 @@ void run(const Context& context, const Options& o) {
   char text[64];
   std::snprintf(text, sizeof text, "%d:%02d minutes", static_cast<int>(seconds) / 60, static_cast<int>(seconds) % 60);
   context.say("took     ", text);
-  context.write_json(Json::object({{"rows", rows}, {"seconds", seconds}}));
+  context.write_json(Json::object({{"device", describe_cpu()}, {"seconds", seconds}, {"rows", rows}}));
 }
 
 }  // namespace
