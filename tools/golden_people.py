@@ -172,7 +172,7 @@ def evaluate(name, metric, query, gallery, ids, cameras, gallery_ids, gallery_ca
     for q in range(len(ids)):
         order = np.lexsort((np.arange(len(gallery_ids)), d[q]))
         keep = [j for j in order if gallery_ids[j] != -1 and not (gallery_ids[j] == ids[q] and gallery_cameras[j] == cameras[q])]
-        hits = np.array([gallery_ids[j] == ids[q] and ids[q] > 0 for j in keep])
+        hits = np.array([gallery_ids[j] == ids[q] for j in keep])
         if ids[q] == -1 or not hits.any():
             rows.append((0, 0, 0, 0.0))
             continue
@@ -185,7 +185,7 @@ def evaluate(name, metric, query, gallery, ids, cameras, gallery_ids, gallery_ca
     put(name, matches=matches, first=first, last=last, average_precision=precision, mAP=precision[valid].mean(),
         mINP=(matches[valid] / last[valid]).mean(), ranks=[1, 2, 5, 10, 20],
         cmc=[(first[valid] <= k).mean() for k in (1, 2, 5, 10, 20)],
-        counts=[valid.sum(), len(ids) - junk - valid.sum(), junk, (gallery_ids == -1).sum(), (gallery_ids == 0).sum()])
+        counts=[valid.sum(), len(ids) - junk - valid.sum(), junk, (gallery_ids == -1).sum(), np.isin(gallery_ids, np.append(ids, -1), invert=True).sum()])
 
 
 def evaluation():

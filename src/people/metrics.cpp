@@ -1,6 +1,7 @@
 // CMC, mAP and mINP by counting.
 
 #include <algorithm>
+#include <unordered_set>
 #include <utility>
 
 #include "people/distances.h"
@@ -30,7 +31,7 @@ class Ranker {
     result.query = query;
     const int64_t id = in_.query_ids[static_cast<size_t>(query)], camera = in_.query_cameras[static_cast<size_t>(query)];
     matches_.clear();
-    if (id != kJunkId && id != kDistractorId) {
+    if (id != kJunkId) {
       for (size_t j = 0; j < in_.gallery_ids.size(); ++j) {
         if (in_.gallery_ids[j] == id && in_.gallery_cameras[j] != camera) matches_.emplace_back(distances[j], j);
       }
@@ -118,7 +119,9 @@ EvaluationReport evaluate(const EvaluationInput& input, const EvaluationOptions&
   EvaluationReport report;
   report.junk_queries = std::count(input.query_ids.begin(), input.query_ids.end(), kJunkId);
   report.junk_gallery = std::count(input.gallery_ids.begin(), input.gallery_ids.end(), kJunkId);
-  report.distractors = std::count(input.gallery_ids.begin(), input.gallery_ids.end(), kDistractorId);
+  const std::unordered_set<int64_t> asked(input.query_ids.begin(), input.query_ids.end());
+  report.distractors =
+      std::count_if(input.gallery_ids.begin(), input.gallery_ids.end(), [&](int64_t id) { return id != kJunkId && !asked.contains(id); });
   std::vector<QueryResult> results(input.query_ids.size());
   for_each_tile(tiles, [&](int64_t begin, const Tensor& tile) {
     if (tiles.dtype() == DType::f32) {

@@ -103,7 +103,7 @@ TEST_CASE("evaluation: by hand") {
   CHECK(report.rank(1) == 1);
   CHECK(report.queries.at(0).matches == 3);
   CHECK(report.queries.at(0).last_rank == 5);
-  CHECK(report.distractors == 1);
+  CHECK(report.distractors == 2);  // 0 and 3
   CHECK(report.junk_gallery == 1);
   CHECK(contains(failure_of([&] { report.rank(3); }), "rank-3 was not asked for"));
 }

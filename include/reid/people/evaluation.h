@@ -22,8 +22,7 @@ struct EvaluationInput {
   std::vector<int64_t> gallery_ids, gallery_cameras;  // [G]
 };
 
-inline constexpr int64_t kJunkId = -1;       // removed before anything else, on both sides
-inline constexpr int64_t kDistractorId = 0;  // stays in the gallery, matches nobody
+inline constexpr int64_t kJunkId = -1;  // removed before anything else, on both sides
 
 struct EvaluationOptions {
   Metric metric = Metric::cosine;
@@ -44,8 +43,9 @@ struct EvaluationReport {
   std::vector<int64_t> ranks;  // as asked
   std::vector<double> cmc;     // beside ranks: share of queries whose first match is at rank k or better
   int64_t evaluated = 0;       // queries that count
-  int64_t unmatched = 0;       // queries left out: no right entry in the gallery (distractor ids among the queries included)
-  int64_t junk_queries = 0, junk_gallery = 0, distractors = 0;
+  int64_t unmatched = 0;       // queries left out: no right entry in the gallery
+  int64_t junk_queries = 0, junk_gallery = 0;
+  int64_t distractors = 0;           // gallery entries of identities that no query has, such as 0 in the Market-1501 layout
   std::vector<QueryResult> queries;  // evaluated ones, in order; empty unless asked for
 
   double rank(int64_t k) const;  // cmc at k; throws when k was not asked for
