@@ -31,7 +31,7 @@ asan: deps ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 build-asan/reid_tests $(TESTS)
 
 tsan: deps ## loader, thread pool and other threaded tests under ThreadSanitizer
-	@$(call compile,tsan,--target reid_tests)
+	@$(call compile,tsan)
 	@TSAN_OPTIONS=halt_on_error=1 build-tsan/reid_tests $(if $(TESTS),$(TESTS),-tc='*loader:*,*parallel_for*,*thread*,*allocator*,*workspace*')
 
 check: ## format and structure: wings, floors, sizes, self-contained headers
@@ -54,5 +54,5 @@ clean: ## remove build folders and dist/
 
 define compile
 cmake --preset $(1) $(CMAKE_ARGS) >build-configure.log 2>&1 || { cat build-configure.log; rm -f build-configure.log; exit 1; }; rm -f build-configure.log; \
-cmake --build --preset $(1) -j $(JOBS) $(2)
+cmake --build --preset $(1) -j $(JOBS)
 endef
