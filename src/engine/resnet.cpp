@@ -130,25 +130,37 @@ void ResNet::fields(Fields& f) {
   }
 }
 
-Encoder::Encoder(const EncoderConfig& config, DType dtype, Rng rng)
-    : gem_(config.pooling == "gem"), backbone_(config.backbone, dtype, rng), neck_(Norm::Kind::batch, backbone_.features(), dtype) {
-  REID_CHECK(config.pooling == "gap" || gem_, "model.pooling = '", config.pooling, "' is not one of gap, gem");
+Encoder::Encoder(const EncoderConfig& config, DType dtype, Rng rng) : config_(config), backbone_(config.backbone, dtype, rng) {
+  const auto one_of = [](const char* key, const std::string& value, const char* a, const char* b) {
+    REID_CHECK(value == a || value == b, "model.", key, " = '", value, "' is not one of ", a, ", ", b);
+  };
+  one_of("pooling", config.pooling, "gap", "gem");
+  one_of("neck", config.neck, "bn", "none");
+  one_of("feature", config.feature, "after", "before");
   REID_CHECK(config.gem_p > 0, "model.gem_p = ", config.gem_p, " must be positive");
-  if (gem_) p_.value = Tensor::full({1}, config.gem_p, dtype);
-  neck_.batch.bias.trainable = false;
+  if (config.map_norm) map_norm_ = Norm(Norm::Kind::batch, backbone_.features(), dtype);
+  if (config.pooling == "gem") p_.value = Tensor::full({1}, config.gem_p, dtype);
+  if (config.neck == "bn") {
+    neck_ = Norm(Norm::Kind::batch, backbone_.features(), dtype);
+    neck_.batch.bias.trainable = false;
+  }
 }
 
 Var Encoder::operator()(const Var& images, const Pass& pass) {
   REID_CHECK(images.shape().rank() == 4 && images.shape()[3] == 3, "[encoder] images ", images.shape(), " must be [N, H, W, 3]");
-  const Var map = backbone_(images, pass);
-  const Var pooled = gem_ ? gem_pool(map, pass.tape ? pass.tape->watch(p_) : Var(p_.value)) : global_average_pool(map);
-  return neck_(pooled, Var(), false, pass);
+  Var map = backbone_(images, pass);
+  if (config_.map_norm) map = map_norm_(map, Var(), false, pass);
+  const bool gem = config_.pooling == "gem";
+  const Var pooled = gem ? gem_pool(map, pass.tape ? pass.tape->watch(p_) : Var(p_.value)) : global_average_pool(map);
+  const bool embeds_neck = config_.neck == "bn" && config_.feature == "after";
+  return embeds_neck ? neck_(pooled, Var(), false, pass) : pooled;
 }
 
 void Encoder::fields(Fields& f) {
   backbone_.fields(f);
-  if (gem_) f.parameter("pool.p", p_);
-  f.child("bottleneck", neck_);
+  if (config_.map_norm) f.child("map_norm", map_norm_);
+  if (config_.pooling == "gem") f.parameter("pool.p", p_);
+  if (config_.neck == "bn") f.child("bottleneck", neck_);
 }
 
 void copy_state(const Inventory& from, const Inventory& to) {

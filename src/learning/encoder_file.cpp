@@ -15,7 +15,10 @@ Json to_json(const ModelSettings& m) {
                        {"last_stride", m.last_stride},
                        {"width", m.width},
                        {"max_pool", m.max_pool},
-                       {"pooling", m.pooling}});
+                       {"pooling", m.pooling},
+                       {"map_norm", m.map_norm},
+                       {"neck", m.neck},
+                       {"feature", m.feature}});
 }
 
 ModelSettings model_from(const Json& j) {
@@ -26,6 +29,10 @@ ModelSettings model_from(const Json& j) {
   m.width = j.at("width").integer();
   m.max_pool = j.at("max_pool").string();
   m.pooling = j.at("pooling").string();
+  // Encoders written before these settings existed have the defaults.
+  if (const Json* map_norm = j.find("map_norm")) m.map_norm = map_norm->boolean();
+  if (const Json* neck = j.find("neck")) m.neck = neck->string();
+  if (const Json* feature = j.find("feature")) m.feature = feature->string();
   return m;
 }
 

@@ -24,13 +24,19 @@ void ModelSettings::visit(ConfigKeys& keys) {
   keys.choice("max_pool", max_pool, {"pad", "ceil"}, engineering, "padding of the stem's max pooling: torchvision's or Caffe's");
   keys.choice("pooling", pooling, {"gap", "gem"}, inferred, "global pooling: average or generalized mean");
   keys.key("gem_p", gem_p, inferred, "start of the generalized mean's exponent", Range::above(0));
+  keys.choice("neck", neck, {"bn", "none"}, inferred, "batch norm after pooling (BNNeck), or nothing");
+  keys.choice("feature", feature, {"after", "before"}, inferred, "where the embedding is taken: after the neck or before it");
+  keys.key("map_norm", map_norm, engineering, "a batch norm on the last feature map, before pooling (LUPerson's fine-tuning)");
   keys.key("weights", weights, engineering, "safetensors file to start from; empty: random weights");
 }
 
 EncoderConfig ModelSettings::encoder() const {
   return {.backbone = {.depth = static_cast<int>(depth), .ibn = ibn, .last_stride = last_stride, .width = width, .max_pool = max_pool},
+          .map_norm = map_norm,
           .pooling = pooling,
-          .gem_p = gem_p};
+          .gem_p = gem_p,
+          .neck = neck,
+          .feature = feature};
 }
 
 void DataSettings::visit(ConfigKeys& keys) {

@@ -80,7 +80,10 @@ void run_encoder(OpCall& c) {
                                           .last_stride = c.integer("last_stride"),
                                           .width = c.integer("width"),
                                           .max_pool = c.word("max_pool")},
-                             .pooling = c.word("pooling")};
+                             .map_norm = c.flag("map_norm"),
+                             .pooling = c.word("pooling"),
+                             .neck = c.word("neck"),
+                             .feature = c.word("feature")};
   auto encoder = std::make_shared<Encoder>(config, c.dtype(), Rng(0));
   const Inventory module = inventory(*encoder);
   load_weights(module, c.inputs());
@@ -106,6 +109,9 @@ OpEntry encoder_entry() {
                          {"width", OpAttribute::integer, "64", "channels of the first stage"},
                          {"max_pool", OpAttribute::word, "pad", "torchvision's or Caffe's convention", {"pad", "ceil"}},
                          {"pooling", OpAttribute::word, "gap", "mean or generalized mean", {"gap", "gem"}},
+                         {"map_norm", OpAttribute::flag, "false", "a batch norm on the last map, before pooling"},
+                         {"neck", OpAttribute::word, "bn", "after pooling: batch norm, or nothing", {"bn", "none"}},
+                         {"feature", OpAttribute::word, "after", "taken after the neck or before it", {"after", "before"}},
                          {"training", OpAttribute::flag, "false", "the batch's statistics; running ones move and are results"}},
           .results = {{"features", "[N, D]", "not normalized"}},
           .kernels = {"conv_forward", "conv_backward_data", "conv_backward_weight", "norm_statistics", "norm_apply", "norm_backward",

@@ -159,6 +159,44 @@ TEST_CASE("networks: groups of images in batch norm are batches of their own") {
   CHECK_THROWS_AS(joint(Var(images), own_statistics_pass(4)), Error);
 }
 
+TEST_CASE("encoder: the embedding before the neck is that of a network without one") {
+  EncoderConfig config = tiny(18, "a", 1);
+  config.feature = "before";
+  Encoder before(config, DType::f64, Rng(5));
+  config.neck = "none";
+  Encoder none(config, DType::f64, Rng(5));
+  CHECK(inventory(before).parameters.size() == inventory(none).parameters.size() + 2);
+  const Var images(normal_tensor("neck images", {2, 32, 16, 3}));
+  CHECK(bitwise_equal(before(images, own_statistics_pass()).value(), none(images, own_statistics_pass()).value()));
+  config.neck = "batch norm";
+  CHECK_THROWS_WITH_AS(Encoder(config, DType::f64, Rng(5)), doctest::Contains("model.neck = 'batch norm' is not one of bn, none"), Error);
+}
+
+TEST_CASE("encoder: a batch norm on the last map commutes with average pooling at inference") {
+  EncoderConfig config = tiny(18, "none", 1);
+  config.neck = "none";
+  Encoder plain(config, DType::f64, Rng(5));
+  config.map_norm = true;
+  Encoder normed(config, DType::f64, Rng(5));
+  const int64_t d = normed.features();
+  Tensor scale, mean;
+  for (const auto& [name, p] : inventory(normed).parameters)
+    if (name == "map_norm.weight") p->value.copy_from(scale = normal_tensor("map scale", {d}));
+  for (const auto& [name, buffer] : inventory(normed).buffers)
+    if (name == "map_norm.running_mean") buffer->copy_from(mean = normal_tensor("map mean", {d}));
+  REQUIRE(scale.defined());
+  REQUIRE(mean.defined());
+  const Var images(normal_tensor("map images", {2, 32, 16, 3}));
+  const Tensor x = plain(images, inference_pass()).value(), y = normed(images, inference_pass()).value();
+  Tensor expected = Tensor::empty(x.shape(), DType::f64);  // running variance 1
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    const auto at = static_cast<size_t>(i), channel = static_cast<size_t>(i % d);
+    expected.span<double>()[at] =
+        (x.span<double>()[at] - mean.span<double>()[channel]) / std::sqrt(1 + 1e-5) * scale.span<double>()[channel];
+  }
+  CHECK(difference(y, expected, 1e-12) == "");
+}
+
 TEST_CASE("golden: GeM pooling learns its exponent") {
   EncoderConfig config = tiny(18, "none", 1);
   config.pooling = "gem";

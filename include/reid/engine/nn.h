@@ -163,8 +163,11 @@ class ResNet {
 
 struct EncoderConfig {
   ResNetConfig backbone;
-  std::string pooling = "gap";  // gap, gem
-  double gem_p = 3;             // start value; learned
+  bool map_norm = false;          // a batch norm on the last feature map, as LUPerson's and CION's fine-tuning adds
+  std::string pooling = "gap";    // gap, gem
+  double gem_p = 3;               // start value; learned
+  std::string neck = "bn";        // bn, none
+  std::string feature = "after";  // the embedding is taken after the neck or before it
 };
 
 // Images to embeddings: backbone, global pooling, BN neck (Luo et al., CVPRW 2019: weight 1, bias 0 frozen).
@@ -177,8 +180,9 @@ class Encoder {
   void fields(Fields& f);
 
  private:
-  bool gem_ = false;
+  EncoderConfig config_;
   ResNet backbone_;
+  Norm map_norm_;
   Parameter p_;  // [1]
   Norm neck_;
 };

@@ -21,7 +21,8 @@ struct RunSettings {
 
 struct ModelSettings {
   int64_t depth = 50, last_stride = 1, width = 64;
-  std::string ibn = "a", max_pool = "pad", pooling = "gap", weights;
+  std::string ibn = "a", max_pool = "pad", pooling = "gap", neck = "bn", feature = "after", weights;
+  bool map_norm = false;
   double gem_p = 3;
   EncoderConfig encoder() const;
   void visit(ConfigKeys& keys);
