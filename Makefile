@@ -34,6 +34,10 @@ tsan: deps ## loader, thread pool and other threaded tests under ThreadSanitizer
 	@$(call compile,tsan)
 	@TSAN_OPTIONS=halt_on_error=1 build-tsan/reid_tests $(if $(TESTS),$(TESTS),-tc='*loader:*,*parallel_for*,*thread*,*allocator*,*workspace*')
 
+fuzz: build ## random input for every reader of files, ten minutes each (SECONDS_EACH=600); needs clang
+	@$(call compile,fuzz)
+	@tools/fuzz.sh
+
 check: ## format and structure: wings, floors, sizes, self-contained headers
 	@tools/deps.sh --check-tools
 	@python3 tools/check_repo.py
@@ -50,7 +54,7 @@ install: build ## install the program (DESTDIR and --prefix as in cmake --instal
 	@cmake --install build
 
 clean: ## remove build folders and dist/
-	rm -rf build build-dev build-asan build-tsan dist
+	rm -rf build build-dev build-asan build-tsan build-fuzz dist
 
 define compile
 cmake --preset $(1) $(CMAKE_ARGS) >build-configure.log 2>&1 || { cat build-configure.log; rm -f build-configure.log; exit 1; }; rm -f build-configure.log; \

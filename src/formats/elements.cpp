@@ -88,7 +88,7 @@ Shape shape_from(std::span<const int64_t> extents, const std::string& what) {
   }
 }
 
-Tensor read_elements(const Source& source, uint64_t offset, int64_t count, const ElementType& type, const std::string& what,
+Tensor read_elements(const ByteSource& source, uint64_t offset, int64_t count, const ElementType& type, const std::string& what,
                      uint32_t* crc) {
   const uint64_t left = source.size() - std::min(offset, source.size());
   REID_CHECK(count >= 0 && static_cast<uint64_t>(count) <= left / static_cast<uint64_t>(type.size), source.name(), ": ", what, " would be ",

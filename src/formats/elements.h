@@ -27,7 +27,7 @@ uint32_t crc32(std::span<const uint8_t> bytes, uint32_t crc = 0);
 Shape shape_from(std::span<const int64_t> extents, const std::string& what);
 
 // `count` elements at `offset`, as one dimension. With `crc`, the checksum of their bytes goes there.
-Tensor read_elements(const Source& source, uint64_t offset, int64_t count, const ElementType& type, const std::string& what,
+Tensor read_elements(const ByteSource& source, uint64_t offset, int64_t count, const ElementType& type, const std::string& what,
                      uint32_t* crc = nullptr);
 
 // The elements of a strided view of a one-dimensional tensor: a shared piece of it where they lie in row-major order, else a copy.

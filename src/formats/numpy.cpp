@@ -111,7 +111,7 @@ struct Array {
   const ElementType* type;
 };
 
-Array read_array(const Source& source, const std::string& what) {
+Array read_array(const ByteSource& source, const std::string& what) {
   REID_CHECK(is_npy(source), what, ": is no .npy array");
   const auto version = source.number<uint8_t>(kMagicSize, what);
   REID_CHECK(version >= 1 && version <= 3, what, ": .npy version ", int{version}, " is unknown (1 to 3 are known)");
@@ -149,12 +149,12 @@ std::string descr_of(DType dtype) {
 
 }  // namespace
 
-bool is_npy(const Source& source) {
+bool is_npy(const ByteSource& source) {
   if (source.size() < kMagicSize + 4) return false;
   return std::memcmp(source.bytes(0, kMagicSize, "the head").data(), kMagic, kMagicSize) == 0;
 }
 
-TensorFile read_npy(const Source& source) {
+TensorFile read_npy(const ByteSource& source) {
   TensorFile file;
   file.container = "NumPy array";
   file.content.source = source.name();
@@ -179,7 +179,7 @@ TensorFile read_npz(const ZipReader& zip, const std::string& name, uint64_t file
     }
     total += member.size;
     REID_CHECK(total <= bound, what, ": the archive unpacks to more than 64 times its size; refused");
-    const Source content = zip.open(member);
+    const ByteSource content = zip.open(member);
     Array array;
     try {
       array = read_array(content, what);

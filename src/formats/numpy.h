@@ -7,8 +7,8 @@
 
 namespace reid {
 
-bool is_npy(const Source& source);
-TensorFile read_npy(const Source& source);  // named "array"
+bool is_npy(const ByteSource& source);
+TensorFile read_npy(const ByteSource& source);  // named "array"
 TensorFile read_npz(const ZipReader& zip, const std::string& name, uint64_t file_size);
 
 }  // namespace reid

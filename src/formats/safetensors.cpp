@@ -142,12 +142,12 @@ const std::string* NamedTensors::note(std::string_view key) const {
   return nullptr;
 }
 
-bool is_safetensors(const Source& source) {
+bool is_safetensors(const ByteSource& source) {
   return source.size() > kPrefix && source.number<uint64_t>(0, "the head") <= source.size() &&
          source.number<uint8_t>(kPrefix, "the head") == '{';
 }
 
-NamedTensors read_safetensors(const Source& source, std::vector<std::string>* dtypes) {
+NamedTensors read_safetensors(const ByteSource& source, std::vector<std::string>* dtypes) {
   const std::string& name = source.name();
   REID_CHECK(source.size() >= kPrefix, name, ": ", source.size(), " bytes are no safetensors file (truncated?)");
   const auto header_size = source.number<uint64_t>(0, "the header's size");
@@ -180,9 +180,11 @@ NamedTensors read_safetensors(const Source& source, std::vector<std::string>* dt
   return content;
 }
 
-NamedTensors parse_safetensors(std::span<const uint8_t> bytes, const std::string& name) { return read_safetensors(Source(bytes, name)); }
+NamedTensors parse_safetensors(std::span<const uint8_t> bytes, const std::string& name) {
+  return read_safetensors(ByteSource(bytes, name));
+}
 
-NamedTensors read_safetensors(const std::filesystem::path& file) { return read_safetensors(Source(file)); }
+NamedTensors read_safetensors(const std::filesystem::path& file) { return read_safetensors(ByteSource(file)); }
 
 namespace {
 

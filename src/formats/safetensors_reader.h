@@ -6,7 +6,7 @@
 
 namespace reid {
 
-bool is_safetensors(const Source& source);  // by the head: a plausible length and an opening brace
-NamedTensors read_safetensors(const Source& source, std::vector<std::string>* dtypes = nullptr);  // dtypes as stored: "float16"
+bool is_safetensors(const ByteSource& source);  // by the head: a plausible length and an opening brace
+NamedTensors read_safetensors(const ByteSource& source, std::vector<std::string>* dtypes = nullptr);  // dtypes as stored: "float16"
 
 }  // namespace reid

@@ -17,7 +17,7 @@ namespace reid {
 
 static_assert(std::endian::native == std::endian::little, "file formats here are little-endian and copied as they are");
 
-struct Source::File {
+struct ByteSource::File {
   int descriptor = -1;
   File() = default;
   ~File() {
@@ -27,7 +27,7 @@ struct Source::File {
   File& operator=(const File&) = delete;
 };
 
-Source::Source(const std::filesystem::path& path) : name_(path.string()) {
+ByteSource::ByteSource(const std::filesystem::path& path) : name_(path.string()) {
   const auto reason = [] { return std::generic_category().message(errno); };
   auto file = std::make_shared<File>();
   file->descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -44,28 +44,28 @@ Source::Source(const std::filesystem::path& path) : name_(path.string()) {
   }
 }
 
-Source::Source(std::span<const uint8_t> bytes, std::string name) : memory_(bytes), size_(bytes.size()), name_(std::move(name)) {}
+ByteSource::ByteSource(std::span<const uint8_t> bytes, std::string name) : memory_(bytes), size_(bytes.size()), name_(std::move(name)) {}
 
-Source::Source(std::vector<uint8_t> bytes, std::string name)
+ByteSource::ByteSource(std::vector<uint8_t> bytes, std::string name)
     : owned_(std::make_shared<const std::vector<uint8_t>>(std::move(bytes))),
       memory_(*owned_),
       size_(memory_.size()),
       name_(std::move(name)) {}
 
-void Source::check(uint64_t offset, uint64_t count, const std::string& what) const {
+void ByteSource::check(uint64_t offset, uint64_t count, const std::string& what) const {
   REID_CHECK(offset <= size_ && count <= size_ - offset, name_, ": ", what, " would be ", count, " bytes at ", offset,
              ", but there are only ", size_, " (truncated file?)");
 }
 
-Source Source::part(uint64_t offset, uint64_t size, const std::string& what) const {
+ByteSource ByteSource::part(uint64_t offset, uint64_t size, const std::string& what) const {
   check(offset, size, what);
-  Source inner = *this;
+  ByteSource inner = *this;
   inner.start_ += offset;
   inner.size_ = size;
   return inner;
 }
 
-void Source::read(uint64_t offset, std::span<uint8_t> out, const std::string& what) const {
+void ByteSource::read(uint64_t offset, std::span<uint8_t> out, const std::string& what) const {
   check(offset, out.size(), what);
   if (out.empty()) return;
   if (!file_) {
@@ -83,7 +83,7 @@ void Source::read(uint64_t offset, std::span<uint8_t> out, const std::string& wh
   }
 }
 
-std::vector<uint8_t> Source::bytes(uint64_t offset, uint64_t count, const std::string& what) const {
+std::vector<uint8_t> ByteSource::bytes(uint64_t offset, uint64_t count, const std::string& what) const {
   check(offset, count, what);
   std::vector<uint8_t> out(count);
   read(offset, out, what);

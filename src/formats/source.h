@@ -11,12 +11,12 @@
 
 namespace reid {
 
-class Source {
+class ByteSource {
  public:
-  explicit Source(const std::filesystem::path& file);                          // throws, naming the file and the system's reason
-  Source(std::span<const uint8_t> bytes, std::string name);                    // the bytes stay the caller's
-  Source(std::vector<uint8_t> bytes, std::string name);                        // owns them
-  Source part(uint64_t offset, uint64_t size, const std::string& what) const;  // throws when it is not inside
+  explicit ByteSource(const std::filesystem::path& file);                          // throws, naming the file and the system's reason
+  ByteSource(std::span<const uint8_t> bytes, std::string name);                    // the bytes stay the caller's
+  ByteSource(std::vector<uint8_t> bytes, std::string name);                        // owns them
+  ByteSource part(uint64_t offset, uint64_t size, const std::string& what) const;  // throws when it is not inside
 
   uint64_t size() const { return size_; }
   const std::string& name() const { return name_; }
@@ -43,7 +43,7 @@ class Source {
 // Reads a source from front to back through a window.
 class Cursor {
  public:
-  explicit Cursor(const Source& source, uint64_t position = 0) : source_(source), next_(position) {}
+  explicit Cursor(const ByteSource& source, uint64_t position = 0) : source_(source), next_(position) {}
 
   uint64_t position() const { return next_ - (window_.size() - used_); }
   void seek(uint64_t position);
@@ -65,7 +65,7 @@ class Cursor {
 
  private:
   void refill();
-  Source source_;
+  ByteSource source_;
   std::vector<uint8_t> window_;
   size_t used_ = 0;
   uint64_t next_ = 0;  // of the source, behind the window

@@ -12,7 +12,7 @@ namespace reid {
 namespace {
 
 // What people have by accident in place of weights.
-[[noreturn]] void refuse(const Source& source) {
+[[noreturn]] void refuse(const ByteSource& source) {
   const uint64_t count = std::min<uint64_t>(source.size(), 64);
   const std::vector<uint8_t> bytes = source.bytes(0, count, "the head");
   const std::string head(bytes.begin(), bytes.end());
@@ -32,7 +32,7 @@ namespace {
   fail(name + "of no known kind (PyTorch, safetensors and NumPy files can be read)");
 }
 
-TensorFile read_zip(const Source& source) {
+TensorFile read_zip(const ByteSource& source) {
   const ZipReader zip(source);
   for (const ZipReader::Member& member : zip.members()) {
     if (member.name == "data.pkl" || (member.name.ends_with("/data.pkl") && std::count(member.name.begin(), member.name.end(), '/') == 1))
@@ -44,7 +44,7 @@ TensorFile read_zip(const Source& source) {
   return read_npz(zip, source.name(), source.size());
 }
 
-TensorFile read_any(const Source& source) {
+TensorFile read_any(const ByteSource& source) {
   if (source.size() >= 4) {
     const auto signature = source.number<uint32_t>(0, "the head");
     if (signature == 0x04034b50 || signature == 0x06054b50) return read_zip(source);
@@ -63,8 +63,8 @@ TensorFile read_any(const Source& source) {
 
 }  // namespace
 
-TensorFile read_tensor_file(const std::filesystem::path& file) { return read_any(Source(file)); }
+TensorFile read_tensor_file(const std::filesystem::path& file) { return read_any(ByteSource(file)); }
 
-TensorFile parse_tensor_file(std::span<const uint8_t> bytes, const std::string& name) { return read_any(Source(bytes, name)); }
+TensorFile parse_tensor_file(std::span<const uint8_t> bytes, const std::string& name) { return read_any(ByteSource(bytes, name)); }
 
 }  // namespace reid

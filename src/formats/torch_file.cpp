@@ -67,7 +67,7 @@ constexpr uint8_t kStreamMagic[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x
 
 }  // namespace
 
-bool is_torch_stream(const Source& source) {
+bool is_torch_stream(const ByteSource& source) {
   if (source.size() < 2 + sizeof kStreamMagic) return false;
   const std::vector<uint8_t> head = source.bytes(0, 2 + sizeof kStreamMagic, "the head");  // behind the protocol instruction
   return head[0] == 0x80 && std::memcmp(head.data() + 2, kStreamMagic, sizeof kStreamMagic) == 0;
@@ -108,7 +108,7 @@ TensorFile read_torch_zip(const ZipReader& zip, const std::string& pickle, const
   return file;
 }
 
-TensorFile read_torch_stream(const Source& source) {
+TensorFile read_torch_stream(const ByteSource& source) {
   TensorFile file = started("PyTorch stream", source.name());
   Cursor in(source);
   std::deque<Pickle> pickles;

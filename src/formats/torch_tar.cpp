@@ -24,7 +24,7 @@ uint64_t octal(const std::string& field, const std::string& name) {
   return value;
 }
 
-Source member(const Source& tar, const std::string& wanted) {
+ByteSource member(const ByteSource& tar, const std::string& wanted) {
   for (uint64_t at = 0; at + kBlock <= tar.size();) {
     Cursor header(tar, at);
     std::string name = header.text(100);
@@ -41,7 +41,7 @@ Source member(const Source& tar, const std::string& wanted) {
 
 class TarReader {
  public:
-  explicit TarReader(const Source& tar) : tar_(tar) {}
+  explicit TarReader(const ByteSource& tar) : tar_(tar) {}
 
   TensorFile read() {
     TensorFile file;
@@ -77,7 +77,7 @@ class TarReader {
   }
 
   void read_storages() {
-    const Source storages = member(tar_, "storages");
+    const ByteSource storages = member(tar_, "storages");
     Cursor in(storages);
     for (int64_t left = count(in); left > 0; --left) {
       const std::vector<PickleNode*>& about = triple(in, "storage");  // key, location, type
@@ -101,7 +101,7 @@ class TarReader {
   }
 
   void read_tensors() {
-    const Source tensors = member(tar_, "tensors");
+    const ByteSource tensors = member(tar_, "tensors");
     Cursor in(tensors);
     int64_t budget = static_cast<int64_t>(tar_.size()) * 2 + (64 << 20);
     for (int64_t left = count(in); left > 0; --left) {
@@ -123,19 +123,19 @@ class TarReader {
     }
   }
 
-  const Source& tar_;
+  const ByteSource& tar_;
   std::deque<Pickle> pickles_;
   std::map<std::string, Stored> stored_;
 };
 
 }  // namespace
 
-bool is_tar(const Source& source) {
+bool is_tar(const ByteSource& source) {
   if (source.size() < kBlock) return false;
   Cursor in(source, 257);
   return in.text(5) == "ustar";
 }
 
-TensorFile read_torch_tar(const Source& source) { return TarReader(source).read(); }
+TensorFile read_torch_tar(const ByteSource& source) { return TarReader(source).read(); }
 
 }  // namespace reid

@@ -22,7 +22,7 @@ void put(std::vector<uint8_t>& out, T value) {
 }
 
 // The end record lies before a comment of unknown length: look for it from the back.
-uint64_t find_end(const Source& source) {
+uint64_t find_end(const ByteSource& source) {
   REID_CHECK(source.size() >= kEndSize, source.name(), ": too short for a zip archive (truncated file?)");
   const uint64_t span = std::min(source.size(), kEndSize + kMaxComment), start = source.size() - span;
   const std::vector<uint8_t> tail = source.bytes(start, span, "the end of the zip archive");
@@ -59,7 +59,7 @@ void read_extra64(const std::string& extra, uint32_t size, uint32_t packed, uint
 
 }  // namespace
 
-ZipReader::ZipReader(const Source& source) : source_(source) {
+ZipReader::ZipReader(const ByteSource& source) : source_(source) {
   const uint64_t end = find_end(source);
   uint64_t count = source.number<uint16_t>(end + 10, "the zip end record");
   uint64_t size = source.number<uint32_t>(end + 12, "the zip end record"), offset = source.number<uint32_t>(end + 16, "the zip end record");
@@ -75,7 +75,7 @@ ZipReader::ZipReader(const Source& source) : source_(source) {
 }
 
 void ZipReader::read_directory(uint64_t offset, uint64_t size, uint64_t count) {
-  const Source directory = source_.part(offset, size, "the zip directory");
+  const ByteSource directory = source_.part(offset, size, "the zip directory");
   REID_CHECK(count <= size / kCentralSize, source_.name(), ": the zip directory of ", size, " bytes cannot hold ", count, " members");
   Cursor at(directory);
   for (uint64_t i = 0; i < count; ++i) {
@@ -111,14 +111,14 @@ const ZipReader::Member* ZipReader::find(const std::string& name) const {
   return found == by_name_.end() ? nullptr : &members_[found->second];
 }
 
-Source ZipReader::open(const Member& member) const {
+ByteSource ZipReader::open(const Member& member) const {
   const std::string what = "member '" + member.name + "'";
   REID_CHECK(!member.encrypted, source_.name(), ": ", what, " is encrypted");
   const auto field = [&](uint64_t at) { return member.header + at; };
   REID_CHECK(member.header <= source_.size() && source_.number<uint32_t>(member.header, what) == kLocal, source_.name(), ": ", what,
              " has no header where the directory says (damaged archive)");
   const uint64_t start = field(kLocalSize) + source_.number<uint16_t>(field(26), what) + source_.number<uint16_t>(field(28), what);
-  const Source packed = source_.part(start, member.packed, what);
+  const ByteSource packed = source_.part(start, member.packed, what);
   if (!member.deflated) return packed;
 
   REID_CHECK(member.size <= kMaxUnpacked && member.packed < kMaxUnpacked, source_.name(), ": ", what, " would unpack to ", member.size,

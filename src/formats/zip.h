@@ -22,16 +22,16 @@ class ZipReader {
     bool deflated = false, encrypted = false;
   };
 
-  explicit ZipReader(const Source& source);
+  explicit ZipReader(const ByteSource& source);
   const std::vector<Member>& members() const { return members_; }
   const Member* find(const std::string& name) const;
   // The content of a member: a part of the file where it is stored, else unpacked in memory. What is unpacked has its checksum
   // verified; of what is stored, the caller may.
-  Source open(const Member& member) const;
+  ByteSource open(const Member& member) const;
 
  private:
   void read_directory(uint64_t offset, uint64_t size, uint64_t count);
-  Source source_;
+  ByteSource source_;
   std::vector<Member> members_;
   std::unordered_map<std::string, size_t> by_name_;
 };
