@@ -120,10 +120,15 @@ class EncoderGraph {
   // Without `folded` there is no bias.
   std::string conv(const std::string& x, const ConvPlan& plan, const std::string& name, const Affine& folded) {
     const Shape shape{plan.out, plan.in, plan.kernel, plan.kernel};
-    std::vector<double> w = numbers(weight(name + ".weight", shape));
-    const size_t filter = static_cast<size_t>(plan.in * plan.kernel * plan.kernel);
-    for (size_t i = 0; i < folded.scale.size() * filter; ++i) w[i] *= folded.scale[i / filter];
-    std::vector<std::string> inputs{x, graph_.constant(name + ".weight", shape, rounded(w))};
+    const Tensor stored = weight(name + ".weight", shape).to(DType::f64);
+    const std::span<const double> w = stored.span<double>();
+    std::vector<float> filters(w.size());
+    const size_t length = w.size() / static_cast<size_t>(plan.out);
+    for (size_t k = 0; k < static_cast<size_t>(plan.out); ++k) {
+      const double scale = folded.scale.empty() ? 1 : folded.scale[k];
+      for (size_t i = k * length; i < (k + 1) * length; ++i) filters[i] = static_cast<float>(w[i] * scale);
+    }
+    std::vector<std::string> inputs{x, graph_.constant(name + ".weight", shape, filters)};
     if (!folded.shift.empty()) inputs.push_back(graph_.constant(name + ".bias", {plan.out}, rounded(folded.shift)));
     const std::vector<int64_t> kernel(2, plan.kernel), strides(2, plan.stride), pads(4, plan.kernel / 2);
     return graph_.node(name, "Conv", inputs, {{"kernel_shape", kernel}, {"strides", strides}, {"pads", pads}});
@@ -222,10 +227,10 @@ std::vector<uint8_t> serialize_onnx(const EncoderConfig& config, const NamedTens
     EncoderGraph(config, weights, options, out).write();
   });
   out.message(8, [&] { out.integer(2, kOperatorSet); });
-  for (const auto& [key, value] : options.metadata) {
+  for (const auto& entry : options.metadata) {
     out.message(14, [&] {
-      out.text(1, key);
-      out.text(2, value);
+      out.text(1, entry.first);
+      out.text(2, entry.second);
     });
   }
   return out.take();

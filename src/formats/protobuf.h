@@ -5,11 +5,12 @@
 // is put in front of them afterwards, which moves its bytes once. Lengths are minimal, so the same calls give the bytes that
 // Google's library gives for the same order of fields.
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
-#include <cstring>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>

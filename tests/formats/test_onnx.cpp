@@ -79,7 +79,7 @@ void randomize(const Inventory& network, uint64_t seed) {
     }
   }
   for (const auto& [name, buffer] : network.buffers)
-    name.ends_with("_var") ? fill(name, *buffer, [](Rng& rng) { return rng.uniform(0.5, 2); }) : fill(name, *buffer, shift);
+    name.ends_with("_var") ? fill(name, *buffer, [](Rng& rng) { return rng.uniform(0.05, 2); }) : fill(name, *buffer, shift);
 }
 
 Tensor random_images(int64_t n, DType dtype) {
