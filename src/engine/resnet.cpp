@@ -6,12 +6,12 @@ namespace reid {
 
 namespace {
 
-struct Plan {
+struct Depth {
   bool bottleneck;
   int blocks[4];
 };
 
-Plan plan_of(int depth) {
+Depth depth_of(int depth) {
   switch (depth) {
     case 18: return {false, {2, 2, 2, 2}};
     case 34: return {false, {3, 4, 6, 3}};
@@ -29,44 +29,62 @@ Norm::Kind first_norm(const ResNetConfig& config, int stage) {
 }
 bool has_norm_after(const ResNetConfig& config, int stage, bool last_block) { return config.ibn == "b" && stage < 2 && last_block; }
 
-struct BlockPlan {
-  int64_t in, width, out, stride;
-  Norm::Kind first;
-  bool norm_after, bottleneck;
-};
+std::vector<ConvPlan> convs_of(bool bottleneck, int64_t in, int64_t width, int64_t stride, Norm::Kind first) {
+  using enum Norm::Kind;
+  if (bottleneck) return {{in, width, 1, 1, first}, {width, width, 3, stride, batch}, {width, 4 * width, 1, 1, batch}};
+  return {{in, width, 3, stride, first}, {width, width, 3, 1, batch}};
+}
+
+Conv2d make_conv(const ConvPlan& plan, DType dtype, Rng rng) {
+  return Conv2d(plan.in, plan.out, plan.kernel, plan.stride, plan.kernel / 2, dtype, rng);
+}
 
 ResidualBlock make_block(const BlockPlan& plan, DType dtype, Rng rng) {
-  using enum Norm::Kind;
   ResidualBlock block;
-  const auto add = [&](int64_t in, int64_t out, int64_t kernel, int64_t stride, Norm::Kind kind) {
-    block.convs.emplace_back(in, out, kernel, stride, kernel / 2, dtype, rng.at(block.convs.size()));
-    block.norms.emplace_back(kind, out, dtype);
-  };
-  if (plan.bottleneck) {
-    add(plan.in, plan.width, 1, 1, plan.first);
-    add(plan.width, plan.width, 3, plan.stride, batch);
-    add(plan.width, plan.out, 1, 1, batch);
-  } else {
-    add(plan.in, plan.width, 3, plan.stride, plan.first);
-    add(plan.width, plan.out, 3, 1, batch);
+  for (const ConvPlan& conv : plan.convs) {
+    block.convs.push_back(make_conv(conv, dtype, rng.at(block.convs.size())));
+    block.norms.emplace_back(conv.norm, conv.out, dtype);
   }
-  if (plan.stride != 1 || plan.in != plan.out) {
-    block.shortcut_conv.emplace(plan.in, plan.out, 1, plan.stride, 0, dtype, rng.at("shortcut"));
-    block.shortcut_norm.emplace(batch, plan.out, dtype);
+  if (plan.shortcut) {
+    block.shortcut_conv = make_conv(*plan.shortcut, dtype, rng.at("shortcut"));
+    block.shortcut_norm.emplace(plan.shortcut->norm, plan.shortcut->out, dtype);
   }
-  if (plan.norm_after) block.after.emplace(instance, plan.out, dtype);
+  if (plan.norm_after) block.after.emplace(Norm::Kind::instance, plan.convs.back().out, dtype);
   return block;
 }
 
 }  // namespace
 
 void check(const ResNetConfig& config) {
-  plan_of(config.depth);
+  depth_of(config.depth);
   REID_CHECK(config.ibn == "none" || config.ibn == "a" || config.ibn == "b", "model.ibn = '", config.ibn, "' is not one of none, a, b");
   REID_CHECK(config.last_stride == 1 || config.last_stride == 2, "model.last_stride = ", config.last_stride, " is not 1 or 2");
   REID_CHECK(config.width >= 2 && config.width % 2 == 0, "model.width = ", config.width,
              " must be even and positive: IBN splits it in halves");
   REID_CHECK(config.max_pool == "pad" || config.max_pool == "ceil", "model.max_pool = '", config.max_pool, "' is not one of pad, ceil");
+}
+
+std::string BlockPlan::name() const { return str("layer", stage + 1, ".", index); }
+
+ResNetPlan plan_of(const ResNetConfig& config) {
+  check(config);
+  const Depth depth = depth_of(config.depth);
+  ResNetPlan plan{{3, config.width, 7, 2, config.ibn == "b" ? Norm::Kind::instance : Norm::Kind::batch}, {}, config.width};
+  for (int stage = 0; stage < 4; ++stage) {
+    const int64_t width = config.width << stage;
+    for (int i = 0; i < depth.blocks[stage]; ++i) {
+      const int64_t in = plan.features, stride = i > 0 || stage == 0 ? 1 : stage == 3 ? config.last_stride : 2;
+      BlockPlan block{stage,
+                      i,
+                      convs_of(depth.bottleneck, in, width, stride, first_norm(config, stage)),
+                      {},
+                      has_norm_after(config, stage, i == depth.blocks[stage] - 1)};
+      plan.features = block.convs.back().out;
+      if (stride != 1 || in != plan.features) block.shortcut = ConvPlan{in, plan.features, 1, stride, Norm::Kind::batch};
+      plan.blocks.push_back(std::move(block));
+    }
+  }
+  return plan;
 }
 
 Var ResidualBlock::operator()(const Var& x, const Pass& pass) {
@@ -92,24 +110,15 @@ void ResidualBlock::fields(Fields& f) {
 }
 
 ResNet::ResNet(const ResNetConfig& config, DType dtype, Rng rng) : config_(config) {
-  check(config);
-  const Plan plan = plan_of(config.depth);
-  const int64_t expansion = plan.bottleneck ? 4 : 1;
-  conv1_ = Conv2d(3, config.width, 7, 2, 3, dtype, rng.at("conv1"));
-  bn1_ = Norm(config.ibn == "b" ? Norm::Kind::instance : Norm::Kind::batch, config.width, dtype);
-  int64_t in = config.width;
-  for (int stage = 0; stage < 4; ++stage) {
-    const int64_t width = config.width << stage, out = width * expansion;
-    const int64_t stride = stage == 0 ? 1 : stage == 3 ? config.last_stride : 2;
-    std::vector<ResidualBlock>& blocks = stages_.emplace_back();
-    for (int i = 0; i < plan.blocks[stage]; ++i) {
-      const bool norm_after = has_norm_after(config, stage, i == plan.blocks[stage] - 1);
-      const BlockPlan block{in, width, out, i == 0 ? stride : 1, first_norm(config, stage), norm_after, plan.bottleneck};
-      blocks.push_back(make_block(block, dtype, rng.at(static_cast<uint64_t>(stage)).at(static_cast<uint64_t>(i))));
-      in = out;
-    }
+  const ResNetPlan plan = plan_of(config);
+  conv1_ = make_conv(plan.stem, dtype, rng.at("conv1"));
+  bn1_ = Norm(plan.stem.norm, plan.stem.out, dtype);
+  stages_.resize(4);
+  for (const BlockPlan& block : plan.blocks) {
+    const Rng own = rng.at(static_cast<uint64_t>(block.stage)).at(static_cast<uint64_t>(block.index));
+    stages_[static_cast<size_t>(block.stage)].push_back(make_block(block, dtype, own));
   }
-  features_ = in;
+  features_ = plan.features;
 }
 
 Var ResNet::operator()(const Var& images, const Pass& pass) {

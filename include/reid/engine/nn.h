@@ -133,6 +133,25 @@ struct ResNetConfig {
 };
 void check(const ResNetConfig&);  // throws, naming the key
 
+// What the network is made of, in order: one description for building it and for writing it down in other formats.
+struct ConvPlan {  // a convolution, padded by kernel / 2, and its norm
+  int64_t in, out, kernel, stride;
+  Norm::Kind norm;
+};
+struct BlockPlan {
+  int stage, index;                  // both from 0
+  std::vector<ConvPlan> convs;       // a ReLU follows each; that of the last one comes after the addition
+  std::optional<ConvPlan> shortcut;  // without it the input itself is added
+  bool norm_after;                   // IBN-b: an instance norm between the addition and its ReLU
+  std::string name() const;          // "layer1.0"
+};
+struct ResNetPlan {
+  ConvPlan stem;  // then ReLU and max pool
+  std::vector<BlockPlan> blocks;
+  int64_t features;  // channels of the last map
+};
+ResNetPlan plan_of(const ResNetConfig&);  // throws, naming the key
+
 // Basic (two 3x3) or bottleneck (1x1, 3x3, 1x1) residual block.
 struct ResidualBlock {
   std::vector<Conv2d> convs;
