@@ -71,15 +71,21 @@ NamedTensors exported_encoder(const Inventory& network, const ModelSettings& mod
   return weights;
 }
 
-LoadedEncoder::LoadedEncoder(const std::filesystem::path& file) {
-  const NamedTensors weights = read_safetensors(file);
-  const std::string* format = weights.note("format");
-  REID_CHECK(format && *format == kFormat, file.string(), " is not an encoder written by this program (no metadata format = ", kFormat,
-             ")");
+bool is_encoder(const NamedTensors& file) {
+  const std::string* format = file.note("format");
+  return format && *format == kFormat;
+}
+
+LoadedEncoder::LoadedEncoder(const std::filesystem::path& file) : LoadedEncoder(read_safetensors(file)) {}
+
+LoadedEncoder::LoadedEncoder(const NamedTensors& weights) {
+  const std::string& file = weights.source;
+  REID_CHECK(is_encoder(weights), file, " is not an encoder written by this program (no metadata format = ", kFormat,
+             "); reid weights import makes one of another program's file");
   const auto described = [&](const char* key) {
     const std::string* text = weights.note(key);
-    REID_CHECK(text, file.string(), ": its metadata lacks '", key, "'");
-    return parse_json(*text, file.string() + " (metadata " + key + ")");
+    REID_CHECK(text, file, ": its metadata lacks '", key, "'");
+    return parse_json(*text, file + " (metadata " + key + ")");
   };
   model_ = model_from(described("model"));
   transform_ = transform_from(described("preprocessing"));

@@ -3,8 +3,14 @@
 #include "reid/engine/base.h"
 #include "reid/formats/safetensors.h"
 
+#include <algorithm>
+#include <cctype>
+#include <filesystem>
+
 namespace reid::program {
 namespace {
+
+namespace fs = std::filesystem;
 
 Tensor features_of(const NamedTensors& file, const std::string& name) {
   const Tensor& features = file.at("features");
@@ -25,6 +31,12 @@ std::vector<int64_t> integers_of(const NamedTensors& file, const char* tensor, i
   return {span.begin(), span.end()};
 }
 
+bool is_image_name(const fs::path& file) {
+  std::string extension = file.extension().string();
+  for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return !file.filename().string().starts_with(".") && (extension == ".jpg" || extension == ".jpeg" || extension == ".png");
+}
+
 }  // namespace
 
 Tensor read_features(const std::string& file) { return features_of(read_safetensors(file), file); }
@@ -36,6 +48,25 @@ LabeledFeatures read_labeled_features(const std::string& file) {
   out.ids = integers_of(content, "ids", out.features.dim(0), file);
   out.cameras = integers_of(content, "cameras", out.features.dim(0), file);
   return out;
+}
+
+std::vector<Sample> list_images(const std::vector<std::string>& names) {
+  std::vector<Sample> samples;
+  for (const std::string& name : names) {
+    REID_CHECK(fs::exists(name), name, ": there is no such file or folder");
+    if (!fs::is_directory(name)) {
+      samples.push_back({name});
+      continue;
+    }
+    std::vector<std::string> found;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(name)) {
+      if (entry.is_regular_file() && is_image_name(entry.path())) found.push_back(entry.path().string());
+    }
+    REID_CHECK(!found.empty(), name, ": holds no images (.jpg, .jpeg, .png)");
+    std::sort(found.begin(), found.end());
+    for (std::string& path : found) samples.push_back({std::move(path)});
+  }
+  return samples;
 }
 
 }  // namespace reid::program

@@ -1,7 +1,8 @@
 #pragma once
-// What several verbs read: feature files and data sets named on the command line.
+// What several verbs read: feature files and images named on the command line.
 
 #include "reid/engine/tensor.h"
+#include "reid/people/data.h"
 
 #include <cstdint>
 #include <string>
@@ -18,5 +19,8 @@ struct LabeledFeatures {
   std::vector<int64_t> ids, cameras;
 };
 LabeledFeatures read_labeled_features(const std::string& file);
+
+// Images, and the images of folders (.jpg, .jpeg, .png, at any depth, in the order of their names); throws when one is missing or empty.
+std::vector<Sample> list_images(const std::vector<std::string>& names);
 
 }  // namespace reid::program

@@ -101,6 +101,7 @@ Verb eval_verb();
 Verb embed_verb();
 Verb cluster_verb();
 Verb keys_verb();
+Verb weights_verb();
 Verb op_verb();
 Verb bench_verb();
 Verb demo_verb();

@@ -8,18 +8,23 @@
 
 namespace reid {
 
+// Whether the metadata says that this is such a file.
+bool is_encoder(const NamedTensors& file);
+
 NamedTensors exported_encoder(const Inventory& network, const ModelSettings& model, const TransformConfig& transform);
 
 // A network ready to embed. Throws when the file is none of ours or its tensors do not fit the network it names.
 class LoadedEncoder {
  public:
   explicit LoadedEncoder(const std::filesystem::path& file);
+  explicit LoadedEncoder(const NamedTensors& file);  // what exported_encoder() returns, or a file that was read already
   // A network from settings: weights of a file that carries no description, or random ones when model.weights is empty.
   LoadedEncoder(const ModelSettings& model, const TransformConfig& transform, uint64_t seed);
 
   Tensor embed(const Tensor& images);  // [B, H, W, 3] -> [B, D], running statistics, not normalized
   // Sets batch norm's running statistics to those of the given images: the mean of every batch's statistics.
   void estimate_statistics(const std::vector<Tensor>& batches);
+  const ModelSettings& model() const { return model_; }
   const TransformConfig& transform() const { return transform_; }
   Inventory weights() { return inventory(encoder_); }
 
