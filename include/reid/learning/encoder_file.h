@@ -20,6 +20,7 @@ class LoadedEncoder {
   Tensor embed(const Tensor& images);  // [B, H, W, 3] -> [B, D], running statistics, not normalized
   // Sets batch norm's running statistics to those of the given images: the mean of every batch's statistics.
   void estimate_statistics(const std::vector<Tensor>& batches);
+  int64_t width() const { return encoder_.features(); }  // D
   const TransformConfig& transform() const { return transform_; }
   Inventory weights() { return inventory(encoder_); }
 
