@@ -16,8 +16,9 @@
  * bytes of a file name) that says what was wrong. No exception leaves them, and nothing is printed.
  *
  * Threads: an embedder serves one thread at a time; different embedders may work on different threads at the same time. Inside, all
- * embedders of a process share one pool of worker threads; results do not depend on it. The pool does not survive fork(): a process
- * that has embedded must not do so in children that it forks (start them with exec, or load and embed in the children only).
+ * embedders of a process share one pool of worker threads; results do not depend on it. Loading with another number of threads waits
+ * until no embedder is at work. The pool does not survive fork(): a process that has embedded must not do so in children that it
+ * forks (start them with exec, or load and embed in the children only).
  */
 
 #include <stddef.h>

@@ -6,7 +6,9 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <new>
+#include <shared_mutex>
 
 #include "reid/learning/embedding.h"
 
@@ -23,6 +25,12 @@ namespace {
 constexpr size_t kFirstOptionsSize = 24;  // of reid_embedder_options in version 0.1.0
 static_assert(sizeof(reid_embedder_options) >= kFirstOptionsSize);
 constexpr int64_t kChunk = 64;  // images through the network at once; bounds memory, and results do not depend on it
+
+// Held shared while the engine works, alone while the size of its pool changes: operations take scratch for every worker beforehand.
+std::shared_mutex& pool_size() {
+  static std::shared_mutex mutex;
+  return mutex;
+}
 
 // Runs `action`; when it throws, returns 1 and leaves the text in `error`. Allocates nothing then: memory may be what is missing.
 template <class Action>
@@ -80,6 +88,7 @@ void embed_images(reid_embedder& e, const reid_image* images, size_t count, floa
   REID_CHECK(images != nullptr, "the list of images is NULL");
   REID_CHECK(out != nullptr, "the place for the vectors is NULL");
   for (size_t i = 0; i < count; ++i) check_image(images[i], i);
+  const std::shared_lock lock(pool_size());
   const TransformConfig& t = e.encoder.transform();
   for (size_t begin = 0; begin < count; begin += kChunk) {
     const int64_t size = std::min<int64_t>(kChunk, static_cast<int64_t>(count - begin));
@@ -107,7 +116,10 @@ reid_embedder* reid_embedder_load(const char* path, const reid_embedder_options*
     const reid_embedder_options o = reid::read_options(options);
     auto made = std::unique_ptr<reid_embedder>(
         new reid_embedder{reid::LoadedEncoder(path), reid::EmbedOptions{.flip = o.flip != 0, .normalize = o.normalize != 0}});
-    if (o.threads > 0) reid::set_threads(o.threads);
+    if (o.threads > 0) {
+      const std::unique_lock lock(reid::pool_size());
+      reid::set_threads(o.threads);
+    }
     loaded = made.release();
   });
   return loaded;

@@ -53,7 +53,8 @@ bool is_image_name(const fs::path& file) {
 }
 
 void add_images(std::vector<Sample>& samples, const std::string& name) {
-  if (!fs::is_directory(name)) {
+  std::error_code ignored;  // whatever it is, reading the image will meet it too and say so
+  if (!fs::is_directory(name, ignored)) {
     samples.push_back({name});
     return;
   }

@@ -141,15 +141,17 @@ TEST_CASE("embedder: a stride steps over what lies between rows") {
   CHECK(same_bits(embedder.embed(padded.data(), 24, 10, kStride), embedder.embed({view(image)})));
 }
 
-TEST_CASE("embedder: several threads, each with an embedder of its own") {
+TEST_CASE("embedder: several threads, each with embedders of its own, which change the size of the common pool meanwhile") {
   const std::vector<Image> images = pictures();
   const std::vector<float> wanted = expected(images, {});
   std::vector<int> right(4, 0);
   std::vector<std::thread> threads;
   for (size_t t = 0; t < right.size(); ++t) {
     threads.emplace_back([&, t] {
-      Embedder embedder(encoder_path());
-      for (int round = 0; round < 3; ++round) right[t] += same_bits(embedder.embed(views(images)), wanted) ? 1 : 0;
+      for (int round = 0; round < 3; ++round) {
+        Embedder embedder(encoder_path(), {.threads = static_cast<int>(t) + round + 1});
+        right[t] += same_bits(embedder.embed(views(images)), wanted) ? 1 : 0;
+      }
     });
   }
   for (std::thread& thread : threads) thread.join();

@@ -196,29 +196,30 @@ TEST_CASE("reid embed: every bad image is named with its reason, and stops the r
   const std::vector<uint8_t> png = read_file(p.a);
   write_file(folder / "cut.png", std::span(png).first(png.size() / 2));
   write_file(folder / "text.png", std::string("not an image"));
-  write_file(folder / "list", (folder / "gone.png") + "\n" + p.a + "\n" + (folder / "text.png") + "\n");
+  write_file(folder / "list", std::string(300, 'x') + "\n" + (folder / "gone.png") + "\n" + p.a + "\n" + (folder / "text.png") + "\n");
   const std::vector<std::string> words{folder / "cut.png", p.inside[0], "--list", folder / "list", "--batch", "1"};
 
   const Outcome strict = embed_with(folder / "e.npy", words);
   CHECK(strict.status == 1);
   const std::vector<std::string> said = lines_of(strict.err);
-  REQUIRE(said.size() == 4);
+  REQUIRE(said.size() == 5);
   CHECK(said[0].starts_with("reid embed: " + (folder / "cut.png") + ": "));
-  CHECK(said[1].find("gone.png: No such file") != std::string::npos);
-  CHECK(said[2] == "reid embed: " + (folder / "text.png") + ": not a JPEG or PNG image");
-  CHECK(said[3] == "reid: 3 of 5 images cannot be read: nothing is written (--skip-bad leaves them out)");
+  CHECK(said[2].find("gone.png: No such file") != std::string::npos);
+  CHECK(said[1].ends_with("File name too long"));
+  CHECK(said[3] == "reid embed: " + (folder / "text.png") + ": not a JPEG or PNG image");
+  CHECK(said[4] == "reid: 4 of 6 images cannot be read: nothing is written (--skip-bad leaves them out)");
   for (const char* name : {"e.npy", "e.paths.txt"}) CHECK_FALSE(fs::exists(folder / name));
 
   std::vector<std::string> lenient = words;
   lenient.emplace_back("--skip-bad");
   const Result r = embedded(lenient);
-  CHECK(lines_of(r.outcome.err) == std::vector<std::string>(said.begin(), said.begin() + 3));
+  CHECK(lines_of(r.outcome.err) == std::vector<std::string>(said.begin(), said.begin() + 4));
   CHECK(r.paths() == std::vector<std::string>{p.inside[0], p.a});
   CHECK(bitwise_equal(r.features(), embedded({p.inside[0], p.a}).features()));
   const Json& skipped = r.json.at("skipped");
-  REQUIRE(skipped.items().size() == 3);
-  CHECK(skipped.items()[1].at("path").string() == folder / "gone.png");
-  CHECK(skipped.items()[2].at("error").string().ends_with("not a JPEG or PNG image"));
+  REQUIRE(skipped.items().size() == 4);
+  CHECK(skipped.items()[2].at("path").string() == folder / "gone.png");
+  CHECK(skipped.items()[3].at("error").string().ends_with("not a JPEG or PNG image"));
   CHECK(parse_json(*r.content.note("skipped"), "skipped") == skipped);
 
   const Outcome none = embed_with(folder / "e.csv", {folder / "cut.png", "--skip-bad"});
