@@ -56,7 +56,7 @@ BUDGET = {
     "kernels": 6000,
     "src/backends": 6500,
     "src/engine": 5000,
-    "src/formats": 4000,
+    "src/formats": 5000,
     "src/people": 7000,
     "src/learning": 5000,
     "src/program": 3500,

@@ -133,6 +133,9 @@ def check():
             continue
         if entry["sha256"] != sha256(FOLDER / name):
             wrong.append(f"{name}: the file is not the one the manifest describes")
+        for other, digest in entry.get("files", {}).items():
+            if not (FOLDER / other).exists() or sha256(FOLDER / other) != digest:
+                wrong.append(f"{other}: missing, or not the file that the manifest describes")
         if entry["scripts_sha256"] != script_hash(entry["scripts"]):
             wrong.append(f"{name}: {', '.join(entry['scripts'])} changed since the file was written")
     print("\n".join(wrong) if wrong else f"{len(present)} files match the manifest")

@@ -37,13 +37,17 @@ class Descriptor {
   int fd_;
 };
 
+using Parts = std::vector<std::span<const uint8_t>>;
+
 // 0, or the errno of the first call that failed.
-int write_all(int fd, std::span<const uint8_t> bytes) {
-  while (!bytes.empty()) {
-    const ssize_t n = ::write(fd, bytes.data(), bytes.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno;
-    bytes = bytes.subspan(static_cast<size_t>(n));
+int write_all(int fd, const Parts& parts) {
+  for (std::span<const uint8_t> bytes : parts) {
+    while (!bytes.empty()) {
+      const ssize_t n = ::write(fd, bytes.data(), bytes.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return errno;
+      bytes = bytes.subspan(static_cast<size_t>(n));
+    }
   }
   return 0;
 }
@@ -54,10 +58,10 @@ int flush(Descriptor& file) {
 }
 
 // A pipe or a device (/dev/stdout, /dev/null) has no name to take over: bytes go straight in.
-void write_special(const fs::path& file, std::span<const uint8_t> bytes) {
+void write_special(const fs::path& file, const Parts& parts) {
   Descriptor out(::open(file.c_str(), O_WRONLY | O_CLOEXEC));
   REID_CHECK(out.get() >= 0, "cannot open ", file.string(), " for writing: ", reason(errno));
-  const int error = write_all(out.get(), bytes);
+  const int error = write_all(out.get(), parts);
   REID_CHECK(error == 0, "cannot write ", file.string(), ": ", reason(error));
 }
 
@@ -108,18 +112,18 @@ std::string read_text(const fs::path& file) {
   return {bytes.begin(), bytes.end()};
 }
 
-void write_file(const fs::path& file, std::span<const uint8_t> bytes) {
+void write_file(const fs::path& file, const Parts& parts) {
   std::error_code error;
   fs::path target = fs::weakly_canonical(file, error);  // through links, so that the link stays and its target changes
   if (error) target = file;
   const fs::file_status status = fs::status(target, error);
   REID_CHECK(status.type() != fs::file_type::directory, "cannot write ", file.string(), ": it is a folder");
-  if (fs::exists(status) && status.type() != fs::file_type::regular) return write_special(target, bytes);
+  if (fs::exists(status) && status.type() != fs::file_type::regular) return write_special(target, parts);
 
   const fs::path temporary = temporary_beside(target);
   Descriptor out(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   REID_CHECK(out.get() >= 0, "cannot write ", file.string(), ": ", reason(errno));
-  int code = write_all(out.get(), bytes);
+  int code = write_all(out.get(), parts);
   if (code == 0) code = flush(out);
   if (code == 0 && ::rename(temporary.c_str(), target.c_str()) != 0) code = errno;
   if (code != 0) {
@@ -128,6 +132,8 @@ void write_file(const fs::path& file, std::span<const uint8_t> bytes) {
   }
   flush_folder(target.has_parent_path() ? target.parent_path() : fs::path("."));
 }
+
+void write_file(const fs::path& file, std::span<const uint8_t> bytes) { write_file(file, Parts{bytes}); }
 
 void write_file(const fs::path& file, std::string_view text) {
   write_file(file, std::span<const uint8_t>(reinterpret_cast<const uint8_t*>(text.data()), text.size()));

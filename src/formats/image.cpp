@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 
+#include "formats/inflate.h"
 #include "formats/jpeg.h"
 #include "reid/engine/base.h"
 #include "reid/formats/files.h"
@@ -173,6 +174,15 @@ void write_png(const std::filesystem::path& file, const Image& image) {
   const int ok = stbi_write_png_to_func(append, &bytes, image.width, image.height, 3, image.rgb.data(), image.width * 3);
   REID_CHECK(ok != 0, file.string(), ": PNG encoding failed");
   write_file(file, bytes);
+}
+
+bool inflate(std::span<const uint8_t> packed, std::span<uint8_t> out) {
+  // stb_image looks ahead and takes the end of its input for an error when nothing (PNG: a checksum) follows the last code.
+  std::vector<uint8_t> padded(packed.begin(), packed.end());
+  padded.resize(packed.size() + 4);
+  const int got = stbi_zlib_decode_noheader_buffer(reinterpret_cast<char*>(out.data()), static_cast<int>(out.size()),
+                                                   reinterpret_cast<const char*>(padded.data()), static_cast<int>(padded.size()));
+  return got >= 0 && static_cast<size_t>(got) == out.size();
 }
 
 }  // namespace reid

@@ -1,16 +1,15 @@
 #include "reid/formats/safetensors.h"
 
 #include <algorithm>
-#include <bit>
 #include <cstring>
 
+#include "formats/elements.h"
+#include "formats/safetensors_reader.h"
 #include "reid/formats/files.h"
 #include "reid/formats/json.h"
 
 namespace reid {
 namespace {
-
-static_assert(std::endian::native == std::endian::little, "safetensors data is little-endian and copied as it is");
 
 constexpr uint64_t kPrefix = 8;                    // the length of the header, u64
 constexpr uint64_t kMaxHeader = 100'000'000;       // the limit of the format's own library
@@ -23,18 +22,15 @@ struct Entry {
   int64_t begin = 0, end = 0;  // bytes from the start of the data
 };
 
-struct Foreign {
-  const char* name;
-  int64_t size;
-  DType dtype;  // in memory
-};
-constexpr Foreign kTypes[] = {{"F32", 4, DType::f32}, {"F64", 8, DType::f64}, {"F16", 2, DType::f32}, {"BF16", 2, DType::f32},
-                              {"I64", 8, DType::i64}, {"I32", 4, DType::i32}, {"U8", 1, DType::u8}};
+// The format's names and NumPy's.
+constexpr std::pair<const char*, const char*> kTypes[] = {{"F32", "float32"}, {"F64", "float64"}, {"F16", "float16"}, {"BF16", "bfloat16"},
+                                                          {"I64", "int64"},   {"I32", "int32"},   {"I16", "int16"},   {"I8", "int8"},
+                                                          {"U8", "uint8"},    {"BOOL", "bool"}};
 
-const Foreign& type_of(const Entry& entry, const std::string& where) {
-  for (const Foreign& type : kTypes)
-    if (entry.type == type.name) return type;
-  fail(where + ": dtype \"" + entry.type + "\" is not supported (F64, F32, F16, BF16, I64, I32 and U8 are)");
+const ElementType& type_of(const Entry& entry, const std::string& where) {
+  for (const auto& [name, element] : kTypes)
+    if (entry.type == name) return *element_type(element);
+  fail(where + ": dtype \"" + entry.type + "\" is not supported (F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL are)");
 }
 
 const char* written_name(DType dtype) {
@@ -48,19 +44,6 @@ const char* written_name(DType dtype) {
   }
   fail("[safetensors] unknown dtype");
 }
-
-float half_to_float(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
-  const uint32_t exponent = (half >> 10) & 31, fraction = half & 1023;
-  if (exponent == 0) {  // zero and subnormals: fraction * 2^-24, exact in f32
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return sign ? -magnitude : magnitude;
-  }
-  const uint32_t widened = exponent == 31 ? 255 : exponent + 112;  // bias 15 to bias 127
-  return std::bit_cast<float>(sign | widened << 23 | fraction << 13);
-}
-
-float bf16_to_float(uint16_t value) { return std::bit_cast<float>(static_cast<uint32_t>(value) << 16); }
 
 int64_t whole_number(const Json& value, const std::string& where, const char* what) {
   REID_CHECK(value.is_integer() && value.integer() >= 0, where, ": ", what, " is ", value.dump(), ", not a whole number");
@@ -78,11 +61,7 @@ Shape shape_of(const Json& value, const std::string& where) {
              ", not a list of at most 6 extents");
   std::vector<int64_t> extents;
   for (const Json& extent : value.items()) extents.push_back(whole_number(extent, where, "an extent"));
-  try {
-    return Shape(extents);
-  } catch (const Error& e) {
-    fail(where + ": the shape " + value.dump() + " is too large (" + e.what() + ")");
-  }
+  return shape_from(extents, str(where, ": the shape ", value.dump(), " is too large"));
 }
 
 Entry parse_entry(const std::string& name, const Json& json, int64_t data_size, const std::string& file) {
@@ -125,25 +104,6 @@ void check_layout(const std::vector<Entry>& entries, int64_t data_size, const st
   REID_CHECK(reached == data_size, file, ": the last ", data_size - reached, " bytes belong to no tensor");
 }
 
-Tensor load(const Entry& entry, const uint8_t* data, const std::string& file) {
-  const Foreign& type = type_of(entry, str(file, ": tensor \"", entry.name, "\""));
-  Tensor tensor = Tensor::empty(entry.shape, type.dtype);
-  const size_t bytes = static_cast<size_t>(entry.end - entry.begin);
-  if (bytes == 0) return tensor;
-  const uint8_t* src = data + entry.begin;
-  if (type.size == size_of(type.dtype)) {
-    std::memcpy(tensor.raw(), src, bytes);
-    return tensor;
-  }
-  const bool half = entry.type == "F16";
-  float* dst = tensor.data<float>();
-  for (size_t i = 0; i < bytes / 2; ++i) {
-    const auto bits = static_cast<uint16_t>(src[2 * i] | src[2 * i + 1] << 8);
-    dst[i] = half ? half_to_float(bits) : bf16_to_float(bits);
-  }
-  return tensor;
-}
-
 std::vector<std::pair<std::string, std::string>> parse_metadata(const Json& json, const std::string& file) {
   REID_CHECK(json.is_object(), file, ": ", kMetadata, " is no object");
   std::vector<std::pair<std::string, std::string>> metadata;
@@ -182,16 +142,22 @@ const std::string* NamedTensors::note(std::string_view key) const {
   return nullptr;
 }
 
-NamedTensors parse_safetensors(std::span<const uint8_t> bytes, const std::string& name) {
-  REID_CHECK(bytes.size() >= kPrefix, name, ": ", bytes.size(), " bytes are no safetensors file (truncated?)");
-  uint64_t header_size = 0;
-  std::memcpy(&header_size, bytes.data(), kPrefix);
-  REID_CHECK(header_size <= bytes.size() - kPrefix && header_size <= kMaxHeader, name, ": the header would be ", header_size,
-             " bytes, the file has ", bytes.size(), ": truncated, or no safetensors file");
-  const std::string_view header(reinterpret_cast<const char*>(bytes.data()) + kPrefix, header_size);
-  const Json json = parse_json(header, name + ": header");
+bool is_safetensors(const Source& source) {
+  return source.size() > kPrefix && source.number<uint64_t>(0, "the head") <= source.size() &&
+         source.number<uint8_t>(kPrefix, "the head") == '{';
+}
+
+NamedTensors read_safetensors(const Source& source, std::vector<std::string>* dtypes) {
+  const std::string& name = source.name();
+  REID_CHECK(source.size() >= kPrefix, name, ": ", source.size(), " bytes are no safetensors file (truncated?)");
+  const auto header_size = source.number<uint64_t>(0, "the header's size");
+  REID_CHECK(header_size <= source.size() - kPrefix && header_size <= kMaxHeader, name, ": the header would be ", header_size,
+             " bytes, the file has ", source.size(), ": truncated, or no safetensors file");
+  const std::vector<uint8_t> header = source.bytes(kPrefix, header_size, "the header");
+  const Json json = parse_json({reinterpret_cast<const char*>(header.data()), header.size()}, name + ": header");
   REID_CHECK(json.is_object(), name, ": the header is ", json.type_name(), ", not an object");
-  const std::span<const uint8_t> data = bytes.subspan(kPrefix + header_size);
+  const uint64_t begin = kPrefix + header_size;
+  const auto data_size = static_cast<int64_t>(source.size() - begin);
 
   NamedTensors content;
   content.source = name;
@@ -200,17 +166,33 @@ NamedTensors parse_safetensors(std::span<const uint8_t> bytes, const std::string
     if (key == kMetadata) {
       content.metadata = parse_metadata(value, name);
     } else {
-      entries.push_back(parse_entry(key, value, static_cast<int64_t>(data.size()), name));
+      entries.push_back(parse_entry(key, value, data_size, name));
     }
   }
-  check_layout(entries, static_cast<int64_t>(data.size()), name);
-  for (const Entry& entry : entries) content.tensors.emplace_back(entry.name, load(entry, data.data(), name));
+  check_layout(entries, data_size, name);
+  for (const Entry& entry : entries) {
+    const std::string what = "tensor \"" + entry.name + "\"";
+    const ElementType& type = type_of(entry, what);
+    const Tensor flat = read_elements(source, begin + static_cast<uint64_t>(entry.begin), entry.shape.numel(), type, what);
+    content.tensors.emplace_back(entry.name, flat.reshape(entry.shape));
+    if (dtypes) dtypes->emplace_back(type.name);
+  }
   return content;
 }
 
-NamedTensors read_safetensors(const std::filesystem::path& file) { return parse_safetensors(read_file(file), file.string()); }
+NamedTensors parse_safetensors(std::span<const uint8_t> bytes, const std::string& name) { return read_safetensors(Source(bytes, name)); }
 
-std::vector<uint8_t> serialize_safetensors(const NamedTensors& content) {
+NamedTensors read_safetensors(const std::filesystem::path& file) { return read_safetensors(Source(file)); }
+
+namespace {
+
+// A file about to be written: its head, and the tensors in the order of their data.
+struct Written {
+  std::vector<uint8_t> head;
+  std::vector<Tensor> data;
+};
+
+Written lay_out(const NamedTensors& content) {
   std::vector<size_t> layout(content.tensors.size());
   for (size_t i = 0; i < layout.size(); ++i) layout[i] = i;
   const auto element = [&](size_t i) { return size_of(content.tensors[i].second.dtype()); };
@@ -240,18 +222,33 @@ std::vector<uint8_t> serialize_safetensors(const NamedTensors& content) {
   std::string text = header.dump();
   text.append((8 - text.size() % 8) % 8, ' ');  // the data starts aligned
 
-  std::vector<uint8_t> bytes(kPrefix + text.size() + static_cast<size_t>(total));
+  Written written;
   const uint64_t header_size = text.size();
-  std::memcpy(bytes.data(), &header_size, kPrefix);
-  std::memcpy(bytes.data() + kPrefix, text.data(), text.size());
-  for (size_t i = 0; i < content.tensors.size(); ++i) {
-    const Tensor tensor = content.tensors[i].second.to(Device{});
-    if (tensor.bytes() > 0)
-      std::memcpy(bytes.data() + kPrefix + text.size() + offset[i], tensor.raw(), static_cast<size_t>(tensor.bytes()));
-  }
+  written.head.resize(kPrefix + text.size());
+  std::memcpy(written.head.data(), &header_size, kPrefix);
+  std::memcpy(written.head.data() + kPrefix, text.data(), text.size());
+  for (const size_t i : layout) written.data.push_back(content.tensors[i].second.to(Device{}));
+  return written;
+}
+
+std::vector<std::span<const uint8_t>> parts_of(const Written& written) {
+  std::vector<std::span<const uint8_t>> parts = {written.head};
+  for (const Tensor& t : written.data) parts.emplace_back(static_cast<const uint8_t*>(t.raw()), static_cast<size_t>(t.bytes()));
+  return parts;
+}
+
+}  // namespace
+
+std::vector<uint8_t> serialize_safetensors(const NamedTensors& content) {
+  const Written written = lay_out(content);
+  std::vector<uint8_t> bytes;
+  for (const std::span<const uint8_t> part : parts_of(written)) bytes.insert(bytes.end(), part.begin(), part.end());
   return bytes;
 }
 
-void write_safetensors(const std::filesystem::path& file, const NamedTensors& content) { write_file(file, serialize_safetensors(content)); }
+void write_safetensors(const std::filesystem::path& file, const NamedTensors& content) {
+  const Written written = lay_out(content);
+  write_file(file, parts_of(written));
+}
 
 }  // namespace reid

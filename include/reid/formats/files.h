@@ -15,6 +15,7 @@ std::vector<uint8_t> read_file(const std::filesystem::path& file);  // throws, n
 std::string read_text(const std::filesystem::path& file);
 void write_file(const std::filesystem::path& file, std::span<const uint8_t> bytes);
 void write_file(const std::filesystem::path& file, std::string_view text);
+void write_file(const std::filesystem::path& file, const std::vector<std::span<const uint8_t>>& parts);  // one after another
 void make_folder(const std::filesystem::path& folder);  // with parents; throws when it cannot be made or written to
 
 }  // namespace reid

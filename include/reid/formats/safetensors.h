@@ -26,8 +26,9 @@ struct NamedTensors {
   const std::string* note(std::string_view key) const;  // metadata; null when absent
 };
 
-// All tensors are on the CPU. F32, F64, I64, I32 and U8 keep their dtype, F16 and BF16 become f32 (exactly); any other dtype, a
-// header that does not fit the file, and tensors that overlap, leave gaps or reach past the end are errors that name them.
+// All tensors are on the CPU. F32, F64, I64, I32 and U8 keep their dtype, F16 and BF16 become f32, I16 and I8 i32, BOOL u8 (all
+// exactly); any other dtype, a header that does not fit the file, and tensors that overlap, leave gaps or reach past the end are errors
+// that name them.
 NamedTensors read_safetensors(const std::filesystem::path& file);
 NamedTensors parse_safetensors(std::span<const uint8_t> bytes, const std::string& name);
 
