@@ -4,6 +4,8 @@ MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PRESET ?= demo
 OUT ?= demo
+PREFIX ?= /usr/local
+DESTDIR ?=
 TESTS ?=
 
 .PHONY: build all help deps test demo bundle asan tsan dev check format fuzz install clean
@@ -44,14 +46,14 @@ check: ## format and structure: wings, floors, sizes, self-contained headers
 
 format: ## clang-format every source file in place
 	@tools/deps.sh --check-tools
-	@find include src tests kernels -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null | xargs clang-format -i
+	@find include src tests kernels docs -name '*.h' -o -name '*.cpp' -o -name '*.c' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null | xargs clang-format -i
 
 bundle: ## dist/reid-VERSION.tar.gz: sources with the header-only libraries inside, builds offline
 	@tools/deps.sh
 	@tools/bundle.sh
 
-install: build ## install the program (DESTDIR and --prefix as in cmake --install)
-	@cmake --install build
+install: build ## install the program and libreid.so (PREFIX=/usr/local DESTDIR=)
+	@DESTDIR=$(DESTDIR) cmake --install build --prefix $(PREFIX)
 
 clean: ## remove build folders and dist/
 	rm -rf build build-dev build-asan build-tsan build-fuzz dist

@@ -34,6 +34,9 @@ FLOORS = {
     "people": [["transform"], ["data"], ["synth", "cluster"], ["evaluation"], ["gallery"]],
 }
 
+# Headers that are installed: they see no other header of the project and compile as C11 and as C++17. None else stands above the wings.
+INSTALLED = {"include/reid/embedder.h"}
+
 # Each of these is slow to compile or defines an implementation: exactly one .cpp may contain it.
 HEAVY = ["#include <CLI/", "#include <toml++/", "#include <nlohmann/", "#include <jpeglib.h>",
          "#define STB_IMAGE_IMPLEMENTATION", "#define STB_IMAGE_WRITE_IMPLEMENTATION"]
@@ -67,7 +70,7 @@ TOP_LEVEL = {
     "kernels", "src", "tests", "third_party", "tools",
 }
 
-CODE = {".h", ".cpp", ".cu", ".cuh"}
+CODE = {".h", ".c", ".cpp", ".cu", ".cuh"}
 problems = []
 
 
@@ -129,6 +132,8 @@ def check_includes(name, lines):
             problem(name, number, f'included file "{match.group(1)}" does not exist')
             continue
         other = wing_of(target)
+        if name in INSTALLED:
+            problem(name, number, f"is installed and may not include {match.group(1)}, which is not")
         if wing is None or other is None:
             continue
         if other != wing and other not in WINGS.get(wing, set()):
@@ -170,6 +175,8 @@ def check_text(name, text, lines):
             problem(name, number, "trailing white space")
         if re.search(r"\bTODO\b(?!\(#\d+\))", line) and name != "tools/check_repo.py" and suffix in CODE | {".py", ".sh"}:
             problem(name, number, "a TODO names its issue: TODO(#12)")
+    if re.fullmatch(r"include/reid/[^/]*", name) and name not in INSTALLED:
+        problem(name, 0, "belongs to a wing, or into INSTALLED of tools/check_repo.py")
     if suffix in CODE:
         for word in FORBIDDEN:
             if word in text:
@@ -215,16 +222,17 @@ def check_format(names):
 def check_headers(names):
     compiler = os.environ.get("CXX", "c++")
 
-    def run(name):
-        command = [compiler, "-std=c++20", "-fsyntax-only", "-Wall", "-Wextra", "-Wno-pragma-once-outside-header", "-Iinclude", "-Isrc",
+    def run(name, language="c++", standard="c++20"):
+        command = [compiler, f"-std={standard}", "-fsyntax-only", "-Wall", "-Wextra", "-Wno-pragma-once-outside-header", "-Iinclude", "-Isrc",
                    "-Ikernels", "-Itests",
-                   '-DREID_PROGRAM=""', '-DREID_SOURCE_DIR=""', '-DREID_VERSION=""', "-isystem", "third_party", "-x", "c++", name]
+                   '-DREID_PROGRAM=""', '-DREID_SOURCE_DIR=""', '-DREID_VERSION=""', "-isystem", "third_party", "-x", language, name]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         errors = [line for line in done.stderr.splitlines() if " error: " in line]
         return name, (errors or ["fails to compile"])[0] if done.returncode else None
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for name, error in pool.map(run, names):
+        installed = [run(name, *how) for name in sorted(INSTALLED) for how in (("c", "c11"), ("c++", "c++17"))]
+        for name, error in [*pool.map(run, names), *installed]:
             if error:
                 problem(name, 0, f"does not compile alone: {error}")
 

@@ -316,6 +316,11 @@ std::vector<std::string> Loader::damaged() const {
   return messages;
 }
 
+const std::string* Loader::damage_of(const std::string& path) const {
+  const auto found = state_->damaged.find(path);
+  return found == state_->damaged.end() ? nullptr : &found->second;
+}
+
 Loader evaluation_loader(std::span<const Sample> samples, int64_t batch_size, LoaderOptions options) {
   REID_CHECK(options.on_damage != OnDamage::replace, "[loader] an evaluation must not replace images: let damaged ones fail or be dropped");
   options.augment = false;

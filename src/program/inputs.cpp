@@ -50,21 +50,26 @@ LabeledFeatures read_labeled_features(const std::string& file) {
   return out;
 }
 
+void add_images(std::vector<Sample>& samples, const std::string& name) {
+  std::error_code ignored;  // whatever it is, reading the image will meet it too and say so
+  if (!fs::is_directory(name, ignored)) {
+    samples.push_back({name});
+    return;
+  }
+  std::vector<std::string> found;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(name)) {
+    if (entry.is_regular_file() && is_image_name(entry.path())) found.push_back(entry.path().string());
+  }
+  REID_CHECK(!found.empty(), name, ": holds no images (.jpg, .jpeg, .png)");
+  std::sort(found.begin(), found.end());
+  for (std::string& path : found) samples.push_back({std::move(path)});
+}
+
 std::vector<Sample> list_images(const std::vector<std::string>& names) {
   std::vector<Sample> samples;
   for (const std::string& name : names) {
     REID_CHECK(fs::exists(name), name, ": there is no such file or folder");
-    if (!fs::is_directory(name)) {
-      samples.push_back({name});
-      continue;
-    }
-    std::vector<std::string> found;
-    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(name)) {
-      if (entry.is_regular_file() && is_image_name(entry.path())) found.push_back(entry.path().string());
-    }
-    REID_CHECK(!found.empty(), name, ": holds no images (.jpg, .jpeg, .png)");
-    std::sort(found.begin(), found.end());
-    for (std::string& path : found) samples.push_back({std::move(path)});
+    add_images(samples, name);
   }
   return samples;
 }

@@ -20,7 +20,10 @@ struct LabeledFeatures {
 };
 LabeledFeatures read_labeled_features(const std::string& file);
 
-// Images, and the images of folders (.jpg, .jpeg, .png, at any depth, in the order of their names); throws when one is missing or empty.
+// An image, or the images of a folder (.jpg, .jpeg, .png, at any depth, in the order of their names); throws when a folder has none.
+// Whether an image exists shows when it is read.
+void add_images(std::vector<Sample>& samples, const std::string& name);
+// The same for each name; throws when one does not exist.
 std::vector<Sample> list_images(const std::vector<std::string>& names);
 
 }  // namespace reid::program

@@ -25,6 +25,7 @@ class LoadedEncoder {
   // Sets batch norm's running statistics to those of the given images: the mean of every batch's statistics.
   void estimate_statistics(const std::vector<Tensor>& batches);
   const ModelSettings& model() const { return model_; }
+  int64_t width() const { return encoder_.features(); }  // D
   const TransformConfig& transform() const { return transform_; }
   Inventory weights() { return inventory(encoder_); }
 

@@ -189,6 +189,8 @@ class Loader {
 
   // Files that could not be read in the batches handed out so far, sorted, each with its error.
   std::vector<std::string> damaged() const;
+  // The error of one of them; null when it was not met.
+  const std::string* damage_of(const std::string& path) const;
 
  private:
   struct State;
