@@ -1,8 +1,6 @@
-// reid weights: other programs' weights in and out. Here: looking into files, exporting, the verb itself.
+// reid weights: other programs' weights in and out. Here: looking into files, and the verb itself.
 
 #include "program/weights.h"
-
-#include "reid/formats/safetensors.h"
 
 #include <filesystem>
 #include <memory>
@@ -94,29 +92,6 @@ void info(const Context& context, const WeightsOptions& o) {
   context.write_json(result);
 }
 
-void write_as(const WeightsOptions& o, const NamedTensors& content) {
-  if (o.format == "safetensors") return write_safetensors(o.out, content);
-  if (o.format == "pth") return write_torch(o.out, content);
-  throw UsageError("--format onnx is not built yet");
-}
-
-void export_weights(const Context& context, const WeightsOptions& o) {
-  if (o.out.empty() || o.format.empty()) throw UsageError(o.out.empty() ? "--out is missing" : "--format is missing");
-  if (!o.words.empty()) throw UsageError("'" + o.words[0] + "' is one argument too many");
-  if (o.preprocess && o.format != "onnx") throw UsageError("--preprocess belongs to --format onnx");
-  const NamedTensors content = read_safetensors(o.file);
-  LoadedEncoder encoder(content);
-  write_as(o, content);
-  context.say(content.tensors.size(), " tensors, ", elements(content), " numbers -> ", o.out);
-  if (o.format != "safetensors") context.say("it carries no preprocessing; the images must be: ", *content.note("preprocessing"));
-  Json result = Json::object({{"out", o.out}, {"format", o.format}, {"tensors", static_cast<int64_t>(content.tensors.size())}});
-  if (!o.images.empty()) {
-    LoadedEncoder back(NamedTensors{read_tensor_file(o.out).content.tensors, content.metadata, o.out});
-    result["verified"] = compare_embeddings(context, encoder, back, o.images);
-  }
-  context.write_json(result);
-}
-
 void run(const Context& context, const WeightsOptions& o) {
   if (o.action == "import") return import_weights(context, o);
   if (o.action == "export") return export_weights(context, o);
@@ -155,7 +130,7 @@ Verb weights_verb() {
           "reid weights info resnet50_ibn_a.pth\n"
           "  reid weights import market_bot_R50.pth --out W.safetensors --verify photos/\n"
           "  reid weights import lup_moco_r50.pth --convention luperson model.last_stride=1 --out W.safetensors\n"
-          "  reid weights export W.safetensors --format pth --out W.pth\n"
+          "  reid weights export W.safetensors --format onnx --preprocess --out W.onnx --verify photos/\n"
           "  reid weights compare W.safetensors market_bot_R50.pth --images photos/",
           [o](Flags& f) { declare(f, *o); }, [o](const Context& context) { run(context, *o); }};
 }

@@ -6,6 +6,7 @@
 #include "reid/formats/tensor_file.h"
 #include "reid/formats/weight_names.h"
 #include "reid/learning/conventions.h"
+#include "reid/learning/embedding_comparison.h"
 #include "reid/learning/encoder_file.h"
 
 #include <optional>
@@ -22,6 +23,7 @@ struct WeightsOptions {
 };
 
 void import_weights(const Context& context, const WeightsOptions& o);
+void export_weights(const Context& context, const WeightsOptions& o);
 void compare_weights(const Context& context, const WeightsOptions& o);
 
 // An encoder and how it came out of its file.
@@ -35,8 +37,9 @@ struct ImportedEncoder {
 // With an empty convention the origin's own. An origin whose network is another one needs `inexact`.
 ImportedEncoder import_encoder(const TensorFile& file, const std::string& name, const WeightsOptions& o);
 
-// Embeds the images with both, each with its own preprocessing; says and returns what differs.
-Json compare_embeddings(const Context& context, LoadedEncoder& a, LoadedEncoder& b, const std::vector<std::string>& images);
+// Embeds the images with both encoders, each with its own preprocessing; says and returns what differs.
+Json compare_on(const std::vector<std::string>& images, const Context& context, LoadedEncoder& a, LoadedEncoder& b);
+Json to_json(const EmbeddingComparison& compared);
 
 std::string column(std::string text, size_t width);                   // padded with at least two spaces
 std::string listed(const std::vector<std::string>& names, bool all);  // joined; long lists end in "and 7 more"

@@ -109,7 +109,7 @@ void compare_weights(const Context& context, const WeightsOptions& o) {
   Json result = to_json(c, mapped);
   if (!o.images.empty()) {
     LoadedEncoder first(import_encoder(a, o.file, o).content), second(import_encoder(b, o.words[0], o).content);
-    result["embeddings"] = compare_embeddings(context, first, second, o.images);
+    result["embeddings"] = compare_on(o.images, context, first, second);
   }
   context.write_json(result);
 }

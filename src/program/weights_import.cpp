@@ -5,52 +5,12 @@
 
 #include "reid/learning/method.h"
 
-#include <algorithm>
-#include <cmath>
 #include <filesystem>
 #include <map>
-#include <numeric>
+#include <memory>
 
 namespace reid::program {
 namespace {
-
-// For each image the others, most similar (cosine) first.
-std::vector<std::vector<size_t>> rankings(const Tensor& features) {
-  const Tensor wide = features.to(DType::f64);
-  const auto count = static_cast<size_t>(wide.dim(0)), width = static_cast<size_t>(wide.dim(1));
-  const double* x = wide.data<double>();
-  const auto dot = [&](size_t i, size_t j) { return std::inner_product(x + i * width, x + (i + 1) * width, x + j * width, 0.0); };
-  std::vector<double> norms(count);
-  for (size_t i = 0; i < count; ++i) norms[i] = std::max(std::sqrt(dot(i, i)), 1e-300);
-  std::vector<std::vector<size_t>> orders(count);
-  for (size_t i = 0; i < count; ++i) {
-    std::vector<double> similarity(count);
-    for (size_t j = 0; j < count; ++j) similarity[j] = dot(i, j) / norms[j];
-    for (size_t j = 0; j < count; ++j) {
-      if (j != i) orders[i].push_back(j);
-    }
-    std::stable_sort(orders[i].begin(), orders[i].end(), [&](size_t p, size_t q) { return similarity[p] > similarity[q]; });
-  }
-  return orders;
-}
-
-// Largest |a - b| / |a| of a row; infinite when a value is not finite.
-double largest_row_difference(const Tensor& a, const Tensor& b) {
-  const Tensor x = a.to(DType::f64), y = b.to(DType::f64);
-  double worst = 0;
-  for (int64_t row = 0; row < x.dim(0); ++row) {
-    const Tensor p = x.rows(row, row + 1), q = y.rows(row, row + 1);
-    double difference = 0, size = 0;
-    for (int64_t i = 0; i < p.numel(); ++i) {
-      const double u = p.data<double>()[i], v = q.data<double>()[i];
-      difference += (u - v) * (u - v);
-      size += u * u;
-    }
-    const double relative = difference == 0 ? 0 : std::sqrt(difference / size);
-    worst = std::isfinite(difference) && std::isfinite(relative) ? std::max(worst, relative) : INFINITY;
-  }
-  return worst;
-}
 
 Json to_json(const ImportedEncoder& e, const WeightsOptions& o) {
   Json settings = Json::object(), fate = Json::array();
@@ -112,21 +72,19 @@ ImportedEncoder import_encoder(const TensorFile& file, const std::string& name, 
   return e;
 }
 
-Json compare_embeddings(const Context& context, LoadedEncoder& a, LoadedEncoder& b, const std::vector<std::string>& images) {
+Json to_json(const EmbeddingComparison& c) {
+  return Json::object({{"images", c.images}, {"difference", c.largest_relative}, {"changed_rankings", c.changed_ranks}});
+}
+
+Json compare_on(const std::vector<std::string>& images, const Context& context, LoadedEncoder& a, LoadedEncoder& b) {
   const std::vector<Sample> samples = list_images(images);
   const auto embed = [&](LoadedEncoder& encoder) {
     const auto batch = [&](const Tensor& x) { return encoder.embed(x); };
     return extract(samples, batch, DataSettings{}, encoder.transform(), std::make_shared<ImageCache>(0), context.threads);  // [N, D]
   };
-  const Tensor x = embed(a), y = embed(b);
-  REID_CHECK(x.shape() == y.shape(), "embeddings of ", x.dim(1), " and ", y.dim(1), " numbers cannot be compared");
-  const double difference = largest_row_difference(x, y);
-  const auto p = rankings(x), q = rankings(y);
-  int64_t changed = 0;
-  for (size_t i = 0; i < p.size(); ++i) changed += p[i] != q[i];
-  context.say(samples.size(), " images: embeddings differ by at most ", difference,
-              " of their length; the ranking of the others changed for ", changed);
-  return Json::object({{"images", static_cast<int64_t>(samples.size())}, {"difference", difference}, {"changed_rankings", changed}});
+  const EmbeddingComparison compared = compare_embeddings(embed(a), embed(b), "the first", "the second");
+  context.say(compared.images, " images embedded with both: ", compared.summary());
+  return to_json(compared);
 }
 
 void import_weights(const Context& context, const WeightsOptions& o) {
@@ -140,7 +98,7 @@ void import_weights(const Context& context, const WeightsOptions& o) {
   Json result = to_json(imported, o);
   if (!o.images.empty()) {
     LoadedEncoder before(imported.content), after{std::filesystem::path(o.out)};
-    result["verified"] = compare_embeddings(context, before, after, o.images);
+    result["verified"] = compare_on(o.images, context, before, after);
   }
   context.write_json(result);
 }
