@@ -1,7 +1,8 @@
 #!/bin/sh
 # Makes sure that what the build needs is there: a C++20 compiler, CMake, a few header-only libraries, libjpeg-turbo.
 # Looks by trying, touches network and root only when something is missing, and prints the exact package command when it
-# may not install. Usage: tools/deps.sh [--check-tools]   (--check-tools: also clang-format and python3, for `make check`)
+# may not install. Usage: tools/deps.sh [--check-tools]   (--check-tools: also clang-format, python3 and pkg-config, for `make check`
+# and tools/check_install.sh)
 set -eu
 cd "$(dirname "$0")/.."
 cxx=${CXX:-c++}
@@ -31,6 +32,7 @@ look() {
   if [ "$tools" = 1 ]; then
     clang-format --version >/dev/null 2>&1 || need="$need clang-format"
     python3 --version >/dev/null 2>&1 || need="$need python3"
+    pkg-config --version >/dev/null 2>&1 || need="$need pkg-config"
   fi
   packages=$(echo $need $optional)
 }
