@@ -17,11 +17,17 @@ using namespace reid::test;
 
 namespace {
 
+Encoder small_encoder() {
+  EncoderConfig config;
+  config.backbone = {.depth = 18, .ibn = "a", .last_stride = 1, .width = 4, .max_pool = "ceil"};
+  config.pooling = "gem";
+  return {config, DType::f32, Rng(4)};
+}
+
 // A checkpoint with the names of fast-reid, and what the network in it embeds.
 struct Checkpoint {
   TemporaryFolder folder;
-  Encoder encoder{
-      {.backbone = {.depth = 18, .ibn = "a", .last_stride = 1, .width = 4, .max_pool = "ceil"}, .pooling = "gem"}, DType::f32, Rng(4)};
+  Encoder encoder = small_encoder();
   std::string file = folder / "fast.safetensors", images = (small_world() / "source" / "query").string();
   Checkpoint() { write_safetensors(file, content()); }
   NamedTensors content() {
