@@ -1,5 +1,7 @@
 #include "reid/learning/encoder_file.h"
 
+#include <charconv>
+
 #include "reid/formats/json.h"
 #include "reid/formats/weights.h"
 
@@ -36,8 +38,17 @@ ModelSettings model_from(const Json& j) {
   return m;
 }
 
+// The double that prints as the float does (0.485) and reads back as it.
+double shortest(float v) {
+  char digits[32];
+  const char* end = std::to_chars(digits, digits + sizeof digits, v).ptr;
+  double value = 0;
+  std::from_chars(digits, end, value);
+  return value;
+}
+
 Json to_json(const TransformConfig& t) {
-  const auto numbers = [](const std::array<float, 3>& v) { return Json::array({double{v[0]}, double{v[1]}, double{v[2]}}); };
+  const auto numbers = [](const std::array<float, 3>& v) { return Json::array({shortest(v[0]), shortest(v[1]), shortest(v[2])}); };
   return Json::object({{"height", t.height},
                        {"width", t.width},
                        {"resize", t.filter == Filter::bicubic ? "bicubic" : "bilinear"},

@@ -104,7 +104,7 @@ void compare_weights(const Context& context, const WeightsOptions& o) {
   constexpr size_t kWorst = 5;
   for (size_t i = 0; i < c.differing.size() && (o.all || i < kWorst); ++i) {
     const Difference& d = c.differing[i];
-    context.say("  ", column(d.name, 48), "max |a - b| ", d.absolute, ", of max |a| ", d.relative);
+    context.say("  ", column(d.name, 48), "max |a - b| ", d.absolute, ", ", d.relative, " of max |a|");
   }
   Json result = to_json(c, mapped);
   if (!o.images.empty()) {
