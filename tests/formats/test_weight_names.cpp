@@ -204,11 +204,15 @@ TEST_CASE("weight names: every family maps back to the same bits and the same em
     CHECK(mapped.convention == family.convention);
     CHECK(mapped.exact == family.exact);
     REQUIRE(mapped.weights.tensors.size() == ours.tensors.size());
-    for (const auto& [name, tensor] : ours.tensors) CHECK_MESSAGE(bitwise_equal(mapped.weights.at(name), tensor), name);
+    for (const auto& [ours_name, tensor] : ours.tensors) {
+      const std::string& name = ours_name;
+      CHECK_MESSAGE(bitwise_equal(mapped.weights.at(name), tensor), name);
+    }
 
     REQUIRE(mapped.fate.size() == file.tensors.size());
     for (size_t i = 0; i < mapped.fate.size(); ++i) CHECK(mapped.fate[i].name == file.tensors[i].first);
-    for (const auto& [name, fate] : family.extras) {
+    for (const auto& [extra, fate] : family.extras) {
+      const std::string name = extra;
       const auto found = std::find_if(mapped.fate.begin(), mapped.fate.end(), [&](const SourceTensor& t) { return t.name == name; });
       REQUIRE(found != mapped.fate.end());
       CHECK_MESSAGE(name_of(found->fate) == std::string(name_of(fate)), name);
@@ -246,12 +250,13 @@ TEST_CASE("weight names: of several networks the preferred one is taken, whereve
     for (const auto& [name, tensor] : wanted.tensors) file.add(name, tensor);
     return map_weights(file);
   };
-  for (const auto& [good, bad] : Renames{{"teacher.backbone.", "student.backbone."},
-                                         {"state_dict.teacher.", "state_dict.student."},
-                                         {"state_dict_1.mean_net.module.base.", "state_dict_1.net.module.base."},
-                                         {"state_dict_1.mean_net.", "state_dict_2.mean_net."},
-                                         {"module.encoder_q.", "module.encoder_k."},
-                                         {"params_ema.", "params."}}) {
+  for (const auto& [preferred, bad] : Renames{{"teacher.backbone.", "student.backbone."},
+                                              {"state_dict.teacher.", "state_dict.student."},
+                                              {"state_dict_1.mean_net.module.base.", "state_dict_1.net.module.base."},
+                                              {"state_dict_1.mean_net.", "state_dict_2.mean_net."},
+                                              {"module.encoder_q.", "module.encoder_k."},
+                                              {"params_ema.", "params."}}) {
+    const std::string good = preferred;
     CAPTURE(good);
     CHECK(bitwise_equal(both(good, bad).weights.at("layer4.0.conv2.weight"), ours.at("layer4.0.conv2.weight")));
   }
@@ -325,15 +330,17 @@ TEST_CASE("weight names: what cannot be run is refused by name") {
   half_neck.add("feat_bn.weight", Tensor::zeros({32}, DType::f32));
   CHECK(contains(load(half_neck), "missing: bottleneck.bias, bottleneck.running_mean, bottleneck.running_var"));
 
-  for (const auto& [name, what] :
+  for (const auto& [part, what] :
        Renames{{"NL_2.0.g.weight", "non-local"}, {"layer1.0.se.fc.0.weight", "squeeze"}, {"bn1.bat_n.weight", "MetaBIN"}}) {
+    const std::string name = part;
     NamedTensors other = file;
     other.add(name, Tensor::zeros({4}, DType::f32));
     CHECK_MESSAGE(contains(load(other), what), name);
     CHECK_MESSAGE(contains(load(other), name), name);
   }
-  for (const auto& [name, what] :
+  for (const auto& [part, what] :
        Renames{{"state_dict.conv2.0.conv2a.0.conv1.weight", "an OSNet"}, {"module.patch_embed.proj.weight", "a vision transformer"}}) {
+    const std::string name = part;
     NamedTensors other{{}, {}, "foreign.pth"};
     other.add(name, Tensor::zeros({4, 4, 1, 1}, DType::f32));
     CHECK_MESSAGE(contains(load(other), what), name);

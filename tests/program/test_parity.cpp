@@ -41,7 +41,8 @@ TEST_CASE("parity: other projects' weights give their embeddings, from the JPEG 
   }
   const NamedTensors golden = read_safetensors(kGolden + "parity.safetensors");
   REQUIRE(golden.tensors.size() == 5);
-  for (const auto& [name, want] : golden.tensors) {
+  for (const auto& [file, want] : golden.tensors) {
+    const std::string& name = file;
     const TemporaryFolder folder;
     const std::string weights = folder / "w.safetensors", embeddings = folder / "e.safetensors";
     // Only the size is said: these networks were run on smaller images than their projects use.
