@@ -105,8 +105,9 @@ def lone():
 
 def tar():
     """Members `storages`, `tensors` and `pickle`, as PyTorch 0.1 wrote them."""
-    tensors = {"conv1.weight": normal(2, 3), "view": None, "fc.weight": normal(4, dtype=torch.float64)}
+    tensors = {"conv1.weight": normal(2, 3), "view": None, "part": None, "fc.weight": normal(4, dtype=torch.float64)}
     tensors["view"] = tensors["conv1.weight"].t()[1:]
+    tensors["part"] = tensors["conv1.weight"].flatten()[2:5][1:]  # the second element of a storage inside the first one
     storages, keys = io.BytesIO(), {}
     roots = [tensors["conv1.weight"], tensors["fc.weight"]]
     pickle.dump(len(roots), storages, protocol=2)
@@ -114,13 +115,15 @@ def tar():
         pickle.dump((key, "cpu", kind), storages, protocol=2)
         storages.write(struct.pack("<q", root.numel()) + root.numpy().tobytes())
         keys[root.untyped_storage().data_ptr()] = key
-    pickle.dump([], storages, protocol=2)  # no storages inside others
+    inside, inside_offset = 150, 2
+    pickle.dump([(inside, 100, inside_offset, 3)], storages, protocol=2)
     parts = io.BytesIO()
     pickle.dump(len(tensors), parts, protocol=2)
-    for number, t in enumerate(tensors.values(), start=200):
+    for number, (name, t) in enumerate(tensors.items(), start=200):
         kind = torch.FloatTensor if t.dtype == torch.float32 else torch.DoubleTensor
-        pickle.dump((number, keys[t.untyped_storage().data_ptr()], kind), parts, protocol=2)
-        parts.write(struct.pack(f"<ii{t.dim()}q{t.dim()}qq", t.dim(), 0, *t.shape, *t.stride(), t.storage_offset()))
+        key, offset = (inside, t.storage_offset() - inside_offset) if name == "part" else (keys[t.untyped_storage().data_ptr()], t.storage_offset())
+        pickle.dump((number, key, kind), parts, protocol=2)
+        parts.write(struct.pack(f"<ii{t.dim()}q{t.dim()}qq", t.dim(), 0, *t.shape, *t.stride(), offset))
 
     class Pickler(pickle.Pickler):
         def persistent_id(self, value):
@@ -138,6 +141,39 @@ def tar():
             info = tarfile.TarInfo(name)
             info.size = len(content.getvalue())
             archive.addfile(info, io.BytesIO(content.getvalue()))
+    back = torch.load(path, weights_only=False)
+    assert all(torch.equal(back[name], tensors[name]) for name in tensors)
+    expect(path.name, tensors)
+
+
+def stream_views():
+    """A storage inside another, as PyTorch before 0.4 wrote it into the stream: the persistent id ends in (key, offset, count)."""
+    root = normal(8)
+
+    class Id:
+        def __init__(self, view):
+            self.id = ("storage", torch.FloatStorage, "1", "cpu", root.numel(), view)
+
+    class Tensor:
+        def __init__(self, view, offset, count):
+            self.arguments = (Id(view), offset, (count,), (1,), False, collections.OrderedDict())
+
+        def __reduce__(self):
+            return torch._utils._rebuild_tensor_v2, self.arguments
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value):
+            return value.id if isinstance(value, Id) else None
+
+    path = FILES / "views_stream.pth"
+    with path.open("wb") as out:
+        pickle.dump(torch.serialization.MAGIC_NUMBER, out, protocol=2)
+        pickle.dump(torch.serialization.PROTOCOL_VERSION, out, protocol=2)
+        pickle.dump({"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}, out, protocol=2)
+        Pickler(out, protocol=2).dump({"whole": Tensor(None, 0, 8), "inside": Tensor(("2", 3, 4), 1, 3)})
+        pickle.dump(["1"], out, protocol=2)
+        out.write(struct.pack("<q", root.numel()) + root.numpy().tobytes())
+    tensors = {"whole": root, "inside": root[4:7]}
     back = torch.load(path, weights_only=False)
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
     expect(path.name, tensors)
@@ -175,7 +211,7 @@ def numpy_files():
 def main():
     FILES.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")
-    for write in (containers, checkpoint, module, lone, tar, repacked, numpy_files):
+    for write in (containers, checkpoint, module, lone, tar, stream_views, repacked, numpy_files):
         write()
     path = FOLDER / "weights.safetensors"
     save_file(VALUES, str(path))

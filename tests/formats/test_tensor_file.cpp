@@ -74,8 +74,8 @@ std::string tensor_pickle(const std::string& offset, const std::string& shape, c
 }  // namespace
 
 TEST_CASE("tensor files: every element type, view and stride that PyTorch writes, in every container") {
-  for (const char* name : {"kinds.pth", "kinds_protocol4.pth", "kinds_stream.pth", "oldest.pth.tar", "no_checksums.pth", "deflated.pth",
-                           "lone.pth", "module.pth"})
+  for (const char* name : {"kinds.pth", "kinds_protocol4.pth", "kinds_stream.pth", "views_stream.pth", "oldest.pth.tar", "no_checksums.pth",
+                           "deflated.pth", "lone.pth", "module.pth"})
     check_values(name, golden(name));
   CHECK(golden("kinds.pth").container == "PyTorch zip");
   CHECK(golden("kinds_stream.pth").container == "PyTorch stream");
