@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "formats/scratch.h"
+#include "learning/small_encoder.h"
 #include "reid/formats/files.h"
 #include "reid/learning/embedding.h"
 
@@ -23,15 +24,7 @@ namespace {
 struct EncoderFile {
   Scratch scratch{"embedder"};
   std::string path = (scratch / "encoder.safetensors").string();
-  EncoderFile() {
-    ModelSettings model;
-    model.depth = 18;
-    model.width = 4;
-    TransformConfig transform;
-    transform.height = 32;
-    transform.width = 16;
-    write_safetensors(path, exported_encoder(LoadedEncoder(model, transform, 5).weights(), model, transform));
-  }
+  EncoderFile() { write_small_encoder(path); }
 };
 const std::string& encoder_path() {
   static const EncoderFile file;

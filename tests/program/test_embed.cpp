@@ -2,13 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include "learning/small_encoder.h"
 #include "program/run_program.h"
 
 #include "reid/embedder.h"
 #include "reid/formats/json.h"
 #include "reid/formats/safetensors.h"
 #include "reid/formats/tensor_file.h"
-#include "reid/learning/encoder_file.h"
 
 #include <algorithm>
 #include <charconv>
@@ -29,13 +29,7 @@ struct Photos {
   std::string encoder = folder / "encoder.safetensors", a = folder / "a.png", b = folder / "b", list = folder / "list.txt";
   std::vector<std::string> inside;  // of b, as it is listed
   Photos() {
-    ModelSettings model;
-    model.depth = 18;
-    model.width = 4;
-    TransformConfig transform;
-    transform.height = 32;
-    transform.width = 16;
-    write_safetensors(encoder, exported_encoder(LoadedEncoder(model, transform, 5).weights(), model, transform));
+    write_small_encoder(encoder);
     fs::create_directories(b + "/deep");
     inside = {b + "/0.png", b + "/1.png", b + "/2.png", b + "/deep/3.PNG"};
     for (size_t i = 0; i <= inside.size(); ++i) {
