@@ -62,7 +62,7 @@ def table(runs):
         cells = [spread([run["results"][domain][metric] for run in seeds.values()]) for domain in ("source", "target") for metric in METRICS]
         rows.append(f"| {arm} | " + " | ".join(cells) + " |")
     rows += ["", f"Mean and standard deviation over seeds {', '.join(map(str, SEEDS))}, percent.", "",
-             "Pseudo labels, mean over seeds (purity / noise, percent) after each epoch:", ""]
+             "Pseudo labels, mean over seeds (purity / noise, percent), epoch after epoch:", ""]
     for arm, seeds in runs.items():
         epochs = zip(*(run["pseudo_labels"] for run in seeds.values()))
         cells = [f"{100 * statistics.mean(q['purity'] for q in e):.0f} / {100 * statistics.mean(q['noise'] for q in e):.0f}" for e in epochs]

@@ -6,7 +6,7 @@
 namespace reid {
 
 struct EmbedOptions {
-  bool flip = false;       // the plain mean of the embeddings of an image and of its mirror image (fast-reid's flip test)
+  bool flip = false;       // the plain mean of the embeddings of an image and of its mirror image
   bool normalize = false;  // unit rows; a row of zeros stays one. After the mean, so that both options together give unit rows too
 };
 
