@@ -7,58 +7,14 @@
 #include <cmath>
 #include <numeric>
 
-#include "people/distances.h"
+#include "people/neighbors.h"
 
 namespace reid {
 
 namespace {
 
-// The nearest `width` rows of every row, itself first. [N, width]
-struct Ranking {
-  int64_t width = 0;
-  std::vector<int32_t> index;
-  std::span<const int32_t> row(int64_t i, int64_t first) const {
-    return {index.data() + i * width, static_cast<size_t>(std::min(first, width))};
-  }
-};
-
-// One pass with the nearest so far in order: most entries fail the first comparison. Ties keep the order of the indices.
-template <class T>
-void rank_tile(int64_t begin, const Tensor& tile, Ranking& ranking) {
-  const int64_t columns = tile.dim(1), width = ranking.width;
-  const T* distances = tile.data<T>();
-  parallel_for(tile.dim(0), 8, [&](int64_t first, int64_t last, int) {
-    for (int64_t r = first; r < last; ++r) {
-      const T* d = distances + r * columns;
-      int32_t* nearest = ranking.index.data() + (begin + r) * width;
-      nearest[0] = static_cast<int32_t>(begin + r);
-      int64_t held = 1;
-      for (int64_t j = 0; j < columns; ++j) {
-        if (j == begin + r || (held == width && (width == 1 || d[j] >= d[nearest[held - 1]]))) continue;
-        int64_t place = held < width ? held++ : width - 1;
-        for (; place > 1 && d[nearest[place - 1]] > d[j]; --place) nearest[place] = nearest[place - 1];
-        nearest[place] = static_cast<int32_t>(j);
-      }
-    }
-  });
-}
-
-Ranking rank_neighbors(const DistanceTiles& tiles, int64_t width) {
-  Ranking ranking;
-  ranking.width = std::min(width, tiles.count());
-  ranking.index.resize(static_cast<size_t>(tiles.count() * ranking.width));
-  for_each_tile(tiles, [&](int64_t begin, const Tensor& tile) {
-    if (tiles.dtype() == DType::f32) {
-      rank_tile<float>(begin, tile, ranking);
-    } else {
-      rank_tile<double>(begin, tile, ranking);
-    }
-  });
-  return ranking;
-}
-
 // R(i, k), ascending; `length` is how many list entries k stands for.
-std::vector<std::vector<int32_t>> reciprocal_sets(const Ranking& ranking, int64_t count, int64_t length) {
+std::vector<std::vector<int32_t>> reciprocal_sets(const Neighbors& ranking, int64_t count, int64_t length) {
   std::vector<std::vector<int32_t>> sets(static_cast<size_t>(count));
   parallel_for(count, 64, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
@@ -131,7 +87,7 @@ std::vector<SparseRow> softmax_weights(const DistanceTiles& tiles, const std::ve
 }
 
 // The mean of the rows of the first k2 neighbors, summed in the order of the ranking.
-std::vector<SparseRow> query_expansion(const std::vector<SparseRow>& rows, const Ranking& ranking, int64_t k2) {
+std::vector<SparseRow> query_expansion(const std::vector<SparseRow>& rows, const Neighbors& ranking, int64_t k2) {
   std::vector<SparseRow> result(rows.size());
   const int64_t count = static_cast<int64_t>(rows.size());
   parallel_for(count, 256, [&](int64_t begin, int64_t end, int) {
@@ -190,7 +146,7 @@ JaccardTiles::JaccardTiles(const Tensor& features, const JaccardOptions& options
   // Lists longer than N are cut, so k may be anything: bound it before adding to it.
   const int64_t k1 = std::min(options.k1, 2 * count_ + 2), k2 = std::min(options.k2, count_);
   const int64_t length = k1 + (options.k1_counts_self ? 0 : 1), half_length = std::min(half_to_even(k1) + 1, length);
-  const Ranking ranking = rank_neighbors(tiles, std::max(length, k2));
+  const Neighbors ranking = nearest_neighbors(tiles, std::max(length, k2));
   std::vector<SparseRow> rows =
       softmax_weights(tiles, reciprocal_sets(ranking, count_, length), reciprocal_sets(ranking, count_, half_length));
   if (k2 > 1) rows = query_expansion(rows, ranking, k2);
