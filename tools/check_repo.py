@@ -31,7 +31,7 @@ DEVICE_LEVEL = {"reid/engine/base.h", "reid/engine/device.h", "reid/engine/regis
 # Floors inside a wing, lowest first; headers of one floor do not see each other. A .cpp belongs to the floor of its first include.
 FLOORS = {
     "engine": [["base"], ["device"], ["registry"], ["tensor"], ["ops"], ["autograd"], ["nn"], ["optim"]],
-    "people": [["transform"], ["data"], ["synth", "cluster"], ["evaluation"], ["gallery"]],
+    "people": [["transform", "dataset"], ["data"], ["synth", "cluster"], ["evaluation"], ["gallery"]],
 }
 
 # Headers that are installed: they see no other header of the project and compile as C11 and as C++17. None else stands above the wings.
@@ -52,16 +52,16 @@ MAX_BYTES = 1 << 20      # any tracked file
 
 # Lines a folder may hold, everything below it included.
 BUDGET = {
-    "include/reid": 4500,
+    "include/reid": 5000,
     "kernels": 6000,
     "src/backends": 6500,
     "src/engine": 5000,
-    "src/formats": 5000,
-    "src/people": 7000,
+    "src/formats": 5500,
+    "src/people": 9000,
     "src/learning": 5000,
-    "src/program": 3500,
-    "tests": 14000,
-    "tools": 3500,
+    "src/program": 4500,
+    "tests": 18000,
+    "tools": 4500,
 }
 
 TOP_LEVEL = {

@@ -4,21 +4,21 @@
 #include <map>
 #include <set>
 
-#include "reid/people/data.h"
+#include "reid/people/dataset.h"
 
 namespace reid {
 namespace {
 
 int64_t largest(const Dataset& data, int64_t Sample::*field) {
   int64_t value = -1;
-  for (const std::vector<Sample>* part : {&data.train, &data.query, &data.gallery})
+  for (const std::vector<Sample>* part : {&data.train, &data.query, &data.gallery, &data.multi_query})
     for (const Sample& sample : *part) value = std::max(value, sample.*field);
   return value;
 }
 
 Json count(const std::vector<Sample>& samples) {
   std::map<int64_t, int64_t> images_of;
-  std::set<int64_t> cameras, videos;
+  std::set<int64_t> cameras, videos, tracklets;
   int64_t distractors = 0, unknown = 0;
   for (const Sample& sample : samples) {
     if (sample.person > 0) ++images_of[sample.person];
@@ -26,6 +26,7 @@ Json count(const std::vector<Sample>& samples) {
     unknown += sample.person < 0;
     cameras.insert(sample.camera);
     if (sample.video >= 0) videos.insert(sample.video);
+    if (sample.tracklet >= 0) tracklets.insert(sample.tracklet);
   }
   std::vector<int64_t> sizes;
   for (const auto& [person, images] : images_of) sizes.push_back(images);
@@ -34,6 +35,7 @@ Json count(const std::vector<Sample>& samples) {
   json["images"] = static_cast<int64_t>(samples.size());
   json["identities"] = static_cast<int64_t>(sizes.size());
   json["cameras"] = static_cast<int64_t>(cameras.size());
+  if (!tracklets.empty()) json["tracklets"] = static_cast<int64_t>(tracklets.size());
   if (!videos.empty()) json["videos"] = static_cast<int64_t>(videos.size());
   if (!sizes.empty()) json["images_per_identity"] = Json::array({sizes.front(), sizes[sizes.size() / 2], sizes.back()});
   if (distractors > 0) json["distractors"] = distractors;
@@ -57,7 +59,7 @@ void require_evaluation(const Dataset& data) {
 
 Dataset merge(std::span<const Dataset> sources) {
   Dataset all;
-  int64_t persons = 0, cameras = 0;
+  int64_t persons = 0, cameras = 0, tracklets = 0;
   for (const Dataset& source : sources) {
     const auto videos = static_cast<int64_t>(all.videos.size());
     const auto move_in = [&](const std::vector<Sample>& from, std::vector<Sample>& to) {
@@ -65,16 +67,20 @@ Dataset merge(std::span<const Dataset> sources) {
         if (sample.person > 0) sample.person += persons;
         sample.camera += cameras;
         if (sample.video >= 0) sample.video += videos;
+        if (sample.tracklet >= 0) sample.tracklet += tracklets;
         to.push_back(std::move(sample));
       }
     };
     move_in(source.train, all.train);
     move_in(source.query, all.query);
     move_in(source.gallery, all.gallery);
+    move_in(source.multi_query, all.multi_query);
     persons += std::max<int64_t>(largest(source, &Sample::person), 0);
     cameras += largest(source, &Sample::camera) + 1;
+    tracklets += largest(source, &Sample::tracklet) + 1;
     all.videos.insert(all.videos.end(), source.videos.begin(), source.videos.end());
     all.junk += source.junk;
+    all.cameras_known = all.cameras_known && source.cameras_known;
     all.name += (all.name.empty() ? "" : " + ") + source.name;
   }
   return all;
@@ -85,6 +91,7 @@ Json census(const Dataset& data) {
   if (!data.train.empty()) json["train"] = count(data.train);
   if (!data.query.empty()) json["query"] = count(data.query);
   if (!data.gallery.empty()) json["gallery"] = count(data.gallery);
+  if (!data.multi_query.empty()) json["multi_query"] = count(data.multi_query);
   if (data.junk > 0) json["junk"] = data.junk;
   return json;
 }

@@ -19,7 +19,7 @@ struct Options {
 
 void declare(Flags& f, Options& o) {
   std::string layouts;
-  for (const std::string& layout : dataset_layouts()) layouts += (layouts.empty() ? "" : ", ") + layout;
+  for (const DatasetLayout& layout : dataset_layouts()) layouts += (layouts.empty() ? "" : ", ") + layout.name;
   f.option("--weights", o.weights, "FILE", "encoder written by reid train (encoder.safetensors of a run)");
   f.option("--data", o.data, "LAYOUT:PATH", "its query and gallery images are embedded and matched; layouts: " + layouts);
   f.option("--query", o.query, "FILE", "instead: safetensors with 'features' [N, D], 'ids' [N] i64, 'cameras' [N] i64");

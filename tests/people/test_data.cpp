@@ -77,10 +77,10 @@ TEST_CASE("data: Market-1501 inside its archive's folder, cameras from zero, mis
 TEST_CASE("data: what is not there or breaks a layout is named with the remedy") {
   const Scratch scratch("data");
   CHECK(contains(failure_of([&] { market1501(scratch / "nowhere"); }), "nowhere: there is no such folder"));
-  for (const std::string& layout : dataset_layouts()) {
-    const std::string message = failure_of([&] { read_dataset(layout + ":" + scratch.folder.string()); });
+  for (const DatasetLayout& layout : dataset_layouts()) {
+    const std::string message = failure_of([&] { read_dataset(layout.name + ":" + scratch.folder.string()); });
     CAPTURE(message);
-    CHECK(contains(message, layout + ":" + scratch.folder.string() + ": no images found; this layout wants"));
+    CHECK(contains(message, layout.name + ":" + scratch.folder.string() + ": no images found; this layout wants"));
   }
   touch(scratch / "query" / "person7.jpg");
   CHECK(contains(failure_of([&] { market1501(scratch.folder); }), "person7.jpg: the name does not follow the market1501 layout"));

@@ -1,0 +1,89 @@
+#pragma once
+// Data sets: lists of samples read from other people's folders, lists and containers; merging, counting and relabeling them.
+//
+// Design: a data set is named LAYOUT[,OPTION=VALUE...]:PATH. Each layout is one reader, a function from a path to lists of samples, in
+// its own file of src/people/layouts/, and one line of the table there. A reader opens no image.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "reid/engine/base.h"
+#include "reid/formats/json.h"
+
+namespace reid {
+
+// One image. Person ids count from 1 (readers of sets that number from 0 add 1); 0 is a distractor (matches nobody), -1 unknown.
+// Cameras count from 0.
+struct Sample {
+  std::string path;
+  int64_t person = -1;
+  int64_t camera = 0;
+  int64_t video = -1;     // index into Dataset::videos, -1 where there are none
+  int64_t tracklet = -1;  // images of one tracklet share a number, unique within the data set; -1 where there are none
+};
+
+struct Dataset {
+  std::string name;  // for messages: layout and path
+  std::vector<Sample> train, query, gallery;
+  std::vector<Sample> multi_query;  // more images of the queries' identities and cameras, where the set has them (Market's gt_bbox)
+  std::vector<std::string> videos;  // names
+  int64_t junk = 0;                 // files of person -1, left out everywhere
+  bool cameras_known = true;        // false: the files name no cameras, so only a query's own file is removed from its ranking
+};
+
+// All readers sort by file name, skip dot files and anything but images (.jpg, .jpeg, .png, .bmp where a set uses it; in any case), and
+// throw when they find nothing, or an image whose name breaks the layout: naming the path, the layout and the remedy.
+
+// bounding_box_train, query, bounding_box_test below `folder` (or below its Market-1501-v15.09.15), those that exist. Names
+// PPPP_cC...: person -?\d+, camera \d+ counted from 1 (from 0 where a c0 occurs), read from the file name only. Person -1 is
+// left out everywhere, person 0 everywhere but in the gallery.
+Dataset market1501(const std::filesystem::path& folder);
+
+// Every folder below `folder` (at any depth) that holds images is a video, with one camera of its own. All go to `train`.
+Dataset video_folders(const std::filesystem::path& folder);
+
+// Images named CC_TT_VVVV_IIIIIIII.jpg (country, city, video, image: LUPerson keys) at any depth; the first three fields are the
+// video, with one camera of its own. All go to `train`.
+Dataset luperson(const std::filesystem::path& folder);
+
+// With folders query and gallery inside (and perhaps train): in each a folder per identity; the identity is the folder's name.
+// Else with folders inside: a folder per identity, all in `train`. Else: plain images of unknown people, all in `train`.
+// Identities are numbered from 1 in the order of their names. Cameras come from a field cN of the file name ("c3_001.jpg",
+// "x_c3.jpg"); without one, camera 0, and 1 in the gallery, so that no match is excluded for sharing a camera.
+Dataset identity_folders(const std::filesystem::path& folder);
+
+// "LAYOUT[,OPTION=VALUE...]:PATH"; throws on an unknown layout or option, naming those there are.
+Dataset read_dataset(const std::string& spec);
+
+// The table of layouts, in the order in which they are listed.
+struct DatasetLayout {
+  std::string name;
+  std::string summary;                         // one line for people
+  std::map<std::string, std::string> options;  // name to meaning; empty for most
+  // `options` holds only names that the layout knows.
+  Dataset (*read)(const std::filesystem::path& path, const std::map<std::string, std::string>& options);
+};
+const std::vector<DatasetLayout>& dataset_layouts();
+
+void require_training(const Dataset& data);    // throws unless there are training images of at least one known person
+void require_evaluation(const Dataset& data);  // throws unless there are query and gallery images
+
+// Several sources as one: identities, cameras, videos and tracklets of each are moved up so that none collide; 0 and -1 stay.
+Dataset merge(std::span<const Dataset> sources);
+
+// Images, identities, images per identity, cameras, videos, of each part: for manifests and screens.
+Json census(const Dataset& data);
+
+// Labels 0, 1, ... in the order of the person ids.
+struct Relabeling {
+  std::vector<int64_t> labels;   // [sample]
+  std::vector<int64_t> persons;  // [label]: the raw id
+};
+Relabeling relabel(std::span<const Sample> samples);  // throws on a sample without a known person
+
+}  // namespace reid
