@@ -1,12 +1,14 @@
 // The training loop that every recipe shares, and everything a run writes.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 
 #include "reid/formats/files.h"
 #include "reid/formats/safetensors.h"
 #include "reid/learning/encoder_file.h"
+#include "reid/learning/matrix.h"
 #include "reid/learning/method.h"
 #include "run_files.h"
 
@@ -42,6 +44,7 @@ void RunConfig::visit(ConfigKeys& keys) {
   run.visit(keys);
   model.visit(keys);
   data.visit(keys);
+  protocol.visit(keys);
   augment.visit(keys);
   optimizer.visit(keys);
 }
@@ -58,7 +61,20 @@ Run::Run(fs::path folder, bool resume, const RunConfig& config, const ConfigKeys
     evaluation_sets_.push_back(read_named_dataset(spec));
     data_census_[spec] = census(evaluation_sets_.back().set);
   }
+  if (!config_.run.best_on.empty()) check_best_on();
   resume ? open_existing(keys) : open_new(keys);
+}
+
+void Run::check_best_on() const {
+  std::string names;
+  bool known = false;
+  for (const NamedDataset& named : evaluation_sets_) {
+    known = known || named.name == config_.run.best_on;
+    names += (names.empty() ? "" : ", ") + named.name;
+  }
+  REID_CHECK(known, "run.best_on = ", config_.run.best_on, " is none of the sets evaluated on (", names.empty() ? "there are none" : names,
+             ")");
+  REID_CHECK(config_.run.evaluate_every > 0, "run.best_on needs evaluations on the way: set run.evaluate_every above 0");
 }
 
 void Run::open_new(const ConfigKeys& keys) {
@@ -130,7 +146,7 @@ bool Run::train(Method& method) {
     batch_ = 0;
     prepared_ = false;
     const int64_t every = config_.run.evaluate_every;
-    if (every > 0 && epoch_ % every == 0 && epoch_ < epochs) evaluate_all(method);
+    if (every > 0 && epoch_ % every == 0 && epoch_ < epochs) keep_best(method, evaluate_all(method));
     save(method);
   }
   finish(method);
@@ -223,6 +239,32 @@ Json Run::evaluate_all(Method& method) {
   return results;
 }
 
+// The epoch that is best by the labels of run.best_on, beside the last one, never in its place. Of equals the first is kept.
+void Run::keep_best(Method& method, const Json& results) {
+  const std::string& set = config_.run.best_on;
+  if (set.empty() || results.at(set).at("mAP").number() <= best_map_) return;
+  best_map_ = results.at(set).at("mAP").number();
+  best_epoch_ = epoch_;
+  write_safetensors(file("best_encoder.safetensors"), exported_encoder(method.exported(), config_.model, transform_));
+  const Json best = Json::object({{"chosen_by_labels_of", set}, {"epoch", epoch_}, {"results", results}});
+  write_file(file("best_results.json"), best.dump(2) + "\n");
+}
+
+void Run::write_matrix(const Json& last) const {
+  const std::vector<std::string>& names = config_.protocol.trained_on;
+  MatrixRow row{.trained_on = names.empty() ? config_.data.multi : names, .single = config_.data.single};
+  row.checkpoint = str("last epoch (", epoch_, ")");
+  row.results = last;
+  std::vector<MatrixRow> rows = {row};
+  if (best_epoch_ >= 0) {
+    const Json best = parse_json(read_text(file("best_results.json")), file("best_results.json").string());
+    row.checkpoint = str("epoch ", best_epoch_, ", chosen by the labels of ", config_.run.best_on);
+    row.results = best.at("results");
+    rows.push_back(row);
+  }
+  write_matrix_files(rows, folder_);
+}
+
 // Where the run stands.
 void Run::position(State& state) {
   int64_t prepared = prepared_, finished = finished_;
@@ -232,6 +274,12 @@ void Run::position(State& state) {
   state.integer("run.prepared", prepared);
   state.integer("run.finished", finished);
   state.integer("run.metrics_bytes", metrics_bytes_);
+  if (!config_.run.best_on.empty()) {
+    int64_t bits = std::bit_cast<int64_t>(best_map_);
+    state.integer("run.best_epoch", best_epoch_);
+    state.integer("run.best_map", bits);
+    best_map_ = std::bit_cast<double>(bits);
+  }
   prepared_ = prepared != 0;
   finished_ = finished != 0;
 }
@@ -248,7 +296,9 @@ void Run::finish(Method& method) {
   write_safetensors(file("encoder.safetensors"), exported_encoder(method.exported(), config_.model, transform_));
   if (finished_) return;
   const Json results = evaluate_all(method);
+  keep_best(method, results);
   write_file(file("results.json"), results.dump(2) + "\n");
+  write_matrix(results);
   finished_ = true;
   save(method);
 }

@@ -13,6 +13,8 @@ void RunSettings::visit(ConfigKeys& keys) {
   keys.key("checkpoint_every", checkpoint_every, engineering, "steps between checkpoints; one is also written after each epoch",
            Range::at_least(1));
   keys.key("evaluate_every", evaluate_every, engineering, "epochs between evaluations; 0: only at the end", Range::at_least(0));
+  keys.key("best_on", best_on, engineering,
+           "a set of data.evaluate: also keep the epoch that is best on it. This looks at its labels; results are marked");
 }
 
 void ModelSettings::visit(ConfigKeys& keys) {
@@ -50,6 +52,32 @@ void DataSettings::visit(ConfigKeys& keys) {
   keys.key("skip_damaged", skip_damaged, engineering, "replace images that cannot be decoded and list them, instead of stopping");
   keys.key("cache_mib", cache_mib, engineering, "memory for decoded images; 0: none", Range::at_least(0));
   keys.key("embed_batch", embed_batch, engineering, "images at once when embedding; results do not depend on it", Range::closed(1, 4096));
+}
+
+void ProtocolSettings::visit(ConfigKeys& keys) {
+  keys.section("protocol", "A named protocol instead of data.multi and data.evaluate: docs/protocols.md.");
+  keys.key("name", choice.protocol, engineering,
+           "cross-dataset, leave-one-out, p0, p1, p1-without-duke, p2, p3 or merged-msmt17; empty: none");
+  keys.key("sets", choice.sets, engineering, "the data sets at hand, each NAME=LAYOUT:PATH, under the protocol's names");
+  keys.key("source", choice.source, engineering, "cross-dataset: the set to train on");
+  keys.key("target", choice.target, engineering, "protocols that leave one out: the set to test on");
+}
+
+void ProtocolSettings::apply(DataSettings& data) {
+  if (choice.protocol.empty()) {
+    REID_CHECK(choice.sets.empty() && choice.source.empty() && choice.target.empty(),
+               "protocol.sets, protocol.source and protocol.target need protocol.name");
+    return;
+  }
+  const ResolvedProtocol resolved = resolve(choice);
+  const auto fill = [&](const char* key, std::vector<std::string>& list, const std::vector<std::string>& value) {
+    REID_CHECK(list.empty() || list == value, key, " is set, but protocol.name = ", choice.protocol, " determines it: remove one of them");
+    list = value;
+  };
+  fill("data.multi", data.multi, resolved.train);
+  fill("data.evaluate", data.evaluate, resolved.evaluate);
+  trained_on = resolved.trained_on;
+  text = resolved.text;
 }
 
 void AugmentSettings::visit(ConfigKeys& keys) {

@@ -7,14 +7,17 @@
 
 #include "program/training.h"
 #include "program/verb.h"
+#include "reid/learning/matrix.h"
 
 namespace reid::program {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct Options {
   std::string config, out;
   std::vector<std::string> overrides;
-  bool resume = false;
+  bool resume = false, each = false;
 };
 
 void declare(Flags& f, Options& o) {
@@ -22,14 +25,54 @@ void declare(Flags& f, Options& o) {
   f.arguments("KEY=VALUE", o.overrides, "settings that replace the file's, e.g. run.seed=2 loss.tau_camera=0.1");
   f.option("--out", o.out, "RUN", "folder that the run writes", Presence::required);
   f.flag("--resume", o.resume, "continue the run in --out; it ends bitwise equal to one that was never stopped");
+  f.flag("--each", o.each, "train every row of the protocol in turn, each in a folder of --out, and write one matrix");
+}
+
+struct Setup {
+  ReMixConfig config;
+  ConfigKeys keys = keys_of(config);
+};
+
+void configure(Setup& setup, const Options& o, const ProtocolChoice* row) {
+  setup.keys.read_file(o.config);
+  for (const std::string& assignment : o.overrides) setup.keys.set(assignment);
+  if (row) setup.config.common.protocol.choice = *row;
+  setup.config.common.protocol.apply(setup.config.common.data);
+}
+
+// One run after the other, in folders named by what each leaves out or trains on.
+void train_each(const Context& context, const Options& o) {
+  Setup first;
+  first.keys.read_file(o.config);
+  for (const std::string& assignment : o.overrides) first.keys.set(assignment);
+  const ProtocolChoice& choice = first.config.common.protocol.choice;
+  REID_CHECK(!choice.protocol.empty(), "--each needs a protocol: set protocol.name and protocol.sets");
+  const std::vector<ProtocolChoice> choices = every_row(choice);
+  for (const ProtocolChoice& row : choices)
+    configure(*std::make_unique<Setup>(), o, &row);  // whatever is wrong shows before the first starts
+
+  std::vector<MatrixRow> matrix;
+  for (const ProtocolChoice& row : choices) {
+    const fs::path folder = fs::path(o.out) / (!row.target.empty()   ? "to-" + row.target
+                                               : !row.source.empty() ? "from-" + row.source
+                                                                     : row.protocol);
+    const auto setup = std::make_unique<Setup>();
+    configure(*setup, o, &row);
+    const bool resume = o.resume && fs::exists(folder / "config.toml");
+    context.say("\n", folder.string());
+    if (!train_remix(context, setup->config, setup->keys, folder.string(), resume)) return;
+    for (MatrixRow& finished : read_matrix(folder)) matrix.push_back(std::move(finished));
+  }
+  write_matrix_files(matrix, o.out);
+  context.say("\nmAP / Rank-1, %\n", matrix_markdown(matrix), "\nmatrix: ", (fs::path(o.out) / "matrix.md").string());
+  context.write_json(matrix_json(matrix));
 }
 
 void run(const Context& context, const Options& o) {
-  ReMixConfig config;
-  ConfigKeys keys = keys_of(config);
-  keys.read_file(o.config);
-  for (const std::string& assignment : o.overrides) keys.set(assignment);
-  const std::optional<Json> results = train_remix(context, config, keys, o.out, o.resume);
+  if (o.each) return train_each(context, o);
+  Setup setup;
+  configure(setup, o, nullptr);
+  const std::optional<Json> results = train_remix(context, setup.config, setup.keys, o.out, o.resume);
   if (results) context.write_json(*results);
 }
 
@@ -63,6 +106,7 @@ RunPorts screen_ports(const Context& context) {
 std::optional<Json> train_remix(const Context& context, const ReMixConfig& config, const ConfigKeys& keys, const std::string& out,
                                 bool resume) {
   config.check();
+  if (!config.common.protocol.text.empty()) context.say(config.common.protocol.text);
   watch_for_stop();
   Run run(out, resume, config.common, keys, screen_ports(context));
   Dataset multi = run.read_training(config.common.data.multi);
@@ -72,6 +116,10 @@ std::optional<Json> train_remix(const Context& context, const ReMixConfig& confi
   if (!run.train(method)) return std::nullopt;
   const std::string results = (std::filesystem::path(out) / "results.json").string();
   context.say("encoder: ", (std::filesystem::path(out) / "encoder.safetensors").string(), "\nresults: ", results);
+  if (!config.common.run.best_on.empty()) {
+    context.say("also kept, chosen by the labels of ", config.common.run.best_on, ": ",
+                (std::filesystem::path(out) / "best_encoder.safetensors").string());
+  }
   return parse_json(read_text(results), results);
 }
 

@@ -92,6 +92,66 @@ TEST_CASE("a run that died after its results were written, before it noted so, e
   CHECK(outcome(scratch / "run") == reference_outcome());
 }
 
+TEST_CASE("the best epoch by a set's labels is kept beside the last one, marked, and survives a resume bitwise") {
+  ReMixConfig config = small_config();
+  config.common.run.epochs = 4;
+  config.common.run.best_on = "test";
+  const Scratch scratch("best");
+  REQUIRE(train(config, scratch / "whole"));
+
+  // Which epoch it must be: the first one with the highest mAP.
+  std::istringstream lines(bytes_of(scratch / "whole" / "metrics.jsonl"));
+  double most = -1;
+  int64_t epoch = -1;
+  for (std::string line; std::getline(lines, line);) {
+    const Json entry = parse_json(line, "metrics.jsonl");
+    if (entry.at("kind").string() != "evaluation" || entry.at("mAP").number() <= most) continue;
+    most = entry.at("mAP").number();
+    epoch = entry.at("epoch").integer();
+  }
+  const Json best = parse_json(bytes_of(scratch / "whole" / "best_results.json"), "best_results.json");
+  CHECK(best.at("chosen_by_labels_of").string() == "test");
+  CHECK(best.at("epoch").integer() == epoch);
+  CHECK(best.at("results").at("test").at("mAP").number() == most);
+  const Json matrix = parse_json(bytes_of(scratch / "whole" / "matrix.json"), "matrix.json");
+  REQUIRE(matrix.at("rows").items().size() == 2);
+  CHECK(matrix.at("rows").items()[0].at("checkpoint").string() == "last epoch (4)");
+  CHECK(matrix.at("rows").items()[0].at("results") == parse_json(bytes_of(scratch / "whole" / "results.json"), "results.json"));
+  CHECK(matrix.at("rows").items()[1].at("checkpoint").string() == str("epoch ", epoch, ", chosen by the labels of test"));
+
+  // The last epoch is not touched by the choice.
+  ReMixConfig plain = config;
+  plain.common.run.best_on = "";
+  REQUIRE(train(plain, scratch / "plain"));
+  CHECK(bytes_of(scratch / "plain" / "encoder.safetensors") == bytes_of(scratch / "whole" / "encoder.safetensors"));
+  CHECK(!std::filesystem::exists(scratch / "plain" / "best_encoder.safetensors"));
+
+  for (const int polls : {2, 6, 9, 13}) {
+    CAPTURE(polls);
+    const std::filesystem::path folder = scratch / std::to_string(polls);
+    int left = polls;
+    RunPorts ports;
+    ports.stop_requested = [&] { return left-- == 0; };
+    REQUIRE(!train(config, folder, false, ports));
+    REQUIRE(train(config, folder, true));
+    CHECK(outcome(folder) == outcome(scratch / "whole"));
+    for (const char* file : {"best_encoder.safetensors", "best_results.json", "matrix.json", "matrix.md"}) {
+      CHECK_MESSAGE(bytes_of(folder / file) == bytes_of(scratch / "whole" / file), file);
+    }
+  }
+}
+
+TEST_CASE("choosing an epoch needs a set that is evaluated, and evaluations") {
+  const Scratch scratch("best");
+  ReMixConfig config = small_config();
+  config.common.run.best_on = "elsewhere";
+  CHECK(contains(failure_of([&] { train(config, scratch / "run"); }), "run.best_on = elsewhere is none of the sets evaluated on (test)"));
+  config.common.run.best_on = "test";
+  config.common.run.evaluate_every = 0;
+  CHECK(contains(failure_of([&] { train(config, scratch / "run"); }), "set run.evaluate_every above 0"));
+  CHECK(!std::filesystem::exists(scratch / "run"));
+}
+
 TEST_CASE("resuming a finished run changes nothing") {
   const Scratch scratch("finished");
   REQUIRE(train(small_config(), scratch / "run"));

@@ -94,6 +94,45 @@ TEST_CASE("reid train: killed or asked to stop at any moment, and resumed, a run
   }
 }
 
+TEST_CASE("reid train: a protocol names the sets, --each fills its table, reid matrix joins runs") {
+  TemporaryFolder folder;
+  ReMixConfig config = small_config();
+  config.common.run = {.seed = 3, .epochs = 1, .iterations = 2, .workers = 1, .checkpoint_every = 3, .evaluate_every = 0};
+  config.common.data.multi.clear();
+  config.common.data.evaluate.clear();
+  config.common.protocol.choice.protocol = "cross-dataset";
+  const std::string source = "market1501:" + (small_world() / "source").string();
+  config.common.protocol.choice.sets = {"one=" + source, "two=" + source};
+  const std::string toml = folder / "protocol.toml";
+  write_file(toml, keys_of(config).toml());
+
+  const Outcome each = run_reid({"train", toml, "--each", "--out", folder / "study", "--json", folder / "matrix.json"});
+  REQUIRE_MESSAGE(each.status == 0, each.err);
+  CHECK(each.out.find("protocol cross-dataset: trained on the training images of two; tested on one, two") != std::string::npos);
+  const Json rows = parse_json(read_text(folder / "study/matrix.json"), "matrix.json").at("rows");
+  REQUIRE(rows.items().size() == 2);
+  CHECK(rows.items()[0].at("trained_on") == Json::array({"one"}));
+  CHECK(rows.items()[1].at("trained_on") == Json::array({"two"}));
+  CHECK(rows.items()[0].at("results") == rows.items()[1].at("results"));  // both names mean the same folder here
+  CHECK(parse_json(read_text(folder / "matrix.json"), "matrix.json").at("rows") == rows);
+
+  // Finished rows are left alone by a resume; the resolved configuration of a row continues it without the table.
+  CHECK(run_reid({"train", toml, "--each", "--resume", "--out", folder / "study"}).status == 0);
+  CHECK(run_reid({"train", folder / "study/from-one/config.toml", "--resume", "--out", folder / "study/from-one"}).status == 0);
+
+  const Outcome joined = run_reid({"matrix", folder / "study/from-two", folder / "study/from-one", "--out", folder / "joined"});
+  REQUIRE_MESSAGE(joined.status == 0, joined.err);
+  CHECK(joined.out.find("| two; videos ") < joined.out.find("| one; videos "));
+  CHECK(read_text(folder / "joined/matrix.md").find("| trained on | checkpoint | one | two | mean of unseen |") != std::string::npos);
+
+  refused({"matrix", folder / "study/nothing"}, {"nothing holds no matrix.json"});
+  refused({"train", trained().config, "--each", "--out", folder / "x"}, {"--each needs a protocol"});
+  refused({"train", toml, "--out", folder / "x"}, {"set protocol.source to one of one, two"});
+  refused({"train", toml, "protocol.source=one", "data.multi=market1501:/other", "--out", folder / "x"},
+          {"data.multi is set, but protocol.name = cross-dataset determines it"});
+  CHECK(!fs::exists(folder / "x"));
+}
+
 TEST_CASE("reid embed and eval: embedding and matching by hand gives the figures of an evaluation") {
   const TrainedRun& t = trained();
   REQUIRE(t.outcome.status == 0);

@@ -47,6 +47,7 @@ struct RunConfig {
   RunSettings run;
   ModelSettings model;
   DataSettings data;
+  ProtocolSettings protocol;
   AugmentSettings augment;
   OptimizerSettings optimizer;
   void visit(ConfigKeys& keys);
@@ -73,7 +74,8 @@ struct NamedDataset {
 NamedDataset read_named_dataset(const std::string& spec);
 
 // A run folder: config.toml (resolved), manifest.json, metrics.jsonl (one object a line, nothing in it depends on time),
-// checkpoint.safetensors (replaced atomically), damaged.txt when images were skipped; at the end encoder.safetensors and results.json.
+// checkpoint.safetensors (replaced atomically), damaged.txt when images were skipped; at the end encoder.safetensors, results.json and
+// matrix.json, matrix.md (see matrix.h), all of the last epoch. With run.best_on also best_encoder.safetensors and best_results.json.
 class Run {
  public:
   // Opens a new folder, or continues one. Throws when the folder exists (without resume), when settings differ (naming the
@@ -97,6 +99,7 @@ class Run {
 
  private:
   std::filesystem::path file(const char* name) const { return folder_ / name; }
+  void check_best_on() const;
   void open_new(const ConfigKeys& keys);
   void open_existing(const ConfigKeys& keys);
   Json manifest() const;
@@ -107,6 +110,8 @@ class Run {
   void show_progress();
   void append_metrics(const char* kind, Json line);
   Json evaluate_all(Method& method);
+  void keep_best(Method& method, const Json& results);
+  void write_matrix(const Json& last) const;
   void position(State& state);
   void save(Method& method);
   void finish(Method& method);
@@ -124,6 +129,8 @@ class Run {
   int64_t epoch_ = 0, batch_ = 0, step_ = 0;  // the next batch to train on
   bool prepared_ = false;                     // begin_epoch(epoch_) has run
   bool finished_ = false;                     // the last evaluation is written
+  int64_t best_epoch_ = -1;                   // of run.best_on: epochs finished, and the mAP then
+  double best_map_ = -1;
   int64_t metrics_bytes_ = 0;
   Json logged_;
   std::chrono::steady_clock::time_point started_{};

@@ -6,6 +6,7 @@
 
 #include "reid/engine/optim.h"
 #include "reid/learning/config.h"
+#include "reid/people/protocol.h"
 #include "reid/people/transform.h"
 
 namespace reid {
@@ -16,6 +17,7 @@ struct RunSettings {
   int64_t workers = 2;
   int64_t checkpoint_every = 200;
   int64_t evaluate_every = 10;
+  std::string best_on = {};
   void visit(ConfigKeys& keys);
 };
 
@@ -36,6 +38,16 @@ struct DataSettings {
   bool skip_damaged = false;
   int64_t cache_mib = 2048;
   int64_t embed_batch = 64;
+  void visit(ConfigKeys& keys);
+};
+
+// A protocol writes the lists of DataSettings.
+struct ProtocolSettings {
+  ProtocolChoice choice;
+  std::vector<std::string> trained_on;  // what apply() found: names of the sets, and the line that says what is done
+  std::string text;
+  // Without a protocol nothing happens. With one, data.multi and data.evaluate are set; throws when they hold anything else already.
+  void apply(DataSettings& data);
   void visit(ConfigKeys& keys);
 };
 
