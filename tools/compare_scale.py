@@ -41,17 +41,18 @@ CLUSTER_JACCARD = "cluster --features {query} --metric jaccard --k1 {k1} --k2 {k
 CLUSTER_EUCLIDEAN = "cluster --features {query} --metric euclidean --eps {eps} --min-samples {min-samples} --out {save}"
 RERANK = "rerank --query {query} --gallery {gallery} --metric euclidean --k1 {k1} --k2 {k2} --lambda {mix} --out {save}"
 
+# E1 and K5 have the size of Market-1501's test set, E2 MSMT17's; K1 and K3 those of the two training sets, and 100,000.
 # A step precedes the targets so that their cost can be foreseen. Sizes: rows, or queries and gallery.
 TASKS = {
-    "E1": Task("evaluation at Market-1501's size", (1, 5), [(842, 15913)], [(3368, 15913)], [(200, 1000), (842, 3978)],
+    "E1": Task("evaluation", (1, 5), [(842, 15913)], [(3368, 15913)], [(200, 1000), (842, 3978)],
                ["torchreid", "torchreid-python"], {}, EVAL, "ranks"),
-    "E2": Task("evaluation at MSMT17's size", (1, 5), [(1458, 82161), (5830, 82161)], [(11659, 82161)], [(300, 4000), (1166, 8216)],
+    "E2": Task("evaluation", (1, 5), [(1458, 82161), (5830, 82161)], [(11659, 82161)], [(300, 4000), (1166, 8216)],
                ["torchreid", "torchreid-blocks"], {}, EVAL, "ranks"),
     "K1": Task("Jaccard distance and DBSCAN", (0.3, 0.95), [(3234,)], [(12936,), (32621,), (100000,)], [(1000,), (3234,)],
                ["faiss-numpy-sklearn"], JACCARD, CLUSTER_JACCARD, "labels"),
     "K3": Task("DBSCAN, Euclidean", (0.3, 0.95), [(3234,)], [(12936,), (32621,)], [(1000,), (3234,)],
                ["sklearn"], EUCLIDEAN, CLUSTER_EUCLIDEAN, "labels"),
-    "K5": Task("k-reciprocal re-ranking at Market-1501's size", (1, 4), [(842, 3978)], [(3368, 15913)], [(200, 1000), (842, 3978)],
+    "K5": Task("k-reciprocal re-ranking", (1, 4), [(842, 3978)], [(3368, 15913)], [(200, 1000), (842, 3978)],
                ["torchreid-rerank"], ZHONG, RERANK, "distances"),
 }
 
@@ -126,7 +127,7 @@ class Machine:
         self.environment = environment(words.threads, self.avx512)
 
     def run(self, command, limit=None):
-        """The process's output, seconds and peak memory; None for the output of one that took longer than limit or failed."""
+        """The process's output (JSON), seconds and peak memory; "stopped" says that it took too long or too much, "failure" anything else."""
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
             start = time.perf_counter()
             process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=errors, env=self.environment)
@@ -138,17 +139,24 @@ class Machine:
             process.returncode = os.waitstatus_to_exitcode(status)
             for file in (out, errors):
                 file.seek(0)
-            text = errors.read().decode().strip().splitlines()
-            failure = "took longer than the limit" if limit and wall >= limit else text[-1] if text else f"ended with {process.returncode}"
-            return {"output": json.loads(out.read()) if process.returncode == 0 else None, "wall": wall, "peak_mib": usage.ru_maxrss / 1024,
-                    "failure": failure}
+            text = errors.read().decode().strip()
+            done = {"output": None, "wall": wall, "peak_mib": usage.ru_maxrss / 1024, "stopped": None, "failure": None}
+            if process.returncode == 0:
+                done["output"] = json.loads(out.read())
+            elif limit and wall >= limit:
+                done["stopped"] = "took longer than the limit"
+            elif process.returncode == -9 or "MemoryError" in text:
+                done["stopped"] = "did not fit into memory"
+            else:
+                done["failure"] = text.splitlines()[-1] if text else f"{command[0]} ended with {process.returncode}"
+            return done
 
     def helper(self, *command, limit=None):
         return self.run([self.python, TOOLS / "scale_ways.py", *command], limit)
 
     def must(self, done):
         if done["output"] is None:
-            sys.exit(f"compare_scale: {done['failure']}")
+            sys.exit(f"compare_scale: {done['stopped'] or done['failure']}")
         return done["output"]
 
 
@@ -225,13 +233,14 @@ class Side:
             files = {"query": data / "query.safetensors", "gallery": data / "gallery.safetensors", "save": save}
             command = [word.format(**files, **task.options) for word in task.command.split()]
             done = self.machine.run([words.reid, *command, "--threads", words.threads, "--json", "-"])
-            self.machine.must(done)
         else:
             options = [text for key, value in task.options.items() for text in (f"--{key}", value)]
             done = self.machine.helper(self.way, data, "--size", *size, "--save", save, "--threads", words.threads, *options, limit=words.limit)
-            self.stopped = done["failure"] if done["output"] is None else None
+            self.stopped = done["stopped"]
+        if not self.stopped:
+            self.machine.must(done)
         done.update(size=size, save=save)
-        if done["output"] is not None:
+        if not self.stopped:
             self.last = done
             done["seconds"] = done["output"].get("seconds", done["wall"])
             name = WAYS[self.way][0] if self.way else "reid.cpp"

@@ -61,7 +61,7 @@ def scale_rows(rows):
 
 def scale_line(row):
     ours, size = row["reid"], " x ".join(f"{n:,}" for n in row["size"])
-    cells = [row["title"], size, row["way_title"], f"{ours['seconds']:.1f}"]
+    cells = [f"{row['task']}: {row['title']}", size, row["way_title"], f"{ours['seconds']:.1f}"]
     if "stopped" in row:
         cells += [row["stopped"], "", f"{ours['peak_mib']:,.0f}", "", "", ""]
     else:
@@ -79,9 +79,9 @@ def scale():
     lines += [scale_line(row) for row in scale_rows(measured["rows"])]
     lines += ["", "| task | beside | bar, times faster | expected faster | expected smaller | because |", "|" + "---|" * 6]
     for p in measured["predicted"]:
-        titles = [(row["title"], row["way_title"]) for row in measured["rows"] if (row["task"], row["way"]) == (p["task"], p["way"])]
+        titles = [row["way_title"] for row in measured["rows"] if (row["task"], row["way"]) == (p["task"], p["way"])]
         if titles:
-            lines.append(f"| {titles[0][0]} | {titles[0][1]} | {p['bar']:g} | {p['faster']:g} | {p['smaller']:g} | {p['reason']} |")
+            lines.append(f"| {p['task']} | {titles[0]} | {p['bar']:g} | {p['faster']:g} | {p['smaller']:g} | {p['reason']} |")
     versions = measured["versions"]
     packages = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "scikit-learn", "faiss-cpu", "pyppbox-torchreid"))
     whole = any(row["reid_seconds"] != "reported" for row in measured["rows"])
