@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the README's tables from recorded measurements, so that no figure is typed: bench/demo.json (`reid demo --json`) and
-bench/training.json (`tools/bench_training.py --out`). A table whose record is absent says "not yet measured"."""
+"""Writes the tables of README.md and docs/scale.md from recorded measurements, so that no figure is typed: bench/demo.json
+(`reid demo --json`), bench/training.json (`tools/bench_training.py --out`) and bench/scale.json (`tools/compare_scale.py --out`).
+A table whose record is absent says "not yet measured"."""
 
 import json
 import pathlib
@@ -46,15 +47,62 @@ def performance():
     return "\n".join(lines)
 
 
+def scale_rows(rows):
+    """The sizes that were asked for; where a way stopped before one, its largest size before the line that says why."""
+    shown = []
+    for row in rows:
+        same_way = [other for other in rows if (other["task"], other["way"]) == (row["task"], row["way"])]
+        largest = [other for other in same_way if "ratio" in other][-1:]
+        stopped = any(other["target"] and "stopped" in other for other in same_way)
+        if row["target"] or (stopped and largest == [row]):
+            shown.append(row)
+    return shown
+
+
+def scale_line(row):
+    ours, size = row["reid"], " x ".join(f"{n:,}" for n in row["size"])
+    cells = [f"{row['task']}: {row['title']}", size, row["way_title"], f"{ours['seconds']:.1f}"]
+    if "stopped" in row:
+        cells += [row["stopped"], "", f"{ours['peak_mib']:,.0f}", "", "", ""]
+    else:
+        theirs, ratio = row["python"], row["ratio"]
+        cells += [f"{theirs['seconds']:.1f}", f"{ratio['seconds']:.1f}", f"{ours['peak_mib']:,.0f}", f"{theirs['peak_mib']:,.0f}",
+                  f"{ratio['peak_mib']:.1f}", row["comparison"]]
+    return "| " + " | ".join(cells) + " |"
+
+
+def scale():
+    measured = record("scale.json")
+    if measured is None:
+        return "Not yet measured."
+    lines = ["| task | size | beside | reid.cpp, s | it, s | times faster | reid.cpp, MiB | it, MiB | times smaller | results |", "|" + "---|" * 10]
+    lines += [scale_line(row) for row in scale_rows(measured["rows"])]
+    lines += ["", "| task | beside | bar, times faster | expected faster | expected smaller | because |", "|" + "---|" * 6]
+    for p in measured["predicted"]:
+        titles = [row["way_title"] for row in measured["rows"] if (row["task"], row["way"]) == (p["task"], p["way"])]
+        if titles:
+            lines.append(f"| {p['task']} | {titles[0]} | {p['bar']:g} | {p['faster']:g} | {p['smaller']:g} | {p['reason']} |")
+    versions = measured["versions"]
+    packages = ", ".join(f"{name} {versions[name]}" for name in ("numpy", "scikit-learn", "faiss-cpu", "pyppbox-torchreid"))
+    whole = any(row["reid_seconds"] != "reported" for row in measured["rows"])
+    lines += ["", f"{measured['threads']} threads of {measured['cpu']}, {measured['memory_gib']:.0f} GiB; load {measured['load_before']:.1f} before the start; "
+              f"{packages}; OpenBLAS core type: {measured['openblas_coretype']}. Medians; every run is in `bench/scale.json`."
+              + (" Seconds of reid.cpp include its start and reading the files where it does not report its own." if whole else "")]
+    return "\n".join(lines)
+
+
+TABLES = {"README.md": (("results", results), ("performance", performance)), "docs/scale.md": (("scale", scale),)}
+
+
 def main():
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    for marker, table in (("results", results()), ("performance", performance())):
-        pattern = rf"(<!-- {marker}:begin -->\n).*?(<!-- {marker}:end -->)"
-        text, count = re.subn(pattern, lambda match: match.group(1) + table + "\n" + match.group(2), text, flags=re.S)
-        if count != 1:
-            sys.exit(f"README.md: expected one pair of <!-- {marker}:begin/end --> markers, found {count}")
-    readme.write_text(text)
+    for name, tables in TABLES.items():
+        text = (ROOT / name).read_text()
+        for marker, table in tables:
+            pattern = rf"(<!-- {marker}:begin -->\n).*?(<!-- {marker}:end -->)"
+            text, count = re.subn(pattern, lambda match: match.group(1) + table() + "\n" + match.group(2), text, flags=re.S)
+            if count != 1:
+                sys.exit(f"{name}: expected one pair of <!-- {marker}:begin/end --> markers, found {count}")
+        (ROOT / name).write_text(text)
 
 
 if __name__ == "__main__":
