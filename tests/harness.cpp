@@ -160,7 +160,7 @@ void fill(const std::string& seed, Content content, Fill fill, const Shape& shap
       continue;
     }
     if (dtype == DType::u8) {
-      static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(rng.below(3));
+      static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(rng.below(content == Content::codes ? 256 : 3));
       continue;
     }
     if (dtype == DType::i32) {  // indices come from an adjustment

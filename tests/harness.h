@@ -68,7 +68,7 @@ ProblemLine parse_problem(const std::string& text);
 std::vector<ProblemLine> read_problems(const std::string& file);  // tests/problems/<file>; '#' starts a comment
 
 enum class Fill : uint8_t { integers, normal };
-enum class Content : uint8_t { any, positive, zero };  // any and positive follow the Fill; u8 is always a mask of 0, 1, 2
+enum class Content : uint8_t { any, positive, zero, codes };  // any and positive follow the Fill; u8 is a mask of 0, 1, 2, or codes 0..255
 
 // Memory between guard bytes, aligned as tensors are.
 class Guarded {
@@ -156,7 +156,7 @@ Run prepare(const Problem<Op>& p, const ProblemLine& line, Fill fill, DType dtyp
 template <class Op>
 void call(const Problem<Op>& p, const Impl<Op>& impl, Run& run, DType dtype, const std::pair<std::string, std::string>& shared = {}) {
   typename Op::Args args = p.args;
-  args.dtype = dtype;
+  if constexpr (requires { args.dtype; }) args.dtype = dtype;
   for (const auto& f : p.fields) f.set(args, run.memory.at(shared.first == f.name ? shared.second : f.name).data());
   impl.run(args, current_stream(Device{}));
 }
@@ -272,7 +272,7 @@ void check_problem(const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) 
       const std::string id = detail::only(Op::name, impl.name, fill, line);
       if (!detail::wanted(id)) continue;
       typename Op::Args probe = p.args;
-      probe.dtype = DType::f32;
+      if constexpr (requires { probe.dtype; }) probe.dtype = DType::f32;
       for (const auto& f : p.fields) f.set(probe, narrow.memory.at(f.name).data());
       if (impl.refuses && impl.refuses(probe)) continue;
       if (!sweep.references && &impl == &reference) continue;

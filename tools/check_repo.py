@@ -46,7 +46,7 @@ FORBIDDEN = ["#include <format>", "#include <source_location>", "#include <range
 
 MAX_LINES = 400          # a file
 MAX_KERNEL_LINES = 500   # a file of device code
-EXCEPTIONS = {"include/reid/engine/registry.h": 500}  # the arguments of every operation, in one place
+EXCEPTIONS = {"include/reid/engine/registry.h": 520}  # the arguments of every operation, in one place
 MAX_FUNCTION = 60        # lines of a function, tests excepted
 MAX_BYTES = 1 << 20      # any tracked file
 

@@ -54,6 +54,12 @@ void GemmArgs::describe(Visitor& v) const {
   v.output("c", c, {m, n}, dtype);
 }
 
+void CodeProductsArgs::describe(Visitor& v) const {
+  v.input("a", a, {m, k}, DType::u8);
+  v.input("b", b, {n, k}, DType::u8);
+  v.output("c", c, {m, n}, DType::i32);
+}
+
 void ConvForwardArgs::describe(Visitor& v) const {
   v.input("x", x, x_shape(shape), dtype);
   v.input("w", w, w_shape(shape), dtype);

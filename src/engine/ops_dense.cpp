@@ -25,6 +25,22 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose
   return c;
 }
 
+Tensor code_products(const Tensor& a, const Tensor& b) {
+  const bool rows = a.shape().rank() == 2 && b.shape().rank() == 2 && a.dtype() == DType::u8 && b.dtype() == DType::u8;
+  REID_CHECK(rows && a.dim(1) == b.dim(1), "[code_products] a ", a.shape(), " ", a.dtype(), ", b ", b.shape(), " ", b.dtype(),
+             "; expected u8 [M, K] and [N, K]");
+  REID_CHECK(a.dim(1) <= kMostCodes, "[code_products] rows of ", a.dim(1), " codes; at most ", kMostCodes, ", so that sums fit 32 bits");
+  Tensor c = Tensor::empty({a.dim(0), b.dim(0)}, DType::i32, a.device());
+  if (c.numel() == 0) return c;
+  dispatch<CodeProducts>(a.device(), {.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = a.dim(0), .n = b.dim(0), .k = a.dim(1)});
+  return c;
+}
+
+bool fast_code_products() {
+  initialize();
+  return Registry::implementations<CodeProducts>(DeviceType::cpu).size() > 1;
+}
+
 namespace {
 
 ConvShape conv_shape(const char* op, const Shape& x, const Shape& w, const ConvGeometry& g) {

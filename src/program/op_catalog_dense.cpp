@@ -19,6 +19,16 @@ ops::ConvGeometry geometry_of(const OpCall& call) {
       .stride = call.integer("stride"), .pad = call.integer("pad"), .dilation = call.integer("dilation"), .groups = call.integer("groups")};
 }
 
+OpEntry code_products_entry() {
+  return {.name = "code_products",
+          .summary = "scalar products of rows of 8-bit codes, each meaning its value minus 128",
+          .inputs = {constant("a", "[M, K]", "codes", "u8"), constant("b", "[N, K]", "codes", "u8")},
+          .attributes = {},
+          .results = {{"y", "[M, N]", "exact, i32"}},
+          .kernels = {"code_products"},
+          .run = [](OpCall& c) { c.result("y", ops::code_products(c.tensor("a"), c.tensor("b"))); }};
+}
+
 std::vector<OpEntry> products() {
   return {
       {.name = "matmul",
@@ -132,6 +142,7 @@ std::vector<OpEntry> pointwise() {
 
 std::vector<OpEntry> dense_ops() {
   std::vector<OpEntry> all = products();
+  all.push_back(code_products_entry());
   for (OpEntry& entry : pointwise()) all.push_back(std::move(entry));
   return all;
 }

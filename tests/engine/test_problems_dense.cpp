@@ -59,6 +59,16 @@ void conv(const ProblemLine& line, Sweep& sweep) {
   }
 }
 
+void codes(const ProblemLine& line, Sweep& sweep) {
+  using A = CodeProductsArgs;
+  Problem<CodeProducts> p{.args = {}, .fields = {}, .bound = [](const Values&, const Values&) { return Values(); }};
+  p.args.m = line.at("m"), p.args.n = line.at("n"), p.args.k = line.at("k");
+  p.fields = {{"a", Field<A>::input, &A::a, {p.args.m, p.args.k}, Content::codes, DType::u8},
+              {"b", Field<A>::input, &A::b, {p.args.n, p.args.k}, Content::codes, DType::u8},
+              {"c", Field<A>::output, &A::c, {p.args.m, p.args.n}, Content::any, DType::i32}};
+  check_problem(p, line, sweep);
+}
+
 // Nothing may be rounded: outputs are inputs or zero.
 Values no_error(const Values&, const Values& oracle) {
   Values bounds = oracle;
@@ -120,6 +130,6 @@ void bias(const ProblemLine& line, Sweep& sweep) {
 
 }  // namespace
 
-Families dense_families() { return {{"matmul", matmul}, {"conv", conv}, {"pointwise", pointwise}, {"bias", bias}}; }
+Families dense_families() { return {{"matmul", matmul}, {"conv", conv}, {"codes", codes}, {"pointwise", pointwise}, {"bias", bias}}; }
 
 }  // namespace reid::test

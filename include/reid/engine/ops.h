@@ -20,6 +20,11 @@ Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g);  /
 Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g);    // -> dx
 Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g);  // -> dw
 
+// --- 8-bit codes ---
+// Rows a [M, K] and b [N, K] of codes (u8; code c means the integer c - 128), K <= kMostCodes -> scalar products [M, N] i32, exact.
+Tensor code_products(const Tensor& a, const Tensor& b);
+bool fast_code_products();  // whether this CPU has them faster than products of f32 (AVX-512 VNNI: up to four times)
+
 // --- normalization ---
 struct Statistics {
   Tensor mean, variance;  // [G, count], variance biased

@@ -42,6 +42,21 @@ struct Gemm {
   static constexpr const char* name = "matmul";
 };
 
+// Scalar products of rows of 8-bit codes, exactly: c[i, j] = sum over k of (a[i, k] - 128) (b[j, k] - 128). k <= kMostCodes keeps
+// every sum within 32 bits.
+inline constexpr int64_t kMostCodes = 65536;
+struct CodeProductsArgs {
+  const void* a;  // [M, K] u8
+  const void* b;  // [N, K] u8
+  void* c;        // [M, N] i32
+  int64_t m, n, k;
+  void describe(Visitor&) const;
+};
+struct CodeProducts {
+  using Args = CodeProductsArgs;
+  static constexpr const char* name = "code_products";
+};
+
 struct ConvShape {
   int64_t n, h, w, c, k;  // batch, input rows and columns, input and output channels
   int64_t r, s;           // filter rows and columns

@@ -4,6 +4,7 @@ namespace reid::cpu {
 
 void register_fast_cpu() {
   register_gemm();
+  register_codes();
   register_conv();
   register_norm();
   register_pointwise();

@@ -6,6 +6,7 @@ namespace reid::cpu {
 void register_fast_cpu();  // all of the following
 
 void register_gemm();       // matmul
+void register_codes();      // code_products
 void register_conv();       // conv_forward, conv_backward_data, conv_backward_weight
 void register_norm();       // norm_statistics, norm_apply, norm_backward
 void register_pointwise();  // relu, add_scaled, bias_add, column_sum and backward, sgd, adam, ema_update

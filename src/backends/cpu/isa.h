@@ -3,11 +3,12 @@
 
 namespace reid::cpu {
 
-enum class Isa { portable, avx2, avx512 };
+enum class Isa { portable, avx2, avx512, avx512_vnni };
 
 inline bool supports(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
+    case Isa::avx512_vnni: return supports(Isa::avx512) && __builtin_cpu_supports("avx512vnni");
     case Isa::avx512: return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case Isa::portable: return true;
@@ -39,6 +40,7 @@ inline Isa best_isa() {
   static void name##_portable(const Args& a) { name##_body(a); }                             \
   static void name(const Args& a) {                                                          \
     switch (::reid::cpu::best_isa()) {                                                       \
+      case ::reid::cpu::Isa::avx512_vnni:                                                    \
       case ::reid::cpu::Isa::avx512: return name##_avx512(a);                                \
       case ::reid::cpu::Isa::avx2: return name##_avx2(a);                                    \
       case ::reid::cpu::Isa::portable: return name##_portable(a);                            \

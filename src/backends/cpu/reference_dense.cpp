@@ -23,6 +23,18 @@ void gemm(const GemmArgs& g) {
   }
 }
 
+void code_products(const CodeProductsArgs& p) {
+  const uint8_t* a = in<uint8_t>(p.a);
+  const uint8_t* b = in<uint8_t>(p.b);
+  for (int64_t i = 0; i < p.m; ++i) {
+    for (int64_t j = 0; j < p.n; ++j) {
+      int64_t sum = 0;
+      for (int64_t k = 0; k < p.k; ++k) sum += (int64_t{a[i * p.k + k]} - 128) * (int64_t{b[j * p.k + k]} - 128);
+      out<int32_t>(p.c)[i * p.n + j] = static_cast<int32_t>(sum);
+    }
+  }
+}
+
 // Calls f(y index, x index, w index) for every product of the convolution: the three directions differ in what they add up.
 template <class F>
 void for_each_product(const ConvShape& s, F&& f) {
@@ -129,6 +141,7 @@ void column_sum(const ColumnSumArgs& a) {
 
 void register_reference_dense() {
   REID_REFERENCE(Gemm, gemm);
+  Registry::add<CodeProducts>(DeviceType::cpu, {"reference", nullptr, [](const CodeProductsArgs& p, Stream&) { code_products(p); }});
   REID_REFERENCE(ConvForward, conv_forward);
   REID_REFERENCE(ConvBackwardData, conv_backward_data);
   REID_REFERENCE(ConvBackwardWeight, conv_backward_weight);
