@@ -3,7 +3,7 @@
 //
 // Design: all pairs of a query and a gallery image that an evaluation would rank, junk and the query's identity and camera removed; every
 // count is exact. The distances of same pairs are kept, those of different pairs (10^9 at MSMT17's size) only counted between them:
-// memory is 64 bytes for each same pair and thread, and a block of distances.
+// memory is 50 bytes for each same pair and thread, and a block of distances.
 
 #include <cstdint>
 #include <string>

@@ -5,9 +5,10 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
+#include <limits>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
 #include "people/distances.h"
 #include "people/evaluation/blocks.h"
@@ -18,12 +19,10 @@ namespace reid {
 
 namespace {
 
-constexpr int64_t kBuckets = 1 << 16;  // of distances, to find the place among the same pairs
-constexpr int64_t kBins = 64;          // of the histograms; divides kBuckets
+constexpr int64_t kBins = 64;  // of the histograms
 
 // A pair's group: both identities in half 0, both in half 1, or one in each.
 constexpr int kMixed = 2;
-using Counts = std::array<std::vector<int64_t>, 3>;
 
 // Which half each row is in, and the rows' labels.
 struct Halves {
@@ -91,100 +90,95 @@ std::array<std::vector<T>, 2> same_distances(const EvaluationInput& in, const Re
   return result;
 }
 
-// Counts of distances between sorted values.
+// Pairs counted at and between the distances of same pairs, by group; and by bins of a histogram.
+struct Tally {
+  std::array<std::vector<int64_t>, 3> before, at;  // [values + 1], [values]: directly before each value (last: beyond all), and at it
+  std::vector<int64_t> histogram = std::vector<int64_t>(kBins, 0);
+
+  explicit Tally(size_t values) {
+    for (auto& counts : before) counts.assign(values + 1, 0);
+    for (auto& counts : at) counts.assign(values, 0);
+  }
+  void add(const Tally& other) {
+    const auto sum = [](std::vector<int64_t>& to, const std::vector<int64_t>& from) {
+      for (size_t k = 0; k < from.size(); ++k) to[k] += from[k];
+    };
+    for (size_t g = 0; g < 3; ++g) sum(before[g], other.before[g]), sum(at[g], other.at[g]);
+    sum(histogram, other.histogram);
+  }
+};
+
+// Where a distance stands among sorted ones: a table of equal steps narrows it to a value or two.
 template <class T>
 class Places {
  public:
-  Places(std::vector<T> values, double largest) : values_(std::move(values)), scale_(static_cast<T>(kBuckets / largest)) {
-    first_.resize(kBuckets + 1, static_cast<int64_t>(values_.size()));
-    for (int64_t k = static_cast<int64_t>(values_.size()) - 1; k >= 0; --k)
-      first_[static_cast<size_t>(bucket(values_[static_cast<size_t>(k)]))] = k;
-    for (size_t b = kBuckets; b-- > 0;) first_[b] = std::min(first_[b], first_[b + 1]);
+  Places(std::vector<T> values, double largest) : values_(std::move(values)), low_(values_.front()) {
+    const auto count = static_cast<int64_t>(values_.size());
+    steps_ = std::clamp<int64_t>(4 * count, 1024, int64_t{1} << 24);
+    const T spread = values_.back() - low_;
+    scale_ = spread > 0 ? static_cast<T>(steps_ - 1) / spread : 0;
+    bin_scale_ = static_cast<T>(kBins / largest);
+    first_.assign(static_cast<size_t>(steps_) + 1, count);
+    for (int64_t k = count - 1; k >= 0; --k) first_[step_of(values_[static_cast<size_t>(k)])] = k;
+    for (auto s = static_cast<size_t>(steps_); s-- > 0;) first_[s] = std::min(first_[s], first_[s + 1]);
   }
 
   const std::vector<T>& values() const { return values_; }
-  int64_t bucket(T value) const { return static_cast<int64_t>(std::min(value * scale_, static_cast<T>(kBuckets - 1))); }  // monotone
-
-  // For each group: how many in each bucket; in buckets that hold values, how many directly before each value and how many at it.
-  struct Tally {
-    Counts buckets, before, at;
-    explicit Tally(size_t values) {
-      for (auto& c : buckets) c.assign(kBuckets, 0);
-      for (auto* counts : {&before, &at}) {
-        for (auto& c : *counts) c.assign(values, 0);
-      }
-    }
-    void add(const Tally& other) {
-      for (size_t g = 0; g < 3; ++g) {
-        for (size_t b = 0; b < other.buckets[g].size(); ++b) buckets[g][b] += other.buckets[g][b];
-        for (size_t k = 0; k < other.at[g].size(); ++k) before[g][k] += other.before[g][k], at[g][k] += other.at[g][k];
-      }
-    }
-  };
+  size_t bin_of(T value) const { return static_cast<size_t>(std::min(value * bin_scale_, static_cast<T>(kBins - 1))); }
 
   void count(T value, size_t group, Tally& tally) const {
-    const size_t b = static_cast<size_t>(bucket(value));
-    ++tally.buckets[group][b];
-    if (first_[b] == first_[b + 1]) return;
-    const auto begin = values_.begin() + first_[b], end = values_.begin() + first_[b + 1];
-    const auto place = std::lower_bound(begin, end, value);
-    if (place == end) return;
-    ++(*place == value ? tally.at : tally.before)[group][static_cast<size_t>(place - values_.begin())];
-  }
-
-  // below[k]: how many of a group are below value k.
-  std::vector<int64_t> below(const Tally& tally, size_t group) const {
-    std::vector<int64_t> result(values_.size());
-    int64_t earlier = 0;  // in the buckets before
-    for (size_t b = 0; b < kBuckets; ++b) {
-      int64_t within = earlier;
-      for (auto k = static_cast<size_t>(first_[b]); k < static_cast<size_t>(first_[b + 1]); ++k) {
-        within += tally.before[group][k];
-        result[k] = within;
-        within += tally.at[group][k];
-      }
-      earlier += tally.buckets[group][b];
+    ++tally.histogram[bin_of(value)];
+    if (value > values_.back()) {
+      ++tally.before[group].back();
+      return;
     }
-    return result;
+    const size_t step = value > low_ ? step_of(value) : 0;
+    const auto end = values_.begin() + first_[step + 1], place = std::lower_bound(values_.begin() + first_[step], end, value);
+    const auto k = static_cast<size_t>(place - values_.begin());
+    ++(place != end && *place == value ? tally.at : tally.before)[group][k];
   }
 
  private:
+  size_t step_of(T value) const { return static_cast<size_t>(std::min((value - low_) * scale_, static_cast<T>(steps_ - 1))); }  // monotone
+
   std::vector<T> values_;  // ascending, distinct
-  T scale_;
-  std::vector<int64_t> first_;  // [buckets + 1] the first value in the bucket or later
+  T low_, scale_, bin_scale_;
+  int64_t steps_;
+  std::vector<int64_t> first_;  // [steps + 1] the first value in the step or later
 };
 
 template <class T>
-using Tally = typename Places<T>::Tally;
+void count_tile(const EvaluationInput& in, const RetrievalFilter& filter, const Halves& halves, const Places<T>& places, int64_t begin,
+                const Tensor& tile, std::vector<Tally>& tallies) {
+  constexpr T kRemoved = std::numeric_limits<T>::infinity();
+  const int64_t columns = tile.dim(1);
+  parallel_for(tile.dim(0), 4, [&](int64_t first, int64_t last, int worker) {
+    Tally& tally = tallies[static_cast<size_t>(worker)];
+    std::vector<int64_t> matches, removed;
+    for (int64_t r = first; r < last; ++r) {
+      const auto q = static_cast<size_t>(begin + r);
+      if (in.query_ids[q] == kJunkId) continue;
+      filter.entries(begin + r, matches, removed);
+      T* d = tile.data<T>() + r * columns;
+      for (const std::vector<int64_t>* list : {&std::as_const(matches), &std::as_const(removed), &filter.junk()}) {
+        for (int64_t j : *list) d[j] = kRemoved;
+      }
+      const int own = halves.query[q];
+      for (int64_t j = 0; j < columns; ++j) {
+        if (d[j] == kRemoved) continue;
+        places.count(d[j], static_cast<size_t>(halves.gallery[static_cast<size_t>(j)] == own ? own : kMixed), tally);
+      }
+    }
+  });
+}
 
 template <class T>
-Tally<T> count_different(const EvaluationInput& in, const RetrievalFilter& filter, const Halves& halves, const DistanceRows& distances,
-                         const Places<T>& places) {
-  std::vector<Tally<T>> tallies(static_cast<size_t>(threads()), Tally<T>(places.values().size()));
-  std::vector<char> is_junk(in.gallery_ids.size(), 0);
-  for (int64_t j : filter.junk()) is_junk[static_cast<size_t>(j)] = 1;
+Tally count_different(const EvaluationInput& in, const RetrievalFilter& filter, const Halves& halves, const DistanceRows& distances,
+                      const Places<T>& places) {
+  std::vector<Tally> tallies(static_cast<size_t>(threads()), Tally(places.values().size()));
   const int64_t step = queries_per_block(distances.gallery);
   for (int64_t begin = 0; begin < distances.queries; begin += step) {
-    const Tensor tile = distances.rows(begin, std::min(begin + step, distances.queries));
-    parallel_for(tile.dim(0), 4, [&](int64_t first, int64_t last, int worker) {
-      Tally<T>& tally = tallies[static_cast<size_t>(worker)];
-      std::vector<int64_t> matches, removed;
-      std::vector<char> skip;
-      for (int64_t r = first; r < last; ++r) {
-        const auto q = static_cast<size_t>(begin + r);
-        if (in.query_ids[q] == kJunkId) continue;
-        filter.entries(begin + r, matches, removed);
-        skip = is_junk;
-        for (const auto* list : {&matches, &removed}) {
-          for (int64_t j : *list) skip[static_cast<size_t>(j)] = 1;
-        }
-        const T* d = tile.data<T>() + r * tile.dim(1);
-        for (size_t j = 0; j < skip.size(); ++j) {
-          if (skip[j] != 0) continue;
-          places.count(d[j], static_cast<size_t>(halves.gallery[j] == halves.query[q] ? halves.query[q] : kMixed), tally);
-        }
-      }
-    });
+    count_tile(in, filter, halves, places, begin, distances.rows(begin, std::min(begin + step, distances.queries)), tallies);
   }
   for (size_t t = 1; t < tallies.size(); ++t) tallies[0].add(tallies[t]);
   return std::move(tallies[0]);
@@ -203,16 +197,21 @@ double largest_distance(const EvaluationInput& in, Metric metric) {
 }
 
 template <class T>
-RocCounts roc_counts(const Places<T>& places, const Tally<T>& tally, const std::array<std::vector<T>, 2>& same,
+RocCounts roc_counts(const Places<T>& places, const Tally& tally, const std::array<std::vector<T>, 2>& same,
                      const std::vector<size_t>& groups) {
   RocCounts roc;
   const size_t count = places.values().size();
   roc.values.assign(places.values().begin(), places.values().end());
   for (auto* list : {&roc.same, &roc.below, &roc.at}) list->assign(count, 0);
   for (size_t g : groups) {
-    const std::vector<int64_t> below = places.below(tally, g);
-    for (size_t k = 0; k < count; ++k) roc.below[k] += below[k], roc.at[k] += tally.at[g][k];
-    roc.different += std::accumulate(tally.buckets[g].begin(), tally.buckets[g].end(), int64_t{0});
+    int64_t below = 0;
+    for (size_t k = 0; k < count; ++k) {
+      below += tally.before[g][k];
+      roc.below[k] += below;
+      roc.at[k] += tally.at[g][k];
+      below += tally.at[g][k];
+    }
+    roc.different += below + tally.before[g].back();
     if (g == kMixed) continue;
     for (T value : same[g]) {
       ++roc.same[static_cast<size_t>(std::lower_bound(places.values().begin(), places.values().end(), value) - places.values().begin())];
@@ -234,7 +233,7 @@ VerificationReport verify_as(const EvaluationInput& in, const RetrievalFilter& f
   values.erase(std::unique(values.begin(), values.end()), values.end());
   const double largest = largest_distance(in, options.metric);
   const Places<T> places(std::move(values), largest);
-  const Tally<T> tally = count_different(in, filter, halves, distances, places);
+  const Tally tally = count_different(in, filter, halves, distances, places);
 
   const RocCounts all = roc_counts(places, tally, same, {0, 1, kMixed});
   REID_CHECK(all.different > 0, "[verify] all pairs show one identity: there are no different pairs");
@@ -244,13 +243,10 @@ VerificationReport verify_as(const EvaluationInput& in, const RetrievalFilter& f
   recommend(report.held_out ? first : all, report.held_out ? second : all, report);
 
   report.bin_width = largest / kBins;
+  report.different_histogram = tally.histogram;
   report.same_histogram.assign(kBins, 0);
-  report.different_histogram.assign(kBins, 0);
   for (const std::vector<T>& half : same) {
-    for (T value : half) ++report.same_histogram[static_cast<size_t>(places.bucket(value) / (kBuckets / kBins))];
-  }
-  for (const std::vector<int64_t>& buckets : tally.buckets) {
-    for (size_t b = 0; b < buckets.size(); ++b) report.different_histogram[b / (kBuckets / kBins)] += buckets[b];
+    for (T value : half) ++report.same_histogram[places.bin_of(value)];
   }
   return report;
 }
