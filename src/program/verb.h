@@ -98,6 +98,7 @@ std::string version();  // "reid 0.1.0"
 Verb synth_verb();
 Verb train_verb();
 Verb eval_verb();
+Verb rerank_verb();
 Verb embed_verb();
 Verb cluster_verb();
 Verb keys_verb();

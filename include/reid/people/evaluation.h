@@ -15,6 +15,7 @@
 #include "reid/engine/tensor.h"
 #include "reid/formats/image.h"
 #include "reid/people/cluster.h"
+#include "reid/people/dataset.h"
 
 namespace reid {
 
@@ -34,6 +35,9 @@ struct RetrievalLabels {
 struct EvaluationInput : RetrievalLabels {
   Tensor query, gallery;  // [Q, D], [G, D] f32 or f64, one dtype; CPU
 };
+
+// The labels of a data set's query and gallery. Files are numbered by their canonical paths where cameras are unknown.
+RetrievalLabels retrieval_labels(const Dataset& set);
 
 // Distances from queries to the whole gallery, some rows at a time. rows(begin, end) returns a fresh [end - begin, gallery] tensor,
 // f32 or f64, finite, which the caller may overwrite; a row depends on its query alone, not on the block.

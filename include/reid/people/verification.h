@@ -44,7 +44,7 @@ struct VerificationReport {
   double equal_error_threshold = 0;  // the distance of the first same pair at or beyond it
   double area = 0;                   // under the ROC: the chance that a same pair is nearer than a different one (ties: one half)
 
-  // Counts of pairs by distance, equal bins over [0, largest possible distance of these rows].
+  // Counts of pairs by distance: at most 64 equal bins from 0 to the largest that occurs.
   double bin_width = 0;
   std::vector<int64_t> same_histogram, different_histogram;
 

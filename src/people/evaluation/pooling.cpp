@@ -1,4 +1,4 @@
-// Several images as one row: multi-query, tracklets.
+// What goes into an evaluation: labels of a data set, several images as one row.
 
 #include <algorithm>
 #include <cmath>
@@ -45,6 +45,26 @@ std::vector<double> inverse_lengths(const Tensor& features) {
 }
 
 }  // namespace
+
+RetrievalLabels retrieval_labels(const Dataset& set) {
+  RetrievalLabels labels;
+  labels.cameras_known = set.cameras_known;
+  std::unordered_map<std::string, int64_t> numbers;
+  const auto list = [&](const std::vector<Sample>& samples, std::vector<int64_t>& ids, std::vector<int64_t>& cameras,
+                        std::vector<int64_t>& files) {
+    for (const Sample& sample : samples) {
+      ids.push_back(sample.person);
+      cameras.push_back(sample.camera);
+      if (set.cameras_known) continue;
+      std::error_code ignored;  // a path that is no file, such as a container's key, stands for itself
+      const std::string name = std::filesystem::weakly_canonical(sample.path, ignored).string();
+      files.push_back(numbers.emplace(name.empty() ? sample.path : name, static_cast<int64_t>(numbers.size())).first->second);
+    }
+  };
+  list(set.query, labels.query_ids, labels.query_cameras, labels.query_files);
+  list(set.gallery, labels.gallery_ids, labels.gallery_cameras, labels.gallery_files);
+  return labels;
+}
 
 PooledRows pool_rows(const Tensor& features, const std::vector<int64_t>& groups, Pooling pooling) {
   check_features(features, Metric::euclidean, "[pool_rows] features");

@@ -19,7 +19,8 @@ namespace reid {
 
 namespace {
 
-constexpr int64_t kBins = 64;  // of the histograms
+constexpr int64_t kBins = 2048;    // counted, of equal width, up to the largest possible distance
+constexpr int64_t kMostBins = 64;  // reported: joined by powers of two
 
 // A pair's group: both identities in half 0, both in half 1, or one in each.
 constexpr int kMixed = 2;
@@ -221,6 +222,19 @@ RocCounts roc_counts(const Places<T>& places, const Tally& tally, const std::arr
   return roc;
 }
 
+void add_histograms(const std::vector<int64_t>& same, const std::vector<int64_t>& different, double largest, VerificationReport& report) {
+  size_t used = 0, joined = 1;
+  for (size_t b = 0; b < kBins; ++b) used = same[b] + different[b] > 0 ? b + 1 : used;
+  while ((used + joined - 1) / joined > kMostBins) joined *= 2;
+  report.bin_width = largest / kBins * static_cast<double>(joined);
+  report.same_histogram.assign((used + joined - 1) / joined, 0);
+  report.different_histogram = report.same_histogram;
+  for (size_t b = 0; b < used; ++b) {
+    report.same_histogram[b / joined] += same[b];
+    report.different_histogram[b / joined] += different[b];
+  }
+}
+
 template <class T>
 VerificationReport verify_as(const EvaluationInput& in, const RetrievalFilter& filter, const DistanceRows& distances,
                              const VerificationOptions& options) {
@@ -242,12 +256,11 @@ VerificationReport verify_as(const EvaluationInput& in, const RetrievalFilter& f
   report.held_out = halves.divided && first.different > 0 && second.different > 0;
   recommend(report.held_out ? first : all, report.held_out ? second : all, report);
 
-  report.bin_width = largest / kBins;
-  report.different_histogram = tally.histogram;
-  report.same_histogram.assign(kBins, 0);
+  std::vector<int64_t> same_bins(kBins, 0);
   for (const std::vector<T>& half : same) {
-    for (T value : half) ++report.same_histogram[places.bin_of(value)];
+    for (T value : half) ++same_bins[places.bin_of(value)];
   }
+  add_histograms(same_bins, tally.histogram, largest, report);
   return report;
 }
 
