@@ -25,17 +25,11 @@ Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const Dat
 
 EvaluationReport evaluate_dataset(const Dataset& set, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
                                   const std::shared_ptr<ImageCache>& cache, int64_t workers) {
-  EvaluationInput input;
-  const auto part = [&](const std::vector<Sample>& samples, Tensor& features, std::vector<int64_t>& ids, std::vector<int64_t>& cameras) {
-    features = extract(samples, embed, data, transform, cache, workers);
-    for (const Sample& s : samples) {
-      ids.push_back(s.person);
-      cameras.push_back(s.camera);
-    }
-  };
   require_evaluation(set);
-  part(set.query, input.query, input.query_ids, input.query_cameras);
-  part(set.gallery, input.gallery, input.gallery_ids, input.gallery_cameras);
+  EvaluationInput input;
+  static_cast<RetrievalLabels&>(input) = retrieval_labels(set);
+  input.query = extract(set.query, embed, data, transform, cache, workers);
+  input.gallery = extract(set.gallery, embed, data, transform, cache, workers);
   return evaluate(input);
 }
 

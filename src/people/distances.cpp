@@ -116,14 +116,24 @@ std::vector<double> squared_lengths(const Tensor& features) {
 }
 
 DistanceTiles::DistanceTiles(const Tensor& a, const std::string& what_a, const Tensor& b, const std::string& what_b, Metric metric)
-    : a_(a), b_(b), metric_(metric), squared_a_(checked_lengths(a, metric, what_a)), squared_b_(checked_lengths(b, metric, what_b)) {
+    : a_(a),
+      b_(b),
+      metric_(metric),
+      same_(false),
+      squared_a_(checked_lengths(a, metric, what_a)),
+      squared_b_(checked_lengths(b, metric, what_b)) {
   REID_CHECK(a.dtype() == b.dtype(), what_a, " is ", a.dtype(), " but ", what_b, " is ", b.dtype(), ": convert one of them");
   REID_CHECK(a.dim(1) == b.dim(1), what_a, " has ", a.dim(1), " columns but ", what_b, " has ", b.dim(1),
              ": they come from different models");
 }
 
 DistanceTiles::DistanceTiles(const Tensor& features, const std::string& what, Metric metric)
-    : a_(features), b_(features), metric_(metric), squared_a_(checked_lengths(features, metric, what)), squared_b_(squared_a_) {}
+    : a_(features),
+      b_(features),
+      metric_(metric),
+      same_(true),
+      squared_a_(checked_lengths(features, metric, what)),
+      squared_b_(squared_a_) {}
 
 int64_t DistanceTiles::rows_per_block() const {
   constexpr int64_t kTileBytes = int64_t{64} << 20;

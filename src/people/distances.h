@@ -43,9 +43,17 @@ class DistanceTiles {
   int64_t count() const { return a_.dim(0); }
   int64_t width() const { return b_.dim(0); }
   DType dtype() const { return a_.dtype(); }
+  Metric metric() const { return metric_; }
+  bool same() const { return same_; }  // a set among itself
+  const Tensor& a() const { return a_; }
+  const Tensor& b() const { return b_; }
+  const std::vector<double>& squared_a() const { return squared_a_; }  // squared lengths
+  const std::vector<double>& squared_b() const { return squared_b_; }
   int64_t rows_per_block() const;                 // a tile of at most 64 MB, at least one row
   Tensor rows(int64_t begin, int64_t end) const;  // [end - begin, width()]
-  double pair(int64_t i, int64_t j) const;        // computed in double whatever the dtype and the distance
+  // The distance of one pair from its differences, in double whatever the dtype and however close: a function of the two rows
+  // alone, the same for (i, j) and (j, i). Neighbor lists, radius searches and what is built on them are defined by it.
+  double pair(int64_t i, int64_t j) const;
 
  private:
   template <class T>
@@ -55,6 +63,7 @@ class DistanceTiles {
 
   Tensor a_, b_;
   Metric metric_;
+  bool same_;
   std::vector<double> squared_a_, squared_b_;
 };
 

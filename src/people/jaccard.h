@@ -1,36 +1,70 @@
 #pragma once
-// Inside the people wing: rows of the k-reciprocal Jaccard distance, some at a time.
+// Inside the people wing: k-reciprocal encodings (Zhong et al., CVPR 2017) and their Jaccard distance, sparse throughout.
 
+#include <cstdint>
+#include <functional>
+#include <span>
 #include <vector>
 
-#include "reid/people/cluster.h"
+#include "people/neighbors.h"
 
 namespace reid {
 
-// Sparse rows: columns ascending within a row.
+// Columns ascending within a row.
 struct SparseRows {
-  std::vector<int64_t> offsets{0};
+  std::vector<int64_t> offsets{0};  // [rows + 1]
   std::vector<int32_t> columns;
   std::vector<double> values;
-};
 
-class JaccardTiles {
- public:
-  JaccardTiles(const Tensor& features, const JaccardOptions& options);
-
-  int64_t count() const { return count_; }
-  DType dtype() const { return dtype_; }
-  int64_t rows_per_block() const;
-  Tensor rows(int64_t begin, int64_t end) const;  // [end - begin, count()]
+  int64_t count() const { return static_cast<int64_t>(offsets.size()) - 1; }
+  std::span<const int32_t> columns_of(int64_t i) const { return {columns.data() + begin_of(i), size_of_row(i)}; }
+  std::span<const double> values_of(int64_t i) const { return {values.data() + begin_of(i), size_of_row(i)}; }
+  int64_t bytes() const { return static_cast<int64_t>(offsets.size() * 8 + columns.size() * 4 + values.size() * 8); }
 
  private:
-  template <class T>
-  void fill(int64_t begin, const Tensor& tile) const;
-
-  int64_t count_;
-  DType dtype_;
-  SparseRows encoding_;  // V of jaccard_distance
-  SparseRows inverse_;   // its transpose
+  int64_t begin_of(int64_t i) const { return offsets[static_cast<size_t>(i)]; }
+  size_t size_of_row(int64_t i) const { return static_cast<size_t>(offsets[static_cast<size_t>(i) + 1] - begin_of(i)); }
 };
+
+struct EncodingOptions {
+  int64_t k1 = 30, k2 = 6;  // >= 1
+  bool k1_counts_self = true;
+  // The weight of j in row i, before the row is scaled to sum 1, from the distance of i and j: >= 0, and above 0 for the row itself.
+  // Called from several threads. Empty: exp(-2 d), which under cosine is exp(-|z_i - z_j|^2).
+  std::function<double(int64_t i, double distance)> weight;
+};
+
+// Entries of neighbor lists that an encoding of `count` rows reads.
+int64_t encoding_list_length(const EncodingOptions& options, int64_t count);
+
+// V of jaccard_distance (cluster.h) for a set among itself, with its transpose.
+// Memory: 24 bytes an entry of V; half as much again while it is made.
+class KReciprocalEncoding {
+ public:
+  // `neighbors` of the set among itself, at least encoding_list_length() wide (or as wide as the set), with or without distances.
+  // Distances that the lists do not hold are computed by pairs.pair().
+  KReciprocalEncoding(const DistanceTiles& pairs, const Neighbors& neighbors, const EncodingOptions& options);
+
+  int64_t count() const { return rows_.count(); }
+  const SparseRows& rows() const { return rows_; }
+
+  // The Jaccard distances of rows [begin, end) to the rows from `first_column` on with which they share an entry of V. All others
+  // have distance 1; a row to itself has 0. Symmetric bit for bit.
+  SparseRows distances(int64_t begin, int64_t end, int64_t first_column = 0) const;
+
+  // All pairs i < j with a distance <= radius < 1, as for_each_pair_within of neighbors.h hands them out.
+  void for_each_pair_within(double radius, const Progress& progress,
+                            FunctionRef<void(int64_t i, std::span<const int32_t> columns)> use) const;
+
+ private:
+  struct Scratch;
+  template <class Use>
+  void visit(int64_t i, int64_t first_column, Scratch& scratch, Use&& use) const;  // use(j, distance), j in no order
+
+  SparseRows rows_, inverse_;
+};
+
+// The encoding of jaccard_distance; phases "neighbors" and "encoding".
+KReciprocalEncoding encode(const DistanceTiles& pairs, const JaccardOptions& options, const ClusterProgress& progress = {});
 
 }  // namespace reid

@@ -169,14 +169,6 @@ void write_array(const Options& o, const Embedded& all) {
   write_npy(o.out, all.features);
 }
 
-// As RFC 4180 quotes.
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of("\",\r\n") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + '"';
-}
-
 void write_csv(const Options& o, const Embedded& all) {
   const int64_t width = all.features.dim(1);
   std::string text = "path";

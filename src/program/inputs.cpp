@@ -1,6 +1,7 @@
 #include "program/inputs.h"
 
 #include "reid/engine/base.h"
+#include "reid/formats/json.h"
 #include "reid/formats/safetensors.h"
 
 #include <algorithm>
@@ -31,6 +32,16 @@ std::vector<int64_t> integers_of(const NamedTensors& file, const char* tensor, i
   return {span.begin(), span.end()};
 }
 
+std::vector<std::string> paths_of(const NamedTensors& file, int64_t count, const std::string& name) {
+  const std::string* text = file.note("paths");
+  if (text == nullptr) return {};
+  std::vector<std::string> paths;
+  for (const Json& path : parse_json(*text, name + " (metadata 'paths')").items()) paths.push_back(path.string());
+  REID_CHECK(static_cast<int64_t>(paths.size()) == count, name, ": the metadata names ", paths.size(), " paths for ", count,
+             " rows of 'features'");
+  return paths;
+}
+
 bool is_image_name(const fs::path& file) {
   std::string extension = file.extension().string();
   for (char& c : extension) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
@@ -46,9 +57,12 @@ LabeledFeatures read_labeled_features(const std::string& file) {
   LabeledFeatures out;
   out.features = features_of(content, file);
   out.ids = integers_of(content, "ids", out.features.dim(0), file);
-  out.cameras = integers_of(content, "cameras", out.features.dim(0), file);
+  if (content.find("cameras") != nullptr) out.cameras = integers_of(content, "cameras", out.features.dim(0), file);
+  out.paths = paths_of(content, out.features.dim(0), file);
   return out;
 }
+
+std::vector<std::string> read_paths(const std::string& file, int64_t rows) { return paths_of(read_safetensors(file), rows, file); }
 
 void add_images(std::vector<Sample>& samples, const std::string& name) {
   std::error_code ignored;  // whatever it is, reading the image will meet it too and say so
@@ -63,6 +77,13 @@ void add_images(std::vector<Sample>& samples, const std::string& name) {
   REID_CHECK(!found.empty(), name, ": holds no images (.jpg, .jpeg, .png)");
   std::sort(found.begin(), found.end());
   for (std::string& path : found) samples.push_back({std::move(path)});
+}
+
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of("\",\r\n") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + '"';
 }
 
 std::vector<Sample> list_images(const std::vector<std::string>& names) {

@@ -99,6 +99,7 @@ Verb synth_verb();
 Verb train_verb();
 Verb eval_verb();
 Verb matrix_verb();
+Verb rerank_verb();
 Verb embed_verb();
 Verb cluster_verb();
 Verb keys_verb();

@@ -8,6 +8,7 @@
 // Labels and cameras are std::vector<int64_t> beside a [N, D] tensor. A negative label means noise (no label).
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,8 +64,9 @@ Tensor jaccard_distance(const Tensor& features, const JaccardOptions& options = 
 // --- DBSCAN, with the semantics of scikit-learn ---
 
 struct DbscanOptions {
-  double eps = 0.5;         // > 0. Neighbors have d <= eps, compared in the dtype of the distances (eps is rounded to it)
-  int64_t min_samples = 4;  // >= 1. A core point has at least that many neighbors, itself included
+  double eps = 0.5;                         // > 0. Neighbors have d <= eps, compared in the dtype of the distances (eps is rounded to it)
+  int64_t min_samples = 4;                  // >= 1. A core point has at least that many neighbors, itself included
+  int64_t pair_bytes = int64_t{256} << 20;  // for pairs that cannot be decided yet, see dbscan_features
 };
 
 struct Clusters {
@@ -76,10 +78,14 @@ struct Clusters {
 // A border point (a neighbor of core points, not core itself) belongs to the lowest-numbered cluster that reaches it.
 // `distances` [N, N] is taken as it is, row i holding the neighbors of point i; NaN and negative entries are refused.
 Clusters dbscan(const Tensor& distances, const DbscanOptions& options);
-// From features [N, D], by blocks of rows: memory is 4 bytes for each pair within eps. Limits, refused with a message:
-// N < 2^31 and fewer than 2^31 such pairs (about 8 GB).
-Clusters dbscan_features(const Tensor& features, Metric metric, const DbscanOptions& options);
-Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, const DbscanOptions& options);
+
+// Hears of long work: a phase ("neighbors", "encoding", "graph", "labels", further passes) and the share of it that is done,
+// from 0 on. Called from the calling thread.
+using ClusterProgress = std::function<void(const char* phase, double share)>;
+
+Clusters dbscan_features(const Tensor& features, Metric metric, const DbscanOptions& options, const ClusterProgress& progress = {});
+Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, const DbscanOptions& options,
+                        const ClusterProgress& progress = {});
 
 // --- centroids ---
 

@@ -1,0 +1,153 @@
+// Blocks of prepared rows and their products.
+
+#include "people/pair_filter.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "reid/engine/registry.h"
+
+namespace reid {
+
+namespace {
+
+constexpr int64_t kMostWidth = int64_t{1} << 20;  // where the bound of the header is still below 1/8
+
+// Rows of a block: tiles of a set among itself waste half of those on the diagonal, small blocks waste packing.
+int64_t block_rows(int64_t rows_a, int64_t rows_b, bool same) {
+  const int64_t rows = std::max(rows_a, rows_b);
+  return same ? std::clamp<int64_t>(rows / 12 / 224 * 224, 448, 2016) : 2016;  // 224: the rows of a task of the CPU's matrix product
+}
+
+template <class T>
+void prepare_row(const T* x, double scale, const double* center, float* y, int64_t width) {
+  for (int64_t k = 0; k < width; ++k) y[k] = static_cast<float>(static_cast<double>(x[k]) * scale - center[k]);
+}
+
+std::vector<double> inverse_lengths(const std::vector<double>& squared) {
+  std::vector<double> inverse;
+  inverse.reserve(squared.size());
+  for (double s : squared) inverse.push_back(1 / std::sqrt(s));
+  return inverse;
+}
+
+// The mean of at most 4096 rows: any center is right, a near one makes the bounds narrow.
+template <class T>
+std::vector<double> center_of(const Tensor& features, double scale, const std::vector<double>& scales) {
+  const int64_t rows = features.dim(0), width = features.dim(1), step = (rows + 4095) / 4096, count = (rows + step - 1) / step;
+  std::vector<double> center(static_cast<size_t>(width), 0);
+  parallel_for(width, 64, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = 0; i < rows; i += step) {
+      const T* x = features.data<T>() + i * width;
+      const double s = scales.empty() ? scale : scales[static_cast<size_t>(i)];
+      for (int64_t k = begin; k < end; ++k) center[static_cast<size_t>(k)] += static_cast<double>(x[k]) * s / static_cast<double>(count);
+    }
+  });
+  return center;
+}
+
+}  // namespace
+
+float to_float(double value) {
+  constexpr double kMost = std::numeric_limits<float>::max();
+  return static_cast<float>(std::clamp(value, -kMost, kMost));
+}
+
+PairFilter::PairFilter(const DistanceTiles& pairs) : pairs_(pairs) {
+  const int64_t width = pairs.a().dim(1);
+  REID_CHECK(width <= kMostWidth, "[neighbors] rows have ", width, " columns, expected at most ", kMostWidth);
+  const double roundings = static_cast<double>(width + 16);
+  margin_ = roundings * 0x1p-24 / (1 - roundings * 0x1p-24);
+  absolute_ = 0x1p22 * (roundings * 0x1p-52) * (roundings * 0x1p-52) + 0x1p-74;
+  if (pairs.metric() == Metric::cosine) {
+    scale_a_ = inverse_lengths(pairs.squared_a());
+    if (!same()) scale_b_ = inverse_lengths(pairs.squared_b());
+  } else {
+    const double longest = std::max(*std::max_element(pairs.squared_a().begin(), pairs.squared_a().end()),
+                                    *std::max_element(pairs.squared_b().begin(), pairs.squared_b().end()));
+    if (longest > 0) scale_ = std::ldexp(1.0, -std::ilogb(std::sqrt(longest)) - 1);
+  }
+  const std::vector<double>& scales = same() ? scale_a_ : scale_b_;
+  center_ = pairs.dtype() == DType::f32 ? center_of<float>(pairs.b(), scale_, scales) : center_of<double>(pairs.b(), scale_, scales);
+  half_a_ = half_lengths(false);
+  if (!same()) half_b_ = half_lengths(true);
+}
+
+double PairFilter::half_square(double distance) const {
+  switch (pairs_.metric()) {
+    case Metric::cosine: return distance;
+    case Metric::euclidean: return (distance * scale_) * (distance * scale_) / 2;
+    case Metric::squared_euclidean: return distance * scale_ * scale_ / 2;
+  }
+  return 0;
+}
+
+void PairFilter::prepare(bool b, int64_t begin, int64_t end, const Tensor& block) const {
+  const Tensor& x = b ? pairs_.b() : pairs_.a();
+  const std::vector<double>& scales = b && !same() ? scale_b_ : scale_a_;
+  const int64_t width = x.dim(1);
+  float* out = block.data<float>();
+  parallel_for(end - begin, 16, [&](int64_t first, int64_t last, int) {
+    for (int64_t r = first; r < last; ++r) {
+      const int64_t i = begin + r;
+      const double scale = scales.empty() ? scale_ : scales[static_cast<size_t>(i)];
+      if (x.dtype() == DType::f32) {
+        prepare_row(x.data<float>() + i * width, scale, center_.data(), out + r * width, width);
+      } else {
+        prepare_row(x.data<double>() + i * width, scale, center_.data(), out + r * width, width);
+      }
+    }
+  });
+}
+
+std::vector<double> PairFilter::half_lengths(bool b) const {
+  const int64_t rows = b ? pairs_.width() : pairs_.count(), width = pairs_.a().dim(1), step = std::min<int64_t>(rows, 1024);
+  const Tensor block = Tensor::empty({step, width}, DType::f32);
+  std::vector<double> half;
+  half.reserve(static_cast<size_t>(rows));
+  for (int64_t begin = 0; begin < rows; begin += step) {
+    const int64_t end = std::min(begin + step, rows);
+    prepare(b, begin, end, block);
+    for (double squared : squared_lengths(block.rows(0, end - begin))) half.push_back(squared / 2);
+  }
+  return half;
+}
+
+void PairFilter::for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const {
+  const int64_t rows = pairs_.count(), columns = pairs_.width(), width = pairs_.a().dim(1), step = block_rows(rows, columns, same());
+  const int64_t most_rows = std::min(step, rows), most_columns = std::min(step, columns);
+  const Tensor a = Tensor::empty({most_rows, width}, DType::f32), b = Tensor::empty({most_columns, width}, DType::f32);
+  const Tensor products = Tensor::empty({most_rows, most_columns}, DType::f32);
+  initialize();
+  const int64_t blocks = (rows + step - 1) / step, across = (columns + step - 1) / step;
+  const int64_t tiles = same() ? blocks * (blocks + 1) / 2 : blocks * across;
+  int64_t done = 0;
+  for (int64_t row = 0; row < rows; row += step) {
+    const int64_t m = std::min(step, rows - row);
+    prepare(false, row, row + m, a);
+    for (int64_t column = same() ? row : 0; column < columns; column += step) {
+      const int64_t n = std::min(step, columns - column);
+      const bool diagonal = same() && column == row;
+      if (!diagonal) prepare(true, column, column + n, b);
+      dispatch<Gemm>(Device{}, {.a = a.raw(),
+                                .b = diagonal ? a.raw() : b.raw(),
+                                .c = products.raw(),
+                                .m = m,
+                                .n = n,
+                                .k = width,
+                                .transpose_b = true,
+                                .dtype = DType::f32});
+      use({row, m, column, n, products.data<float>(), same() && !diagonal});
+      if (progress) progress(static_cast<double>(++done) / static_cast<double>(tiles));
+    }
+  }
+}
+
+int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same) {
+  const int64_t step = block_rows(rows_a, rows_b, same), a = std::min(step, rows_a), b = std::min(step, rows_b);
+  const int64_t packed = (b + 32 + 2 * 224) * width + 2 * 224 * 272;        // the matrix product's copy of b, and its tasks' rows of a
+  const int64_t lengths = (rows_a + (same ? 0 : rows_b)) * 4 * int64_t{8};  // squared lengths, scales, h, edges and bars
+  return 4 * ((a + b) * width + a * b + packed) + lengths;
+}
+
+}  // namespace reid

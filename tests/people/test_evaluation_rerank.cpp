@@ -1,0 +1,142 @@
+// Re-ranking against the original code (torchreid's copy of the authors'), fast-reid's rule, and expansion.
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "formats/scratch.h"
+#include "people/golden_evaluation.h"
+#include "reid/people/rerank.h"
+
+using namespace reid;
+using reid::test::contains;
+using reid::test::EvaluationGolden;
+using reid::test::failure_of;
+using reid::test::largest_difference;
+using reid::test::random_features;
+
+namespace {
+
+Tensor all_rows(const DistanceRows& distances) { return distances.rows(0, distances.queries); }
+
+RerankOptions golden_options(const EvaluationGolden& golden, RerankVariant variant) {
+  RerankOptions options;
+  options.k1 = golden.integers("k1").at(0);
+  options.k2 = golden.integers("k2").at(0);
+  options.lambda = golden.number("weight");
+  options.variant = variant;
+  return options;
+}
+
+constexpr RerankVariant kVariants[] = {RerankVariant::zhong, RerankVariant::bot, RerankVariant::torchreid, RerankVariant::fastreid};
+
+}  // namespace
+
+TEST_CASE("rerank: every variant equals its reference") {
+  for (const char* key : {"usual", "odd", "few"}) {
+    const EvaluationGolden golden{str("rerank/", key)};
+    for (RerankVariant variant : kVariants) {
+      CAPTURE(key);
+      CAPTURE(name_of(variant));
+      CHECK(parse_rerank_variant(name_of(variant)) == variant);
+      const RerankOptions options = golden_options(golden, variant);
+      // The original works in f32 (weights below 1, sums of some hundred of them): 1e-5 is what is asked for.
+      const Tensor wide = all_rows(rerank(golden.tensor("query"), golden.tensor("gallery"), options));
+      CHECK(wide.dtype() == DType::f32);
+      CHECK(largest_difference(wide.to(DType::f64), golden.tensor(name_of(variant)).to(DType::f64)) < 1e-5);
+      const Tensor narrow = all_rows(rerank(golden.tensor("query").to(DType::f32), golden.tensor("gallery").to(DType::f32), options));
+      CHECK(largest_difference(narrow.to(DType::f64), golden.tensor(name_of(variant)).to(DType::f64)) < 1e-5);
+    }
+  }
+}
+
+TEST_CASE("rerank: rows depend on neither blocks nor threads, and evaluate() takes them") {
+  const EvaluationInput in = EvaluationGolden{"plain"}.input();
+  const DistanceRows distances = rerank(in.query, in.gallery);
+  CHECK(distances.queries == 50);
+  CHECK(distances.gallery == 260);
+  const Tensor all = all_rows(distances);
+  for (int64_t q : {0, 7, 49}) CHECK(largest_difference(distances.rows(q, q + 1), all.rows(q, q + 1)) == 0);
+  CHECK(largest_difference(distances.rows(3, 20), all.rows(3, 20)) == 0);
+  test::same_with_threads([&] {
+    const Tensor again = all_rows(rerank(in.query, in.gallery));
+    const auto values = again.span<float>();
+    return std::vector<float>(values.begin(), values.end());
+  });
+  // A ranking that hangs on identities only is perfect; that of the features is not.
+  EvaluationInput perfect = in;
+  const EvaluationReport before = evaluate(in), after = evaluate(in, distances, {});
+  CHECK(before.evaluated == after.evaluated);
+  CHECK(before.mAP != after.mAP);
+  const DistanceRows truth{50, 260, [&](int64_t begin, int64_t end) {
+                             Tensor tile = Tensor::empty({end - begin, 260}, DType::f64);
+                             for (int64_t q = begin; q < end; ++q) {
+                               for (int64_t j = 0; j < 260; ++j) {
+                                 const bool same = in.query_ids[static_cast<size_t>(q)] == in.gallery_ids[static_cast<size_t>(j)];
+                                 tile.data<double>()[(q - begin) * 260 + j] = same ? 0 : 1;
+                               }
+                             }
+                             return tile;
+                           }};
+  CHECK(evaluate(in, truth, {}).mAP == 1);
+}
+
+TEST_CASE("rerank: lambda 1 is the base distance, scaled; k beyond the set is cut; progress is told") {
+  const EvaluationInput in = EvaluationGolden{"plain"}.input();
+  RerankOptions options;
+  options.lambda = 1;
+  options.variant = RerankVariant::fastreid;
+  const Tensor base = all_rows(rerank(in.query, in.gallery, options));
+  CHECK(largest_difference(base.to(DType::f64), pairwise_distance(in.query, in.gallery, Metric::cosine)) < 2e-7);
+  options = {};
+  options.k1 = options.k2 = int64_t{1} << 60;
+  double last = 0;
+  const Tensor wide = all_rows(rerank(in.query.rows(0, 4), in.gallery.rows(0, 9), options, [&](double share) { last = share; }));
+  CHECK(last == 1);
+  for (const float value : wide.span<float>()) CHECK((value >= 0 && value <= 1));
+  CHECK(rerank_bytes(3368, 15913, 2048, DType::f32, {}) > 19281 * 2048 * 4);
+  CHECK(rerank_bytes(11659, 82161, 2048, DType::f32, {}) < int64_t{4} << 30);
+}
+
+TEST_CASE("rerank: wrong options and features are refused") {
+  const Tensor query = random_features(4, 8, DType::f32, 1), gallery = random_features(9, 8, DType::f32, 2);
+  const auto failure = [&](auto change) {
+    RerankOptions options;
+    change(options);
+    return failure_of([&] { rerank(query, gallery, options); });
+  };
+  CHECK(contains(failure([](RerankOptions& o) { o.k1 = 0; }), "k1 is 0"));
+  CHECK(contains(failure([](RerankOptions& o) { o.k2 = 0; }), "k2 is 0"));
+  CHECK(contains(failure([](RerankOptions& o) { o.lambda = 1.5; }), "lambda is 1.5"));
+  CHECK(contains(failure_of([&] { rerank(query, random_features(9, 7, DType::f32, 2)); }), "7"));
+  CHECK(contains(failure_of([&] {
+                   rerank(query, Tensor::zeros({3, 8}, DType::f32), {.variant = RerankVariant::bot});
+                 }),
+                 "row 0 is all zeros"));
+  CHECK(contains(failure_of([&] { rerank(Tensor::zeros({2, 8}, DType::f32), Tensor::zeros({3, 8}, DType::f32)); }), "all rows are equal"));
+  CHECK(contains(failure_of([] { parse_rerank_variant("zong"); }), "expected one of zhong, bot, torchreid, fastreid"));
+}
+
+TEST_CASE("expansion: fast-reid's rule on the union, on the database, and of queries by the gallery") {
+  const EvaluationGolden golden{"expansion"};
+  const Tensor query = golden.tensor("query"), gallery = golden.tensor("gallery");
+  const ExpansionOptions options{golden.integers("k").at(0), golden.number("alpha")};
+  const auto check_union = [&](const ExpansionOptions& how, const char* key) {
+    const ExpandedSides both = expand_union(query, gallery, how);
+    const Tensor expected = golden.tensor(key);
+    CHECK(largest_difference(both.query, expected.rows(0, 12)) < 1e-13);
+    CHECK(largest_difference(both.gallery, expected.rows(12, 50)) < 1e-13);
+  };
+  check_union(options, "union");
+  check_union({80, 2.0}, "wide");  // more than there are
+  CHECK(largest_difference(expand_rows(gallery, options), golden.tensor("database")) < 1e-13);
+  CHECK(largest_difference(expand_queries(query, gallery, options), golden.tensor("queries")) < 1e-13);
+  CHECK(largest_difference(expand_queries(query, gallery, {1, 3}), query) == 0);
+  CHECK(largest_difference(expand_rows(query, {1, 3}), query) == 0);
+  // A power that is not a number counts as 0.
+  const Tensor opposite = Tensor::from(std::vector<double>{1, 0, -1, 0}, {2, 2});
+  CHECK(largest_difference(expand_rows(opposite, {2, 0.5}), Tensor::from(std::vector<double>{0.5, 0, -0.5, 0}, {2, 2})) == 0);
+  CHECK(contains(failure_of([&] { expand_rows(query, {0, 3}); }), "k is 0"));
+  CHECK(contains(failure_of([&] { expand_rows(query, {3, -1}); }), "alpha is -1"));
+}
