@@ -1,5 +1,6 @@
 #include "people/neighbors.h"
 
+#include <atomic>
 #include <limits>
 
 namespace reid {
@@ -217,12 +218,13 @@ int64_t neighbor_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool sam
 
 namespace {
 
-// One row of a tile: appends the columns within the radius.
-void collect(const DistanceTiles& pairs, const PairFilter& filter, const ProductTile& tile, int64_t r, double radius, double key,
-             const float* edges, std::vector<int32_t>& found) {
+// One row of a tile: appends the columns within the radius; returns how many pairs the bounds left undecided.
+int64_t collect(const DistanceTiles& pairs, const PairFilter& filter, const ProductTile& tile, int64_t r, double radius, double key,
+                const float* edges, std::vector<int32_t>& found) {
   const int64_t i = tile.row + r;
   const float* products = tile.products + r * tile.columns;
-  const float bar = to_float((1 - filter.margin()) * filter.half_a()[static_cast<size_t>(i)] - filter.absolute() - key);
+  const float bar = to_float((1 - tile.margin) * filter.half_a()[static_cast<size_t>(i)] - filter.absolute() - key);
+  int64_t undecided = 0;
   const bool diagonal = filter.same() && !tile.mirrored;
   for (int64_t from = diagonal ? r + 1 : 0; from < tile.columns; from += kFilterColumns) {
     const int64_t count = std::min(kFilterColumns, tile.columns - from);
@@ -230,9 +232,12 @@ void collect(const DistanceTiles& pairs, const PairFilter& filter, const Product
     for (int64_t c = from; c < from + count; ++c) {
       const int64_t j = tile.column + c;
       if (products[c] - edges[j] < bar) continue;
-      if (filter.upper(i, j, products[c]) <= key || pairs.pair(i, j) <= radius) found.push_back(static_cast<int32_t>(j));
+      const bool decided = filter.upper(i, j, products[c], tile.margin) <= key;
+      undecided += decided ? 0 : 1;
+      if (decided || pairs.pair(i, j) <= radius) found.push_back(static_cast<int32_t>(j));
     }
   }
+  return undecided;
 }
 
 }  // namespace
@@ -243,19 +248,28 @@ void for_each_pair_within(const DistanceTiles& pairs, double radius, const Progr
   const PairFilter filter(pairs);
   const double key = filter.half_square(radius);
   std::vector<float> edges;
-  for (double h : filter.half_b()) edges.push_back(to_float((1 - filter.margin()) * h));
+  double margin = -1;  // of the edges
   std::vector<std::vector<int32_t>> found;
-  filter.for_each(progress, [&](const ProductTile& tile) {
+  filter.for_each_coarse(progress, [&](const ProductTile& tile) {
+    if (tile.margin != margin) {
+      margin = tile.margin;
+      edges.clear();
+      for (double h : filter.half_b()) edges.push_back(to_float((1 - margin) * h));
+    }
     found.resize(std::max(found.size(), static_cast<size_t>(tile.rows)));
+    std::atomic<int64_t> undecided = 0;
     parallel_for(tile.rows, 16, [&](int64_t first, int64_t last, int) {
+      int64_t count = 0;
       for (int64_t r = first; r < last; ++r) {
         found[static_cast<size_t>(r)].clear();
-        collect(pairs, filter, tile, r, radius, key, edges.data(), found[static_cast<size_t>(r)]);
+        count += collect(pairs, filter, tile, r, radius, key, edges.data(), found[static_cast<size_t>(r)]);
       }
+      undecided += count;
     });
     for (int64_t r = 0; r < tile.rows; ++r) {
       if (!found[static_cast<size_t>(r)].empty()) use(tile.row + r, found[static_cast<size_t>(r)]);
     }
+    return undecided.load();
   });
 }
 

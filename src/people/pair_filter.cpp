@@ -4,13 +4,18 @@
 
 #include <algorithm>
 #include <limits>
+#include <optional>
 
+#include "people/coded_rows.h"
 #include "people/row_kernels.h"
 #include "reid/engine/registry.h"
 
 namespace reid {
 
 namespace {
+
+// A pair in double costs as much as about 30 products of f32 save over those of codes: from one pair in 64 on codes hardly pay.
+constexpr int64_t kMostUndecided = 64;
 
 constexpr int64_t kMostWidth = int64_t{1} << 20;  // where the bound of the header is still below 1/8
 
@@ -114,31 +119,127 @@ std::vector<double> PairFilter::half_lengths(bool b) const {
   return half;
 }
 
-void PairFilter::for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const {
-  const int64_t rows = pairs_.count(), columns = pairs_.width(), width = pairs_.a().dim(1);
+// Products of f32: blocks of prepared rows, that of b kept while the column stays.
+class PairFilter::PlainProducts {
+ public:
+  explicit PlainProducts(const PairFilter& filter) : filter_(filter) {}
+
+  ProductTile tile(const TileSize& size, int64_t row, int64_t m, int64_t column, int64_t n, bool mirrored) {
+    const int64_t width = filter_.pairs_.a().dim(1);
+    if (!products_.defined()) {
+      a_ = Tensor::empty({size.rows, width}, DType::f32);
+      b_ = Tensor::empty({size.columns, width}, DType::f32);
+      products_ = Tensor::empty({size.rows, size.columns}, DType::f32);
+    }
+    if (column != column_) filter_.prepare(true, column, column + n, b_);
+    column_ = column;
+    const bool diagonal = filter_.same() && !mirrored;
+    if (!diagonal) filter_.prepare(false, row, row + m, a_);
+    dispatch<Gemm>(Device{}, {.a = diagonal ? b_.raw() : a_.raw(),
+                              .b = b_.raw(),
+                              .c = products_.raw(),
+                              .m = m,
+                              .n = n,
+                              .k = width,
+                              .transpose_b = true,
+                              .dtype = DType::f32});
+    return {filter_.margin_, row, m, column, n, products_.data<float>(), mirrored};
+  }
+
+ private:
+  const PairFilter& filter_;
+  Tensor a_, b_, products_;
+  int64_t column_ = -1;
+};
+
+// Products of codes: all rows are coded once, a quarter of the features' size in f32.
+class PairFilter::CodedProducts {
+ public:
+  explicit CodedProducts(const PairFilter& filter) : filter_(filter) {
+    const int64_t width = filter.pairs_.a().dim(1);
+    if (!fast_codes(width)) return;
+    coded(false, a_);
+    if (!filter.same()) coded(true, b_);
+    // With |e| <= r |y|: |y_i . y_j - y'_i . y'_j| <= |y_i| |e_j| + |e_i| (|y_j| + |e_j|) <= (2 r + r^2) |y_i| |y_j| <= (2 r + r^2) (h_i +
+    // h_j). 2^-20 is above the rounding of the product of a sum and two scales, (1 + r)^2 4 u.
+    const double r = std::max(a_.error(), b().error());
+    margin_ = filter.margin_ + (2 + r) * r + 0x1p-20;
+    useful_ = r < 1.0 / 32;
+  }
+
+  bool useful() const { return useful_; }
+
+  ProductTile tile(const TileSize& size, int64_t row, int64_t m, int64_t column, int64_t n, bool mirrored) {
+    if (!products_.defined()) {
+      sums_ = Tensor::empty({size.rows, size.columns}, DType::i32);
+      products_ = Tensor::empty({size.rows, size.columns}, DType::f32);
+    }
+    dispatch<CodeProducts>(Device{},
+                           {.a = a_.row(row), .b = b().row(column), .c = sums_.raw(), .m = m, .n = n, .k = filter_.pairs_.a().dim(1)});
+    const int32_t* sums = sums_.data<int32_t>();
+    float* products = products_.data<float>();
+    parallel_for(m, 16, [&](int64_t first, int64_t last, int) {
+      for (int64_t r = first; r < last; ++r) {
+        const float own = a_.scale(row + r);
+        const float* scales = b().scales() + column;
+        for (int64_t j = 0; j < n; ++j) products[r * n + j] = static_cast<float>(sums[r * n + j]) * (own * scales[j]);
+      }
+    });
+    return {margin_, row, m, column, n, products, mirrored};
+  }
+
+ private:
+  const CodedRows& b() const { return filter_.same() ? a_ : b_; }
+
+  void coded(bool b, CodedRows& rows) const {
+    const int64_t count = b ? filter_.pairs_.width() : filter_.pairs_.count(), width = filter_.pairs_.a().dim(1);
+    const int64_t step = std::min<int64_t>(count, 1024);
+    const Tensor block = Tensor::empty({step, width}, DType::f32);
+    rows = CodedRows(count, width);
+    for (int64_t begin = 0; begin < count; begin += step) {
+      const int64_t end = std::min(begin + step, count);
+      filter_.prepare(b, begin, end, block);
+      rows.set(begin, block.rows(0, end - begin));
+    }
+  }
+
+  const PairFilter& filter_;
+  CodedRows a_, b_;
+  double margin_ = 0;
+  bool useful_ = false;
+  Tensor sums_, products_;
+};
+
+// Calls tile(size, row, rows, column, columns, mirrored) for all of them.
+template <class Tile>
+void PairFilter::walk(const Progress& progress, Tile&& tile) const {
+  const int64_t rows = pairs_.count(), columns = pairs_.width();
   const TileSize size(rows, columns, same());
-  const Tensor a = Tensor::empty({size.rows, width}, DType::f32), b = Tensor::empty({size.columns, width}, DType::f32);
-  const Tensor products = Tensor::empty({size.rows, size.columns}, DType::f32);
   initialize();
   for (int64_t column = 0; column < columns; column += size.columns) {
     const int64_t n = std::min(size.columns, columns - column);
-    prepare(true, column, column + n, b);
-    const auto multiply = [&](const Tensor& left, int64_t row, int64_t m, bool mirrored) {
-      dispatch<Gemm>(
-          Device{},
-          {.a = left.raw(), .b = b.raw(), .c = products.raw(), .m = m, .n = n, .k = width, .transpose_b = true, .dtype = DType::f32});
-      use({row, m, column, n, products.data<float>(), mirrored});
-    };
     const int64_t above = same() ? column : rows;  // rows that come before the diagonal
-    for (int64_t row = 0; row < above; row += size.rows) {
-      const int64_t m = std::min(size.rows, above - row);
-      prepare(false, row, row + m, a);
-      multiply(a, row, m, same());
-    }
-    if (same()) multiply(b, column, n, false);
+    for (int64_t row = 0; row < above; row += size.rows) tile(size, row, std::min(size.rows, above - row), column, n, same());
+    if (same()) tile(size, column, n, column, n, false);
     const double share = static_cast<double>(column + n) / static_cast<double>(columns);
     if (progress) progress(same() ? share * share : share);
   }
+}
+
+void PairFilter::for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const {
+  PlainProducts plain(*this);
+  walk(progress, [&](const auto&... where) { use(plain.tile(where...)); });
+}
+
+void PairFilter::for_each_coarse(const Progress& progress, FunctionRef<int64_t(const ProductTile&)> use) const {
+  PlainProducts plain(*this);
+  std::optional<CodedProducts> coded(std::in_place, *this);
+  if (!coded->useful()) coded.reset();
+  walk(progress, [&](const auto&... where) {
+    const ProductTile tile = coded ? coded->tile(where...) : plain.tile(where...);
+    const int64_t undecided = use(tile);
+    if (coded && undecided * kMostUndecided > tile.rows * tile.columns) coded.reset();
+  });
 }
 
 int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same) {
@@ -146,7 +247,9 @@ int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool sa
   // The matrix product's copy of b and, for two threads, of a task's rows of a.
   const int64_t packed = (size.columns + 32) * width + 2 * 224 * 272;
   const int64_t lengths = (rows_a + (same ? 0 : rows_b)) * 4 * int64_t{8};  // squared lengths, scales, h, edges and bars
-  return 4 * ((size.rows + size.columns) * width + size.rows * size.columns + packed) + lengths;
+  // Rows of codes with their scales, and a tile of sums in 32 bits.
+  const int64_t codes = fast_codes(width) ? (rows_a + (same ? 0 : rows_b)) * (width + 4) + 4 * size.rows * size.columns : 0;
+  return 4 * ((size.rows + size.columns) * width + size.rows * size.columns + packed) + lengths + codes;
 }
 
 }  // namespace reid

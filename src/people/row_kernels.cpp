@@ -1,5 +1,7 @@
 #include "people/row_kernels.h"
 
+#include <cmath>
+
 namespace reid {
 
 namespace {
@@ -34,10 +36,33 @@ REID_INLINE void center_body(const T* __restrict x, double scale, const double* 
   for (int64_t k = 0; k < width; ++k) y[k] = static_cast<float>(static_cast<double>(x[k]) * scale - center[k]);
 }
 
+REID_INLINE double code_body(const float* __restrict y, float scale, uint8_t* __restrict codes, int64_t width) {
+  constexpr float kRound = 0x1.8p23f;  // added and subtracted, it leaves the nearest integer of a small number
+  constexpr int kLanes = 16;
+  const float inverse = 1 / scale;
+  double error[kLanes] = {}, length[kLanes] = {};
+  const auto code = [&](int64_t k, int l) {
+    const float whole = (y[k] * inverse + kRound) - kRound;
+    codes[k] = static_cast<uint8_t>(static_cast<int32_t>(whole) + 128);
+    const double value = static_cast<double>(y[k]), e = value - static_cast<double>(scale) * static_cast<double>(whole);
+    error[l] += e * e;
+    length[l] += value * value;
+  };
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes) {
+    for (int l = 0; l < kLanes; ++l) code(k + l, l);
+  }
+  for (; k < width; ++k) code(k, static_cast<int>(k % kLanes));
+  double errors = 0, lengths = 0;
+  for (int l = 0; l < kLanes; ++l) errors += error[l], lengths += length[l];
+  return std::sqrt(errors / lengths);
+}
+
 template <class T>
 struct Portable {
   static double squared(const T* a, double sa, const T* b, double sb, int64_t width) { return squared_body(a, sa, b, sb, width); }
   static void center(const T* x, double s, const double* c, float* y, int64_t width) { center_body(x, s, c, y, width); }
+  static double code(const float* y, float s, uint8_t* codes, int64_t width) { return code_body(y, s, codes, width); }
 };
 
 #if defined(__x86_64__)
@@ -54,6 +79,9 @@ struct Avx2 {
   __attribute__((target("avx2"))) static void center(const T* x, double s, const double* c, float* y, int64_t width) {
     center_body(x, s, c, y, width);
   }
+  __attribute__((target("avx2"))) static double code(const float* y, float s, uint8_t* codes, int64_t width) {
+    return code_body(y, s, codes, width);
+  }
 };
 template <class T>
 struct Avx512 {
@@ -61,6 +89,7 @@ struct Avx512 {
     return squared_body(a, sa, b, sb, width);
   }
   REID_AVX512 static void center(const T* x, double s, const double* c, float* y, int64_t width) { center_body(x, s, c, y, width); }
+  REID_AVX512 static double code(const float* y, float s, uint8_t* codes, int64_t width) { return code_body(y, s, codes, width); }
 };
 #endif
 
@@ -68,14 +97,17 @@ template <class T>
 struct Kernels {
   decltype(&Portable<T>::squared) squared = Portable<T>::squared;
   decltype(&Portable<T>::center) center = Portable<T>::center;
+  decltype(&Portable<T>::code) code = Portable<T>::code;
   Kernels() {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f")) {
       squared = Avx512<T>::squared;
       center = Avx512<T>::center;
+      code = Avx512<T>::code;
     } else if (__builtin_cpu_supports("avx2")) {
       squared = Avx2<T>::squared;
       center = Avx2<T>::center;
+      code = Avx2<T>::code;
     }
 #endif
   }
@@ -101,5 +133,7 @@ void center_row(const float* x, double scale, const double* center, float* y, in
 void center_row(const double* x, double scale, const double* center, float* y, int64_t width) {
   kernels<double>().center(x, scale, center, y, width);
 }
+
+double code_row(const float* y, float scale, uint8_t* codes, int64_t width) { return kernels<float>().code(y, scale, codes, width); }
 
 }  // namespace reid

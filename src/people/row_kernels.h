@@ -14,4 +14,7 @@ double squared_difference(const double* a, double scale_a, const double* b, doub
 void center_row(const float* x, double scale, const double* center, float* y, int64_t width);
 void center_row(const double* x, double scale, const double* center, float* y, int64_t width);
 
+// Codes c of y = scale (c - 128) + e, to the nearest; returns |e| / |y|, to about 2^-45. Needs |y| / scale <= 127 (1 + 2^-20) and |y| > 0.
+double code_row(const float* y, float scale, uint8_t* codes, int64_t width);
+
 }  // namespace reid

@@ -13,6 +13,7 @@
 #include "people/evaluation/counting.h"
 #include "people/evaluation/filter.h"
 #include "people/evaluation/hints.h"
+#include "people/evaluation/standing.h"
 
 namespace reid {
 
@@ -22,6 +23,42 @@ struct Protocol {
   const RetrievalFilter& filter;
   const EvaluationOptions& options;
 };
+
+// before[h]: kept entries ahead of match h.
+double untied_precision(PrecisionForm form, const std::vector<int64_t>& before) {
+  double sum = 0;
+  for (size_t hit = 0; hit < before.size(); ++hit) {
+    const double found = static_cast<double>(hit), earlier = static_cast<double>(before[hit]), here = (found + 1) / (earlier + 1);
+    sum += form == PrecisionForm::step ? here : ((before[hit] == 0 ? 1 : found / earlier) + here) / 2;
+  }
+  return sum / static_cast<double>(before.size());
+}
+
+template <class T>
+using Places = std::vector<std::pair<T, int64_t>>;  // (distance, gallery index), ascending
+
+// Behind all entries at the distance of each match.
+template <class T>
+Places<T> ends_of_ties(const Places<T>& matches, int64_t gallery) {
+  Places<T> ends;
+  for (const auto& [distance, j] : matches) {
+    if (ends.empty() || ends.back().first != distance) ends.emplace_back(distance, gallery);
+  }
+  return ends;
+}
+
+// Each match has the precision of all entries up to its distance; up_to[g]: kept entries ahead of end g.
+template <class T>
+double tied_precision(const Places<T>& matches, const Places<T>& ends, const std::vector<int64_t>& up_to) {
+  double sum = 0;
+  size_t hit = 0;
+  for (size_t g = 0; g < ends.size(); ++g) {
+    const size_t earlier = hit;
+    while (hit < matches.size() && matches[hit].first == ends[g].first) ++hit;
+    sum += static_cast<double>(hit - earlier) * static_cast<double>(hit) / static_cast<double>(up_to[g]);
+  }
+  return sum / static_cast<double>(matches.size());
+}
 
 // One query against its row of distances. Scratch is reused between queries.
 template <class T>
@@ -56,32 +93,10 @@ class Ranker {
 
  private:
   double precision(const T* distances) {
-    const double total = static_cast<double>(matches_.size());
-    if (options_.precision == PrecisionForm::tied) return tied_precision(distances) / total;
-    double sum = 0;
-    for (size_t hit = 0; hit < matches_.size(); ++hit) {
-      const double found = static_cast<double>(hit), earlier = static_cast<double>(before_[hit]), here = (found + 1) / (earlier + 1);
-      sum += options_.precision == PrecisionForm::step ? here : ((before_[hit] == 0 ? 1 : found / earlier) + here) / 2;
-    }
-    return sum / total;
-  }
-
-  // Each match has the precision of all entries up to its distance.
-  double tied_precision(const T* distances) {
-    std::vector<std::pair<T, int64_t>> ends;
-    std::vector<int64_t> found;  // matches up to each of the distances
-    for (size_t hit = 0; hit < matches_.size(); ++hit) {
-      if (hit + 1 < matches_.size() && matches_[hit + 1].first == matches_[hit].first) continue;
-      ends.emplace_back(matches_[hit].first, gallery_);
-      found.push_back(static_cast<int64_t>(hit) + 1);
-    }
+    if (options_.precision != PrecisionForm::tied) return untied_precision(options_.precision, before_);
+    const std::vector<std::pair<T, int64_t>> ends = ends_of_ties(matches_, gallery_);
     count_before(distances, gallery_, ends, before_);
-    double sum = 0;
-    for (size_t g = 0; g < ends.size(); ++g) {
-      const int64_t gained = found[g] - (g > 0 ? found[g - 1] : 0);
-      sum += static_cast<double>(gained) * static_cast<double>(found[g]) / static_cast<double>(before_[g]);
-    }
-    return sum;
+    return tied_precision(matches_, ends, before_);
   }
 
   // Ranks of the query's own entry among one entry of every identity.
@@ -196,14 +211,55 @@ DistanceRows distance_rows(const Tensor& query, const Tensor& gallery, Metric me
   return {tiles->count(), tiles->width(), [tiles](int64_t begin, int64_t end) { return tiles->rows(begin, end); }};
 }
 
+namespace {
+
+// Without draws every rank that counts is that of a match (and of the end of its tie): no row of distances is needed.
+void rank_matches(const DistanceTiles& pairs, const RetrievalFilter& filter, const EvaluationOptions& options, Results& results) {
+  std::vector<Standing> standings = match_places(pairs, filter);
+  std::vector<Places<double>> ends(standings.size());
+  const bool tied = options.precision == PrecisionForm::tied;
+  for (size_t q = 0; tied && q < standings.size(); ++q) {
+    Places<double>& places = standings[q].places;
+    ends[q] = ends_of_ties(places, pairs.width());
+    places.insert(places.end(), ends[q].begin(), ends[q].end());
+    std::sort(places.begin(), places.end());
+  }
+  count_before(pairs, filter, standings);
+  for (size_t q = 0; q < standings.size(); ++q) {
+    Places<double> matches;
+    std::vector<int64_t> before, up_to;
+    for (size_t m = 0; m < standings[q].places.size(); ++m) {
+      const bool end = standings[q].places[m].second == pairs.width();
+      if (!end) matches.push_back(standings[q].places[m]);
+      (end ? up_to : before).push_back(standings[q].before[m]);
+    }
+    if (matches.empty()) continue;
+    QueryResult& result = results.queries[q];
+    result = {.query = static_cast<int64_t>(q),
+              .matches = static_cast<int64_t>(matches.size()),
+              .first_rank = before.front() + 1,
+              .last_rank = before.back() + 1,
+              .average_precision = tied ? tied_precision(matches, ends[q], up_to) : untied_precision(options.precision, before)};
+    int64_t* hits = results.hits.data() + q * options.ranks.size();
+    for (size_t k = 0; k < options.ranks.size(); ++k) hits[k] = result.first_rank <= options.ranks[k] ? 1 : 0;
+  }
+}
+
+Results empty_results(int64_t queries, const EvaluationOptions& options) {
+  Results results;
+  results.queries.resize(static_cast<size_t>(queries));
+  results.hits.assign(results.queries.size() * options.ranks.size(), 0);
+  return results;
+}
+
+}  // namespace
+
 EvaluationReport evaluate(const RetrievalLabels& labels, const DistanceRows& distances, const EvaluationOptions& options) {
   const RetrievalFilter filter(labels, distances.queries, distances.gallery);
   check_options(labels, options);
   EvaluationReport report;
   count_lists(filter, report);
-  Results results;
-  results.queries.resize(static_cast<size_t>(distances.queries));
-  results.hits.assign(results.queries.size() * options.ranks.size(), 0);
+  Results results = empty_results(distances.queries, options);
   const Protocol protocol{filter, options};
   const int64_t step = queries_per_block(distances.gallery);
   for (int64_t begin = 0; begin < distances.queries; begin += step) {
@@ -220,7 +276,19 @@ EvaluationReport evaluate(const RetrievalLabels& labels, const DistanceRows& dis
 }
 
 EvaluationReport evaluate(const EvaluationInput& input, const EvaluationOptions& options) {
-  EvaluationReport report = evaluate(input, distance_rows(input.query, input.gallery, options.metric), options);
+  EvaluationReport report;
+  if (options.single_shot) {
+    report = evaluate(input, distance_rows(input.query, input.gallery, options.metric), options);
+  } else {
+    const DistanceTiles pairs(input.query, "[evaluate] query", input.gallery, "[evaluate] gallery", options.metric);
+    const RetrievalFilter filter(input, pairs.count(), pairs.width());
+    check_options(input, options);
+    count_lists(filter, report);
+    Results results = empty_results(pairs.count(), options);
+    rank_matches(pairs, filter, options, results);
+    summarize(results, options, report);
+    add_hints(input, options, report);
+  }
   add_feature_hints(input, report);
   return report;
 }

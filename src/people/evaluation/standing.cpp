@@ -1,0 +1,168 @@
+#include "people/evaluation/standing.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+
+#include "people/evaluation/vector_count.h"
+#include "people/pair_filter.h"
+
+namespace reid {
+
+namespace {
+
+constexpr int64_t kChunk = 256;       // products compared with every place while they lie in the first-level cache
+constexpr int64_t kManyPlaces = 256;  // from here on a search for each product costs less than a comparison with each place
+
+// With p the product, a pair lies surely before a place when p - upper_j > upper_bar, and perhaps when p - lower_j >= lower_bar.
+struct Bounds {
+  double margin = -1;
+  std::vector<float> upper, lower;  // [G]; infinite for entries that take no part
+
+  void set(const PairFilter& filter, const std::vector<int64_t>& junk, double margin_of_tile) {
+    margin = margin_of_tile;
+    upper.clear();
+    lower.clear();
+    for (double h : filter.half_b()) {
+      upper.push_back(to_float((1 + margin) * h));
+      lower.push_back(to_float((1 - margin) * h));
+    }
+    for (int64_t j : junk) upper[static_cast<size_t>(j)] = lower[static_cast<size_t>(j)] = std::numeric_limits<float>::infinity();
+  }
+};
+
+double distance_of(const DistanceTiles& pairs, int64_t query, int64_t j) {
+  const double distance = pairs.pair(query, j);
+  return pairs.dtype() == DType::f32 ? double{static_cast<float>(distance)} : distance;
+}
+
+// One query against the products of a tile.
+class Counter {
+ public:
+  Counter(const DistanceTiles& pairs, const PairFilter& filter, const Bounds& bounds) : pairs_(pairs), filter_(filter), bounds_(bounds) {}
+
+  // Adds to standing.before; returns how many pairs were computed in double.
+  int64_t add(int64_t query, const float* products, int64_t column, int64_t count, Standing& standing) {
+    const size_t places = standing.places.size();
+    const double half = filter_.half_a()[static_cast<size_t>(query)];
+    upper_bars_.resize(places);
+    lower_bars_.resize(places);
+    for (size_t m = 0; m < places; ++m) {
+      // Below the previous number a pair is rounded to less than the place's distance, above the next one to more.
+      const double distance = standing.places[m].first;
+      const double below = filter_.half_square(std::max(0.0, neighbor(distance, -1))), above = filter_.half_square(neighbor(distance, 1));
+      upper_bars_[m] = to_float((1 + bounds_.margin) * half + filter_.absolute() - below);
+      lower_bars_[m] = to_float((1 - bounds_.margin) * half - filter_.absolute() - above);
+    }
+    int64_t computed = 0;
+    for (int64_t from = 0; from < count; from += kChunk) {
+      const int64_t some = std::min(kChunk, count - from);
+      const float* upper = bounds_.upper.data() + column + from;
+      const float* lower = bounds_.lower.data() + column + from;
+      for (int64_t j = 0; j < some; ++j) {
+        sure_[j] = products[from + j] - upper[j];
+        maybe_[j] = products[from + j] - lower[j];
+      }
+      const bool search = static_cast<int64_t>(places) > kManyPlaces;
+      if (search) {
+        std::fill_n(undecided_, some, uint8_t{1});
+      } else if (!compare({sure_, maybe_, some, upper_bars_.data(), lower_bars_.data(), static_cast<int64_t>(places),
+                           standing.before.data(), undecided_})) {
+        continue;
+      }
+      for (int64_t j = 0; j < some; ++j) {
+        if (undecided_[j] != 0) computed += place(query, column + from + j, sure_[j], maybe_[j], search, standing);
+      }
+    }
+    return computed;
+  }
+
+ private:
+  // One pair: bars descend, so it is surely before all places from one on, and perhaps before some places ahead of that one.
+  int64_t place(int64_t query, int64_t j, float sure, float maybe, bool count_sure, Standing& standing) {
+    const auto first_sure = std::partition_point(upper_bars_.begin(), upper_bars_.end(), [&](float bar) { return !(sure > bar); });
+    const auto first_maybe = std::partition_point(lower_bars_.begin(), lower_bars_.end(), [&](float bar) { return !(maybe >= bar); });
+    const auto begin = standing.places.begin();
+    const auto end = begin + (first_sure - upper_bars_.begin());
+    const auto ahead = std::min(begin + (first_maybe - lower_bars_.begin()), end);
+    if (count_sure) add_one(end - begin, static_cast<std::ptrdiff_t>(standing.places.size()), standing);
+    if (ahead == end) return 0;
+    const std::pair<double, int64_t> own(distance_of(pairs_, query, j), j);
+    add_one(std::upper_bound(ahead, end, own) - begin, end - begin, standing);
+    return 1;
+  }
+
+  // The next number of the dtype, upwards or downwards.
+  double neighbor(double distance, int direction) const {
+    const double limit = direction * std::numeric_limits<double>::infinity();
+    if (pairs_.dtype() == DType::f64) return std::nextafter(distance, limit);
+    return double{std::nextafter(static_cast<float>(distance), static_cast<float>(limit))};
+  }
+
+  static void add_one(std::ptrdiff_t from, std::ptrdiff_t to, Standing& standing) {
+    for (std::ptrdiff_t m = from; m < to; ++m) ++standing.before[static_cast<size_t>(m)];
+  }
+
+  const DistanceTiles& pairs_;
+  const PairFilter& filter_;
+  const Bounds& bounds_;
+  std::vector<float> upper_bars_, lower_bars_;
+  alignas(64) float sure_[kChunk], maybe_[kChunk];
+  alignas(64) uint8_t undecided_[kChunk];
+};
+
+// What the protocol leaves out of one query's ranking was counted with everything else.
+void subtract_removed(const DistanceTiles& pairs, int64_t query, const std::vector<int64_t>& removed, Standing& standing) {
+  for (int64_t j : removed) {
+    const std::pair<double, int64_t> own(distance_of(pairs, query, j), j);
+    const auto first = std::upper_bound(standing.places.begin(), standing.places.end(), own);
+    for (size_t m = static_cast<size_t>(first - standing.places.begin()); m < standing.before.size(); ++m) --standing.before[m];
+  }
+}
+
+}  // namespace
+
+std::vector<Standing> match_places(const DistanceTiles& pairs, const RetrievalFilter& filter) {
+  std::vector<Standing> standings(static_cast<size_t>(pairs.count()));
+  parallel_for(pairs.count(), 16, [&](int64_t begin, int64_t end, int) {
+    std::vector<int64_t> matches, removed;
+    for (int64_t q = begin; q < end; ++q) {
+      Standing& standing = standings[static_cast<size_t>(q)];
+      filter.entries(q, matches, removed);
+      for (int64_t j : matches) standing.places.emplace_back(distance_of(pairs, q, j), j);
+      std::sort(standing.places.begin(), standing.places.end());
+    }
+  });
+  return standings;
+}
+
+void count_before(const DistanceTiles& pairs, const RetrievalFilter& filter, std::vector<Standing>& standings) {
+  for (Standing& standing : standings) standing.before.assign(standing.places.size(), 0);
+  const PairFilter products(pairs);
+  Bounds bounds;
+  products.for_each_coarse({}, [&](const ProductTile& tile) {
+    if (tile.margin != bounds.margin) bounds.set(products, filter.junk(), tile.margin);
+    std::atomic<int64_t> computed = 0;
+    parallel_for(tile.rows, 4, [&](int64_t first, int64_t last, int) {
+      Counter counter(pairs, products, bounds);
+      int64_t count = 0;
+      for (int64_t r = first; r < last; ++r) {
+        Standing& standing = standings[static_cast<size_t>(tile.row + r)];
+        if (standing.places.empty()) continue;
+        count += counter.add(tile.row + r, tile.products + r * tile.columns, tile.column, tile.columns, standing);
+      }
+      computed += count;
+    });
+    return computed.load();
+  });
+  parallel_for(pairs.count(), 64, [&](int64_t begin, int64_t end, int) {
+    std::vector<int64_t> matches, removed;
+    for (int64_t q = begin; q < end; ++q) {
+      filter.entries(q, matches, removed);
+      subtract_removed(pairs, q, removed, standings[static_cast<size_t>(q)]);
+    }
+  });
+}
+
+}  // namespace reid
