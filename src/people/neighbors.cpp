@@ -232,9 +232,12 @@ int64_t collect(const DistanceTiles& pairs, const PairFilter& filter, const Prod
     for (int64_t c = from; c < from + count; ++c) {
       const int64_t j = tile.column + c;
       if (products[c] - edges[j] < bar) continue;
-      const bool decided = filter.upper(i, j, products[c], tile.margin) <= key;
-      undecided += decided ? 0 : 1;
-      if (decided || pairs.pair(i, j) <= radius) found.push_back(static_cast<int32_t>(j));
+      FinePairs::Range q{-1, filter.upper(i, j, static_cast<double>(products[c]), tile.margin)};
+      if (q.upper > key) {
+        ++undecided;
+        if (tile.fine) q = tile.fine->range(i, j);
+      }
+      if (q.upper <= key || (q.lower <= key && pairs.pair(i, j) <= radius)) found.push_back(static_cast<int32_t>(j));
     }
   }
   return undecided;

@@ -14,8 +14,8 @@ namespace reid {
 
 namespace {
 
-// A pair in double costs as much as about 30 products of f32 save over those of codes: from one pair in 64 on codes hardly pay.
-constexpr int64_t kMostUndecided = 64;
+// A pair by its fine codes costs as much as about three products of f32: with more than one in 8 of them coarse products hardly pay.
+constexpr int64_t kMostUndecided = 8;
 
 constexpr int64_t kMostWidth = int64_t{1} << 20;  // where the bound of the header is still below 1/8
 
@@ -152,7 +152,7 @@ class PairFilter::PlainProducts {
   int64_t column_ = -1;
 };
 
-// Products of codes: all rows are coded once, a quarter of the features' size in f32.
+// Products of codes: all rows are coded once, at half of the features' size in f32.
 class PairFilter::CodedProducts {
  public:
   explicit CodedProducts(const PairFilter& filter) : filter_(filter) {
@@ -165,6 +165,7 @@ class PairFilter::CodedProducts {
     const double r = std::max(a_.error(), b().error());
     margin_ = filter.margin_ + (2 + r) * r + 0x1p-20;
     useful_ = r < 1.0 / 32;
+    fine_.emplace(filter, a_, b());
   }
 
   bool useful() const { return useful_; }
@@ -185,7 +186,7 @@ class PairFilter::CodedProducts {
         for (int64_t j = 0; j < n; ++j) products[r * n + j] = static_cast<float>(sums[r * n + j]) * (own * scales[j]);
       }
     });
-    return {margin_, row, m, column, n, products, mirrored};
+    return {margin_, row, m, column, n, products, mirrored, &*fine_};
   }
 
  private:
@@ -205,10 +206,22 @@ class PairFilter::CodedProducts {
 
   const PairFilter& filter_;
   CodedRows a_, b_;
+  std::optional<FinePairs> fine_;
   double margin_ = 0;
   bool useful_ = false;
   Tensor sums_, products_;
 };
+
+// As for coarse codes, with the error of both; 2^-40 is above the rounding of the sums.
+FinePairs::FinePairs(const PairFilter& filter, const CodedRows& a, const CodedRows& b) : filter_(filter), a_(a), b_(b) {
+  const double r = std::max(a.fine_error(), b.fine_error());
+  margin_ = filter.margin() + (2 + r) * r + 0x1p-40;
+}
+
+FinePairs::Range FinePairs::range(int64_t i, int64_t j) const {
+  const double product = CodedRows::product(a_, i, b_, j);
+  return {filter_.lower(i, j, product, margin_), filter_.upper(i, j, product, margin_)};
+}
 
 // Calls tile(size, row, rows, column, columns, mirrored) for all of them.
 template <class Tile>
@@ -248,7 +261,7 @@ int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool sa
   const int64_t packed = (size.columns + 32) * width + 2 * 224 * 272;
   const int64_t lengths = (rows_a + (same ? 0 : rows_b)) * 4 * int64_t{8};  // squared lengths, scales, h, edges and bars
   // Rows of codes with their scales, and a tile of sums in 32 bits.
-  const int64_t codes = fast_codes(width) ? (rows_a + (same ? 0 : rows_b)) * (width + 4) + 4 * size.rows * size.columns : 0;
+  const int64_t codes = fast_codes(width) ? CodedRows::bytes(rows_a + (same ? 0 : rows_b), width) + 4 * size.rows * size.columns : 0;
   return 4 * ((size.rows + size.columns) * width + size.rows * size.columns + packed) + lengths + codes;
 }
 

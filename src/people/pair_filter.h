@@ -16,11 +16,14 @@
 #include <span>
 #include <vector>
 
+#include "people/coded_rows.h"
 #include "people/distances.h"
 
 namespace reid {
 
 using Progress = std::function<void(double share)>;  // called now and then, from the calling thread; may be empty
+
+class FinePairs;
 
 // f32 products of some rows of a with some rows of b.
 struct ProductTile {
@@ -30,6 +33,7 @@ struct ProductTile {
   const float* products = nullptr;  // [rows, columns]
   // A set among itself: pairs below the diagonal are in no tile of their own. True: this tile stands for its mirror image, too.
   bool mirrored = false;
+  const FinePairs* fine = nullptr;  // of coarse products: what narrows the bounds of single pairs
 };
 
 class PairFilter {
@@ -40,7 +44,7 @@ class PairFilter {
   void for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const;
 
   // The same, beginning with products of 8-bit codes (coded_rows.h) where the CPU has them four times as fast: their margin is about
-  // 1/50 instead of 1/8000. `use` returns how many pairs of the tile its bounds left undecided; when these are too many, the tiles that
+  // 1/50 instead of 1/8000. `use` returns how many pairs of the tile its bounds left to tile.fine; when these are too many, the tiles that
   // follow have products of f32. What a tile has depends on the features and the CPU, what is decided by it and pair() on the features
   // alone.
   void for_each_coarse(const Progress& progress, FunctionRef<int64_t(const ProductTile&)> use) const;
@@ -53,14 +57,10 @@ class PairFilter {
   std::span<const double> half_a() const { return half_a_; }  // h
   std::span<const double> half_b() const { return same() ? half_a_ : half_b_; }
   // q lies between these two, given the product.
-  double lower(int64_t i, int64_t j, float product) const { return lower(i, j, product, margin_); }
-  double upper(int64_t i, int64_t j, float product) const { return upper(i, j, product, margin_); }
-  double lower(int64_t i, int64_t j, float product, double margin) const {
-    return (1 - margin) * sum(i, j) - static_cast<double>(product) - absolute_;
-  }
-  double upper(int64_t i, int64_t j, float product, double margin) const {
-    return (1 + margin) * sum(i, j) - static_cast<double>(product) + absolute_;
-  }
+  double lower(int64_t i, int64_t j, float product) const { return lower(i, j, static_cast<double>(product), margin_); }
+  double upper(int64_t i, int64_t j, float product) const { return upper(i, j, static_cast<double>(product), margin_); }
+  double lower(int64_t i, int64_t j, double product, double margin) const { return (1 - margin) * sum(i, j) - product - absolute_; }
+  double upper(int64_t i, int64_t j, double product, double margin) const { return (1 + margin) * sum(i, j) - product + absolute_; }
   double half_square(double distance) const;  // the q of a distance
 
  private:
@@ -78,6 +78,21 @@ class PairFilter {
   std::vector<double> center_;             // [D]
   std::vector<double> half_a_, half_b_;
   double margin_, absolute_;
+};
+
+// Single pairs at the margin of f32 products, from the fine codes of their rows.
+class FinePairs {
+ public:
+  FinePairs(const PairFilter& filter, const CodedRows& a, const CodedRows& b);
+  struct Range {
+    double lower, upper;  // q lies between these
+  };
+  Range range(int64_t i, int64_t j) const;
+
+ private:
+  const PairFilter& filter_;
+  const CodedRows &a_, &b_;
+  double margin_;
 };
 
 // The test of a threshold, in f32 without branches. edge_j and bar_i come from h and the threshold.

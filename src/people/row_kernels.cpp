@@ -2,6 +2,10 @@
 
 #include <cmath>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace reid {
 
 namespace {
@@ -36,16 +40,20 @@ REID_INLINE void center_body(const T* __restrict x, double scale, const double* 
   for (int64_t k = 0; k < width; ++k) y[k] = static_cast<float>(static_cast<double>(x[k]) * scale - center[k]);
 }
 
-REID_INLINE double code_body(const float* __restrict y, float scale, uint8_t* __restrict codes, int64_t width) {
-  constexpr float kRound = 0x1.8p23f;  // added and subtracted, it leaves the nearest integer of a small number
+REID_INLINE CodeErrors code_body(const float* __restrict y, float scale, uint8_t* __restrict coarse, uint8_t* __restrict fine,
+                                 int64_t width) {
+  constexpr double kRound = 0x1.8p52;  // added and subtracted, it leaves the nearest integer of a small number
   constexpr int kLanes = 16;
-  const float inverse = 1 / scale;
-  double error[kLanes] = {}, length[kLanes] = {};
+  const double s = static_cast<double>(scale), inverse = 1 / s;
+  double coarse_error[kLanes] = {}, fine_error[kLanes] = {}, length[kLanes] = {};
   const auto code = [&](int64_t k, int l) {
-    const float whole = (y[k] * inverse + kRound) - kRound;
-    codes[k] = static_cast<uint8_t>(static_cast<int32_t>(whole) + 128);
-    const double value = static_cast<double>(y[k]), e = value - static_cast<double>(scale) * static_cast<double>(whole);
-    error[l] += e * e;
+    const double value = static_cast<double>(y[k]);
+    const double c = (value * inverse + kRound) - kRound, rest = value - s * c;
+    const double f = (rest * (254 * inverse) + kRound) - kRound, e = rest - s * f / 254;
+    coarse[k] = static_cast<uint8_t>(static_cast<int32_t>(c) + 128);
+    fine[k] = static_cast<uint8_t>(static_cast<int32_t>(f) + 128);
+    coarse_error[l] += rest * rest;
+    fine_error[l] += e * e;
     length[l] += value * value;
   };
   int64_t k = 0;
@@ -53,16 +61,45 @@ REID_INLINE double code_body(const float* __restrict y, float scale, uint8_t* __
     for (int l = 0; l < kLanes; ++l) code(k + l, l);
   }
   for (; k < width; ++k) code(k, static_cast<int>(k % kLanes));
-  double errors = 0, lengths = 0;
-  for (int l = 0; l < kLanes; ++l) errors += error[l], lengths += length[l];
-  return std::sqrt(errors / lengths);
+  double coarse_sum = 0, fine_sum = 0, lengths = 0;
+  for (int l = 0; l < kLanes; ++l) coarse_sum += coarse_error[l], fine_sum += fine_error[l], lengths += length[l];
+  return {std::sqrt(coarse_sum / lengths), std::sqrt(fine_sum / lengths)};
 }
+
+int32_t dot_portable(const uint8_t* a, const uint8_t* b, int64_t width) {
+  int32_t sum = 0;
+  for (int64_t k = 0; k < width; ++k) sum += (int32_t{a[k]} - 128) * (int32_t{b[k]} - 128);
+  return sum;
+}
+
+#if defined(__x86_64__)
+// As in the engine's products of codes: sum (a - 128) b' = sum a b' - 128 sum b' with the signed b' = b - 128.
+__attribute__((target("avx512f,avx512bw,avx512vnni"))) int32_t dot_vnni(const uint8_t* a, const uint8_t* b, int32_t sum_b, int64_t width) {
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
+  __m512i first = _mm512_setzero_si512(), second = first;
+  int64_t k = 0;
+  for (; k + 128 <= width; k += 128) {
+    first = _mm512_dpbusd_epi32(first, _mm512_loadu_si512(a + k), _mm512_xor_si512(_mm512_loadu_si512(b + k), flip));
+    second = _mm512_dpbusd_epi32(second, _mm512_loadu_si512(a + k + 64), _mm512_xor_si512(_mm512_loadu_si512(b + k + 64), flip));
+  }
+  for (; k < width; k += 64) {
+    const __mmask64 some = width - k >= 64 ? ~__mmask64{0} : (__mmask64{1} << (width - k)) - 1;
+    // What is masked out is 0 on the unsigned side and does not count.
+    first = _mm512_dpbusd_epi32(first, _mm512_maskz_loadu_epi8(some, a + k), _mm512_xor_si512(_mm512_maskz_loadu_epi8(some, b + k), flip));
+  }
+  alignas(64) int32_t sums[16];
+  _mm512_store_si512(sums, _mm512_add_epi32(first, second));
+  int32_t sum = -128 * sum_b;
+  for (int32_t part : sums) sum += part;
+  return sum;
+}
+#endif
 
 template <class T>
 struct Portable {
   static double squared(const T* a, double sa, const T* b, double sb, int64_t width) { return squared_body(a, sa, b, sb, width); }
   static void center(const T* x, double s, const double* c, float* y, int64_t width) { center_body(x, s, c, y, width); }
-  static double code(const float* y, float s, uint8_t* codes, int64_t width) { return code_body(y, s, codes, width); }
+  static CodeErrors code(const float* y, float s, uint8_t* c, uint8_t* f, int64_t width) { return code_body(y, s, c, f, width); }
 };
 
 #if defined(__x86_64__)
@@ -79,8 +116,8 @@ struct Avx2 {
   __attribute__((target("avx2"))) static void center(const T* x, double s, const double* c, float* y, int64_t width) {
     center_body(x, s, c, y, width);
   }
-  __attribute__((target("avx2"))) static double code(const float* y, float s, uint8_t* codes, int64_t width) {
-    return code_body(y, s, codes, width);
+  __attribute__((target("avx2"))) static CodeErrors code(const float* y, float s, uint8_t* c, uint8_t* f, int64_t width) {
+    return code_body(y, s, c, f, width);
   }
 };
 template <class T>
@@ -89,7 +126,9 @@ struct Avx512 {
     return squared_body(a, sa, b, sb, width);
   }
   REID_AVX512 static void center(const T* x, double s, const double* c, float* y, int64_t width) { center_body(x, s, c, y, width); }
-  REID_AVX512 static double code(const float* y, float s, uint8_t* codes, int64_t width) { return code_body(y, s, codes, width); }
+  REID_AVX512 static CodeErrors code(const float* y, float s, uint8_t* c, uint8_t* f, int64_t width) {
+    return code_body(y, s, c, f, width);
+  }
 };
 #endif
 
@@ -134,6 +173,16 @@ void center_row(const double* x, double scale, const double* center, float* y, i
   kernels<double>().center(x, scale, center, y, width);
 }
 
-double code_row(const float* y, float scale, uint8_t* codes, int64_t width) { return kernels<float>().code(y, scale, codes, width); }
+CodeErrors code_row(const float* y, float scale, uint8_t* c, uint8_t* f, int64_t width) {
+  return kernels<float>().code(y, scale, c, f, width);
+}
+
+int32_t code_dot(const uint8_t* a, const uint8_t* b, int32_t sum_b, int64_t width) {
+#if defined(__x86_64__)
+  static const bool vnni = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
+  if (vnni) return dot_vnni(a, b, sum_b, width);
+#endif
+  return dot_portable(a, b, width);
+}
 
 }  // namespace reid

@@ -14,7 +14,13 @@ double squared_difference(const double* a, double scale_a, const double* b, doub
 void center_row(const float* x, double scale, const double* center, float* y, int64_t width);
 void center_row(const double* x, double scale, const double* center, float* y, int64_t width);
 
-// Codes c of y = scale (c - 128) + e, to the nearest; returns |e| / |y|, to about 2^-45. Needs |y| / scale <= 127 (1 + 2^-20) and |y| > 0.
-double code_row(const float* y, float scale, uint8_t* codes, int64_t width);
+// Codes of y = scale (c - 128) + (scale / 254) (f - 128) + e, to the nearest. Needs every |y| / scale <= 127 (1 + 2^-20), |y| > 0.
+struct CodeErrors {
+  double coarse = 0, fine = 0;  // |y - scale (c - 128)| / |y| and |e| / |y|, to about 2^-45
+};
+CodeErrors code_row(const float* y, float scale, uint8_t* c, uint8_t* f, int64_t width);
+
+// The sum of (a - 128) (b - 128); sum_b is that of b - 128. At most 65,536 codes.
+int32_t code_dot(const uint8_t* a, const uint8_t* b, int32_t sum_b, int64_t width);
 
 }  // namespace reid

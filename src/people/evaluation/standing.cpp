@@ -40,37 +40,45 @@ double distance_of(const DistanceTiles& pairs, int64_t query, int64_t j) {
 // One query against the products of a tile.
 class Counter {
  public:
-  Counter(const DistanceTiles& pairs, const PairFilter& filter, const Bounds& bounds) : pairs_(pairs), filter_(filter), bounds_(bounds) {}
+  Counter(const DistanceTiles& pairs, const PairFilter& filter, const Bounds& bounds, const FinePairs* fine)
+      : pairs_(pairs), filter_(filter), bounds_(bounds), fine_(fine) {}
 
-  // Adds to standing.before; returns how many pairs were computed in double.
+  // Adds to standing.before; returns how many pairs the products left undecided.
   int64_t add(int64_t query, const float* products, int64_t column, int64_t count, Standing& standing) {
     const size_t places = standing.places.size();
     const double half = filter_.half_a()[static_cast<size_t>(query)];
     upper_bars_.resize(places);
     lower_bars_.resize(places);
+    below_.resize(places);
+    above_.resize(places);
     for (size_t m = 0; m < places; ++m) {
       // Below the previous number a pair is rounded to less than the place's distance, above the next one to more.
       const double distance = standing.places[m].first;
-      const double below = filter_.half_square(std::max(0.0, neighbor(distance, -1))), above = filter_.half_square(neighbor(distance, 1));
-      upper_bars_[m] = to_float((1 + bounds_.margin) * half + filter_.absolute() - below);
-      lower_bars_[m] = to_float((1 - bounds_.margin) * half - filter_.absolute() - above);
+      below_[m] = filter_.half_square(std::max(0.0, neighbor(distance, -1)));
+      above_[m] = filter_.half_square(neighbor(distance, 1));
+      upper_bars_[m] = to_float((1 + bounds_.margin) * half + filter_.absolute() - below_[m]);
+      lower_bars_[m] = to_float((1 - bounds_.margin) * half - filter_.absolute() - above_[m]);
     }
     int64_t computed = 0;
     for (int64_t from = 0; from < count; from += kChunk) {
       const int64_t some = std::min(kChunk, count - from);
       const float* upper = bounds_.upper.data() + column + from;
       const float* lower = bounds_.lower.data() + column + from;
-      for (int64_t j = 0; j < some; ++j) {
-        sure_[j] = products[from + j] - upper[j];
-        maybe_[j] = products[from + j] - lower[j];
-      }
+      // Many places are searched instead, for every pair.
       const bool search = static_cast<int64_t>(places) > kManyPlaces;
-      if (search) {
-        std::fill_n(undecided_, some, uint8_t{1});
-      } else if (!compare({sure_, maybe_, some, upper_bars_.data(), lower_bars_.data(), static_cast<int64_t>(places),
-                           standing.before.data(), undecided_})) {
-        continue;
-      }
+      const bool undecided = compare({.products = products + from,
+                                      .sure_edges = upper,
+                                      .maybe_edges = lower,
+                                      .count = some,
+                                      .sure_bars = upper_bars_.data(),
+                                      .maybe_bars = lower_bars_.data(),
+                                      .bars = search ? 0 : static_cast<int64_t>(places),
+                                      .counts = standing.before.data(),
+                                      .sure = sure_,
+                                      .maybe = maybe_,
+                                      .undecided = undecided_});
+      if (search) std::fill_n(undecided_, some, uint8_t{1});
+      if (!search && !undecided) continue;
       for (int64_t j = 0; j < some; ++j) {
         if (undecided_[j] != 0) computed += place(query, column + from + j, sure_[j], maybe_[j], search, standing);
       }
@@ -83,13 +91,20 @@ class Counter {
   int64_t place(int64_t query, int64_t j, float sure, float maybe, bool count_sure, Standing& standing) {
     const auto first_sure = std::partition_point(upper_bars_.begin(), upper_bars_.end(), [&](float bar) { return !(sure > bar); });
     const auto first_maybe = std::partition_point(lower_bars_.begin(), lower_bars_.end(), [&](float bar) { return !(maybe >= bar); });
-    const auto begin = standing.places.begin();
-    const auto end = begin + (first_sure - upper_bars_.begin());
-    const auto ahead = std::min(begin + (first_maybe - lower_bars_.begin()), end);
-    if (count_sure) add_one(end - begin, static_cast<std::ptrdiff_t>(standing.places.size()), standing);
+    std::ptrdiff_t end = first_sure - upper_bars_.begin(), ahead = std::min(first_maybe - lower_bars_.begin(), end);
+    if (count_sure) add_one(end, static_cast<std::ptrdiff_t>(standing.places.size()), standing);
     if (ahead == end) return 0;
+    if (fine_) {
+      const FinePairs::Range q = fine_->range(query, j);
+      const std::ptrdiff_t behind = std::upper_bound(below_.begin() + ahead, below_.begin() + end, q.upper) - below_.begin();
+      ahead = std::lower_bound(above_.begin() + ahead, above_.begin() + end, q.lower) - above_.begin();
+      add_one(behind, end, standing);
+      end = behind;
+    }
+    if (ahead >= end) return 1;
     const std::pair<double, int64_t> own(distance_of(pairs_, query, j), j);
-    add_one(std::upper_bound(ahead, end, own) - begin, end - begin, standing);
+    const auto begin = standing.places.begin();
+    add_one(std::upper_bound(begin + ahead, begin + end, own) - begin, end, standing);
     return 1;
   }
 
@@ -107,7 +122,9 @@ class Counter {
   const DistanceTiles& pairs_;
   const PairFilter& filter_;
   const Bounds& bounds_;
+  const FinePairs* fine_;
   std::vector<float> upper_bars_, lower_bars_;
+  std::vector<double> below_, above_;  // the q between which a pair may tie with the place; ascending
   alignas(64) float sure_[kChunk], maybe_[kChunk];
   alignas(64) uint8_t undecided_[kChunk];
 };
@@ -145,7 +162,7 @@ void count_before(const DistanceTiles& pairs, const RetrievalFilter& filter, std
     if (tile.margin != bounds.margin) bounds.set(products, filter.junk(), tile.margin);
     std::atomic<int64_t> computed = 0;
     parallel_for(tile.rows, 4, [&](int64_t first, int64_t last, int) {
-      Counter counter(pairs, products, bounds);
+      Counter counter(pairs, products, bounds, tile.fine);
       int64_t count = 0;
       for (int64_t r = first; r < last; ++r) {
         Standing& standing = standings[static_cast<size_t>(tile.row + r)];

@@ -1,14 +1,34 @@
 #include "people/evaluation/vector_count.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace reid {
 
 namespace {
 
+inline __attribute__((always_inline)) float largest(const float* values, int64_t count) {
+  constexpr int kLanes = 32;
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
+  int64_t j = 0;
+  for (; j + kLanes <= count; j += kLanes) {
+    for (int l = 0; l < kLanes; ++l) lanes[l] = values[j + l] > lanes[l] ? values[j + l] : lanes[l];
+  }
+  for (; j < count; ++j) lanes[0] = std::max(lanes[0], values[j]);
+  return *std::max_element(lanes, lanes + kLanes);
+}
+
 inline __attribute__((always_inline)) bool compare_body(const Comparison& c) {
+  for (int64_t j = 0; j < c.count; ++j) {
+    c.sure[j] = c.products[j] - c.sure_edges[j];
+    c.maybe[j] = c.products[j] - c.maybe_edges[j];
+  }
+  // Bars descend: those above the largest value are reached by none.
+  const float most = largest(c.maybe, c.count);
+  int64_t m = std::partition_point(c.maybe_bars, c.maybe_bars + c.bars, [most](float bar) { return bar > most; }) - c.maybe_bars;
   bool any = false;
-  for (int64_t m = 0; m < c.bars; ++m) {
+  for (; m < c.bars; ++m) {
     const float sure_bar = c.sure_bars[m], maybe_bar = c.maybe_bars[m];
     int32_t sure = 0, maybe = 0;
     for (int64_t j = 0; j < c.count; ++j) {
