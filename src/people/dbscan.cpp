@@ -153,7 +153,6 @@ Clusters cluster_pairs(int64_t count, const DbscanOptions& options, const Cluste
     pass("labels, third pass", [&](int64_t i, std::span<const int32_t> columns) { clusters.label_borders(i, columns, result); });
   }
   result.noise = count_noise(result);
-  if (progress) progress("labels", 1);
   return result;
 }
 
