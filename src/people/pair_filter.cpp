@@ -265,4 +265,9 @@ int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool sa
   return 4 * ((size.rows + size.columns) * width + size.rows * size.columns + packed) + lengths + codes;
 }
 
+int64_t PairFilter::tile_pairs(int64_t rows_a, int64_t rows_b, bool same) {
+  const TileSize size(rows_a, rows_b, same);
+  return size.rows * size.columns;
+}
+
 }  // namespace reid
