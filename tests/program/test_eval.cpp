@@ -212,17 +212,18 @@ TEST_CASE("reid rerank: lists and distances equal the library's") {
     }
   }
 
-  const Tensor rows = Tensor::from(std::vector<float>{1, 0, 0, 1, 1, 1}, {3, 2});
+  const Tensor rows = Tensor::from(std::vector<float>{1, 0, 0, 1, 1, 1, 0, 1}, {4, 2});
   Files::write(folder / "q.safetensors", rows.rows(0, 1), {}, {}, R"(["q,1.jpg"])");
-  Files::write(folder / "g.safetensors", rows, {}, {}, R"(["a.jpg", "b.jpg", "c.jpg"])");
+  Files::write(folder / "g.safetensors", rows, {}, {}, R"(["a.jpg", "b.jpg", "c.jpg", "d.jpg"])");
   const std::vector<std::string> words{"rerank",    "--query", folder / "q.safetensors", "--gallery", folder / "g.safetensors", "--metric",
                                        "euclidean", "--out",   folder / "l.csv"};
   const Outcome r = run_reid(words);
   CHECK(r.status == 0);
-  CHECK(contains(r.out, "note: --top 10 is more than the gallery: lists have all 3"));
+  CHECK(contains(r.out, "note: --top 10 is more than the gallery: lists have all 4"));
   CHECK(read_text(folder / "l.csv") ==
         "query,rank,gallery,distance,query_path,gallery_path\n0,1,0,0,\"q,1.jpg\",a.jpg\n0,2,2,1,\"q,1.jpg\",c.jpg\n"
-        "0,3,1,1.4142135,\"q,1.jpg\",b.jpg\n");
+        "0,3,1,1.4142135,\"q,1.jpg\",b.jpg\n"
+        "0,4,3,1.4142135,\"q,1.jpg\",d.jpg\n");
 
   refused(run({"--out", folder / "l.txt"}), 2, "ends in neither .csv nor .safetensors");
   refused(run({"--distances", "--out", folder / "l.csv"}), 2, "--distances writes .safetensors");
