@@ -26,10 +26,11 @@ Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const Dat
 EvaluationReport evaluate_dataset(const Dataset& set, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
                                   const std::shared_ptr<ImageCache>& cache, int64_t workers) {
   require_evaluation(set);
+  Dataset rows = set;  // of images, or of tracklets
   EvaluationInput input;
-  static_cast<RetrievalLabels&>(input) = retrieval_labels(set);
-  input.query = extract(set.query, embed, data, transform, cache, workers);
-  input.gallery = extract(set.gallery, embed, data, transform, cache, workers);
+  input.query = pool_tracklets(extract(set.query, embed, data, transform, cache, workers), rows.query);
+  input.gallery = pool_tracklets(extract(set.gallery, embed, data, transform, cache, workers), rows.gallery);
+  static_cast<RetrievalLabels&>(input) = retrieval_labels(rows);
   return evaluate(input);
 }
 

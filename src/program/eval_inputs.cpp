@@ -76,55 +76,10 @@ class FeatureStore {
   Tensor features_;
 };
 
-// The frames that stand for each tracklet, in place of all of them; images of no tracklet stay.
-std::vector<Sample> chosen_frames(const std::vector<Sample>& samples, int64_t frames) {
-  std::unordered_map<int64_t, std::vector<size_t>> tracklets;
-  std::vector<size_t> firsts;  // the first image of each tracklet, and those of none
-  for (size_t i = 0; i < samples.size(); ++i) {
-    const int64_t tracklet = samples[i].tracklet;
-    if (tracklet < 0 || tracklets.find(tracklet) == tracklets.end()) firsts.push_back(i);
-    if (tracklet >= 0) tracklets[tracklet].push_back(i);
-  }
-  std::vector<Sample> chosen;
-  for (size_t first : firsts) {
-    if (samples[first].tracklet < 0) {
-      chosen.push_back(samples[first]);
-      continue;
-    }
-    const std::vector<size_t>& all = tracklets.at(samples[first].tracklet);
-    for (int64_t frame : even_frames(static_cast<int64_t>(all.size()), frames)) chosen.push_back(samples[all[static_cast<size_t>(frame)]]);
-  }
-  return chosen;
-}
-
-bool is_video(const Dataset& set) {
-  const auto has = [](const std::vector<Sample>& samples) {
-    return std::any_of(samples.begin(), samples.end(), [](const Sample& sample) { return sample.tracklet >= 0; });
-  };
-  return has(set.query) || has(set.gallery);
-}
-
-// One row for each tracklet: the mean of its frames.
-Tensor pooled(const Tensor& features, std::vector<Sample>& samples) {
-  std::vector<int64_t> groups;
-  for (size_t i = 0; i < samples.size(); ++i) {
-    groups.push_back(samples[i].tracklet >= 0 ? samples[i].tracklet : -1 - static_cast<int64_t>(i));
-  }
-  const PooledRows pool = pool_rows(features, groups, Pooling::mean);
-  std::vector<Sample> firsts;
-  for (int64_t row : pool.first) firsts.push_back(samples[static_cast<size_t>(row)]);
-  samples = std::move(firsts);
-  return pool.rows;
-}
-
 EvaluationInput input_of(Dataset& set, const FeatureStore& store, const EvalOptions& o, Metric metric) {
   EvaluationInput input;
-  input.query = store.of(set.query);
-  input.gallery = store.of(set.gallery);
-  if (is_video(set)) {
-    input.query = pooled(input.query, set.query);
-    input.gallery = pooled(input.gallery, set.gallery);
-  }
+  input.query = pool_tracklets(store.of(set.query), set.query);
+  input.gallery = pool_tracklets(store.of(set.gallery), set.gallery);
   static_cast<RetrievalLabels&>(input) = retrieval_labels(set);
   if (o.multi_query != "off") {
     const std::vector<Sample>& images = set.multi_query.empty() ? set.query : set.multi_query;
@@ -169,8 +124,8 @@ std::vector<EvalTarget> embed_targets(const Context& context, const EvalOptions&
       require_evaluation(set);
       REID_CHECK(o.multi_query == "off" || set.cameras_known, set.name,
                  ": --multi-query joins a query with the images of its identity and camera, and this set knows no cameras");
-      set.query = chosen_frames(set.query, o.frames);
-      set.gallery = chosen_frames(set.gallery, o.frames);
+      set.query = tracklet_frames(set.query, o.frames);
+      set.gallery = tracklet_frames(set.gallery, o.frames);
       store.want(set.query);
       store.want(set.gallery);
       if (o.multi_query != "off") store.want(set.multi_query);

@@ -35,8 +35,9 @@ std::vector<int64_t> integers_of(const NamedTensors& file, const char* tensor, i
 std::vector<std::string> paths_of(const NamedTensors& file, int64_t count, const std::string& name) {
   const std::string* text = file.note("paths");
   if (text == nullptr) return {};
+  const Json list = parse_json(*text, name + " (metadata 'paths')");
   std::vector<std::string> paths;
-  for (const Json& path : parse_json(*text, name + " (metadata 'paths')").items()) paths.push_back(path.string());
+  for (const Json& path : list.items()) paths.push_back(path.string());
   REID_CHECK(static_cast<int64_t>(paths.size()) == count, name, ": the metadata names ", paths.size(), " paths for ", count,
              " rows of 'features'");
   return paths;

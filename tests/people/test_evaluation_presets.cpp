@@ -236,7 +236,7 @@ TEST_CASE("presets: identities with very many matches") {
   }
 }
 
-TEST_CASE("pooling: tracklets, multi-query, frames") {
+TEST_CASE("pooling: tracklets, multi-query, frames, files") {
   const Tensor x = Tensor::from(std::vector<float>{1, 5, 3, 0, 5, 2, 7, 7}, {4, 2});
   const PooledRows mean = pool_rows(x, {4, 9, 4, 9}, Pooling::mean);
   CHECK(mean.first == std::vector<int64_t>{0, 1});
@@ -256,6 +256,31 @@ TEST_CASE("pooling: tracklets, multi-query, frames") {
   CHECK(test::largest_difference(unit, Tensor::from(std::vector<float>{0.6f, 1, 8, 8}, {2, 2})) < 1e-7);
   in.cameras_known = false;
   CHECK(contains(failure_of([&] { multi_query(in, images, {1, 1, 1}, {0, 0, 1}, Pooling::mean, false); }), "cameras are unknown"));
+
+  std::vector<Sample> frames;
+  for (int64_t tracklet : {5, -1, 5, 2, 5, -1}) {
+    frames.push_back({str(frames.size()), 10 + tracklet, tracklet == 2 ? 1 : 0, -1, tracklet});
+  }
+  const auto names = [](const std::vector<Sample>& samples) {
+    std::string all;
+    for (const Sample& sample : samples) all += sample.path;
+    return all;
+  };
+  CHECK(names(tracklet_frames(frames, 0)) == "024135");
+  CHECK(names(tracklet_frames(frames, 2)) == "021335");  // of three the first two, of one the same again; images of none once
+  std::vector<Sample> rows = tracklet_frames(frames, 2);
+  const Tensor pooled = pool_tracklets(Tensor::from(std::vector<double>{1, 3, 10, 4, 6, 20}, {6, 1}), rows);
+  CHECK(names(rows) == "0135");
+  CHECK(test::largest_difference(pooled, Tensor::from(std::vector<double>{2, 10, 5, 20}, {4, 1})) == 0);
+  CHECK(rows[2].person == 12);
+  Dataset set;
+  set.query = {{"a/../q.jpg", 3, 1}};
+  set.gallery = {{"x.jpg", 3, 2}, {"q.jpg", 4, 1}};
+  CHECK(retrieval_labels(set).query_files.empty());
+  CHECK(retrieval_labels(set).gallery_cameras == std::vector<int64_t>{2, 1});
+  set.cameras_known = false;
+  CHECK(retrieval_labels(set).gallery_files[1] == retrieval_labels(set).query_files[0]);
+  CHECK(retrieval_labels(set).gallery_files[0] != retrieval_labels(set).query_files[0]);
 
   CHECK(even_frames(10, 4) == std::vector<int64_t>{0, 2, 4, 6});  // numpy.arange(0, 8, 2)
   CHECK(even_frames(4, 4) == std::vector<int64_t>{0, 1, 2, 3});

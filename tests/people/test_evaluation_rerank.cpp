@@ -64,6 +64,10 @@ TEST_CASE("rerank: rows depend on neither blocks nor threads, and evaluate() tak
     const auto values = again.span<float>();
     return std::vector<float>(values.begin(), values.end());
   });
+  // More queries than are mixed at a time.
+  const DistanceRows many = rerank(random_features(600, 5, DType::f32, 8), random_features(40, 5, DType::f32, 9), {.k1 = 6, .k2 = 2});
+  const Tensor together = all_rows(many);
+  for (int64_t q : {0, 255, 256, 599}) CHECK(largest_difference(many.rows(q, q + 1), together.rows(q, q + 1)) == 0);
   // A ranking that hangs on identities only is perfect; that of the features is not.
   EvaluationInput perfect = in;
   const EvaluationReport before = evaluate(in), after = evaluate(in, distances, {});

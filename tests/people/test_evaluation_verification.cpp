@@ -36,7 +36,12 @@ TEST_CASE("verification: scikit-learn's curve, area and equal error; fast-reid's
     CHECK(report.equal_error_rate == doctest::Approx(golden.number("equal_error")).epsilon(1e-12));
     CHECK(report.area == doctest::Approx(golden.number("area")).epsilon(1e-12));
     CHECK(report.held_out);
-    CHECK(report.chosen.threshold == doctest::Approx(golden.number("threshold")).epsilon(1e-6));
+    const std::vector<double> thresholds = golden.numbers("thresholds");
+    for (size_t seed = thresholds.size(); seed > 0; --seed) {
+      options.seed = seed;
+      CHECK(verify(in, options).chosen.threshold == doctest::Approx(thresholds[seed - 1]).epsilon(1e-6));
+    }
+    CHECK(report.chosen.threshold == doctest::Approx(thresholds[0]).epsilon(1e-6));
     CHECK(report.measured.threshold == report.chosen.threshold);
     const std::vector<double> chosen = golden.numbers("chosen"), measured = golden.numbers("measured");
     CHECK(report.chosen.false_accept_rate == doctest::Approx(chosen[0]).epsilon(1e-14));

@@ -137,8 +137,13 @@ PooledRows pool_rows(const Tensor& features, const std::vector<int64_t>& groups,
 Tensor multi_query(const EvaluationInput& input, const Tensor& images, const std::vector<int64_t>& ids, const std::vector<int64_t>& cameras,
                    Pooling pooling, bool unit);
 
-// `wanted` of `count` frames, as torchreid's "evenly": frame i is i * floor(count / wanted); of fewer
-// frames all, then the last one again and again. wanted = 0: all frames once.
+// Video: what is compared are tracklets, each the mean of its frames. tracklet_frames() lists the frames to embed, `frames` of each
+// tracklet (0: all), tracklets in order of appearance; pool_tracklets() turns their features into one row each and `samples` into their
+// first frames. Images of no tracklet stay as they are.
+std::vector<Sample> tracklet_frames(const std::vector<Sample>& samples, int64_t frames);
+Tensor pool_tracklets(const Tensor& features, std::vector<Sample>& samples);
+// `wanted` of `count` frames, as torchreid's "evenly": frame i is i * floor(count / wanted); of fewer frames all, then the last one again
+// and again. wanted = 0: all frames once.
 std::vector<int64_t> even_frames(int64_t count, int64_t wanted);
 
 // --- the baseline that knows colors only ---

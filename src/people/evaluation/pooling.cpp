@@ -108,6 +108,39 @@ Tensor multi_query(const EvaluationInput& input, const Tensor& images, const std
   return result;
 }
 
+std::vector<Sample> tracklet_frames(const std::vector<Sample>& samples, int64_t frames) {
+  std::vector<std::vector<size_t>> groups;  // one for each tracklet, and for each image of none
+  std::unordered_map<int64_t, size_t> place;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const bool is_new = samples[i].tracklet < 0 || place.emplace(samples[i].tracklet, groups.size()).second;
+    if (is_new) {
+      groups.push_back({i});
+    } else {
+      groups[place.at(samples[i].tracklet)].push_back(i);
+    }
+  }
+  std::vector<Sample> chosen;
+  for (const std::vector<size_t>& group : groups) {
+    const int64_t wanted = samples[group[0]].tracklet < 0 ? 0 : frames;
+    for (int64_t frame : even_frames(static_cast<int64_t>(group.size()), wanted))
+      chosen.push_back(samples[group[static_cast<size_t>(frame)]]);
+  }
+  return chosen;
+}
+
+Tensor pool_tracklets(const Tensor& features, std::vector<Sample>& samples) {
+  const auto in_tracklet = [](const Sample& sample) { return sample.tracklet >= 0; };
+  if (std::none_of(samples.begin(), samples.end(), in_tracklet)) return features;
+  std::vector<int64_t> groups;
+  for (size_t i = 0; i < samples.size(); ++i)
+    groups.push_back(in_tracklet(samples[i]) ? samples[i].tracklet : -1 - static_cast<int64_t>(i));
+  const PooledRows pool = pool_rows(features, groups, Pooling::mean);
+  std::vector<Sample> firsts;
+  for (int64_t row : pool.first) firsts.push_back(samples[static_cast<size_t>(row)]);
+  samples = std::move(firsts);
+  return pool.rows;
+}
+
 std::vector<int64_t> even_frames(int64_t count, int64_t wanted) {
   REID_CHECK(count >= 1 && wanted >= 0, "[even_frames] ", wanted, " of ", count, " frames: expected at least one frame to choose from");
   std::vector<int64_t> frames;

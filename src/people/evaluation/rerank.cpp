@@ -84,17 +84,28 @@ class Reranking {
   DistanceRows rows() const { return {base_.count(), base_.width(), {}}; }
 
   Tensor rows(int64_t begin, int64_t end) const {
-    const Tensor base = base_.rows(begin, end).to(DType::f32);
-    const SparseRows jaccard = encoding_->distances(begin, end, base_.count());
-    const int64_t columns = base.dim(1);
-    parallel_for(end - begin, 4, [&](int64_t first, int64_t last, int) {
+    const Tensor tile = base_.rows(begin, end).to(DType::f32);
+    // The Jaccard rows of some queries at a time: where all rows overlap they are not sparse.
+    const int64_t step = std::clamp<int64_t>((int64_t{1} << 22) / base_.width(), 16, 256);
+    for (int64_t first = begin; first < end; first += step) {
+      const int64_t last = std::min(first + step, end);
+      mix(first, encoding_->distances(first, last, base_.count()), tile.rows(first - begin, last - begin));
+    }
+    return tile;
+  }
+
+ private:
+  // Base distances of queries from `first` on, in place, into final ones.
+  void mix(int64_t first, const SparseRows& jaccard, const Tensor& tile) const {
+    const int64_t columns = base_.width();
+    parallel_for(tile.dim(0), 4, [&](int64_t begin, int64_t end, int) {
       std::vector<double> distances(static_cast<size_t>(columns));
-      for (int64_t r = first; r < last; ++r) {
-        float* row = base.data<float>() + r * columns;
+      for (int64_t r = begin; r < end; ++r) {
+        float* row = tile.data<float>() + r * columns;
         std::fill(distances.begin(), distances.end(), 1.0);
         const std::span<const int32_t> near = jaccard.columns_of(r);
         for (size_t e = 0; e < near.size(); ++e) distances[static_cast<size_t>(near[e] - base_.count())] = jaccard.values_of(r)[e];
-        const double largest = rule_.power == 0 ? 1 : largest_[static_cast<size_t>(begin + r)];
+        const double largest = rule_.power == 0 ? 1 : largest_[static_cast<size_t>(first + r)];
         for (int64_t j = 0; j < columns; ++j) {
           const auto own = static_cast<double>(row[j]);
           const double mixed = rule_.power == 0 ? own : scaled(own, largest, rule_.power);
@@ -102,10 +113,8 @@ class Reranking {
         }
       }
     });
-    return base;
   }
 
- private:
   Tensor prepare(const Tensor& features, const char* what) const {
     check_features(features, rule_.unit ? Metric::cosine : Metric::euclidean, what);
     return rule_.unit ? unit_rows(features) : features;
