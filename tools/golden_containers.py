@@ -79,6 +79,9 @@ class Matlab73:
             for field, content in value.items():
                 self.put(content, field, item)
             self.classify(item, "struct")
+            names = np.empty(len(value), dtype=object)
+            names[:] = [np.frombuffer(field.encode(), dtype="S1") for field in value]
+            item.attrs.create("MATLAB_fields", names, dtype=h5py.vlen_dtype(np.dtype("S1")))
             return item.ref
         if isinstance(value, str):
             item = group.create_dataset(name, data=np.array([[ord(c)] for c in value], dtype=np.uint16))
@@ -157,7 +160,7 @@ def mars():
     save_v5("mars/info/query_IDX.mat", {"query_IDX": query})
 
     def samples(home, info, places, rows, first):
-        return [[f"{home}/{name[:4]}/{name}", int(info[row][2]), int(info[row][3]) - 1, first + row]
+        return [[f"mars/{home}/{name[:4]}/{name}", int(info[row][2]), int(info[row][3]) - 1, first + row]
                 for row in rows if info[row][2] != -1 for name in places[row]]
 
     every = range(len(test))
