@@ -137,8 +137,8 @@ std::string read_text(const matvar_t& v, int64_t count, const std::string& what)
     const uint16_t* units = elements<uint16_t>(v, count, what);
     for (int64_t i = 0; i < count; ++i) append_utf8(text, units[i]);
   } else {
-    const char* bytes = elements<char>(v, count, what);
-    text.assign(bytes, bytes + count);
+    const char* bytes = elements<char>(v, count, what);  // UTF-8 takes more bytes than there are characters
+    text.assign(bytes, bytes + (v.data_type == MAT_T_UTF8 ? static_cast<int64_t>(v.nbytes) : count));
   }
   return text;
 }

@@ -77,7 +77,7 @@ TEST_CASE("matlab: numbers of every type, as their writer says") {
 TEST_CASE("matlab: text, cells, structs, images") {
   if (no_matlab()) return;
   for (const char* name : kMatFiles) {
-    CAPTURE(name);
+    CAPTURE(std::string(name));
     const MatFile mat(kContainers / name);
     CHECK(mat.read("word").text == "1_001_1_01.png");
     CHECK(mat.texts("words") == std::vector<std::string>{"a", "1_002_2_06.png", "zz"});
