@@ -16,7 +16,7 @@ namespace reid::test {
 inline const std::filesystem::path kContainers = std::filesystem::path(REID_SOURCE_DIR) / "data/golden/containers";
 
 // True, and said, where the build lacks the library.
-inline bool skipped(bool there, const char* package) {
+inline bool skipped(bool there, const std::string& package) {
   if (!there) MESSAGE("SKIPPED: built without ", package);
   return !there;
 }

@@ -26,6 +26,7 @@ struct Image {
 // the last "!" with a database before it separates.
 Image read_image(const std::filesystem::path& file);
 std::vector<uint8_t> read_image_bytes(const std::filesystem::path& file);  // what read_image() decodes
+bool has_image(const std::filesystem::path& file);                         // whether there is such a file or entry
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
 std::string image_decoder();  // "libjpeg-turbo 2.1.5" or "stb_image 2.27": decoders differ in the last bit, so runs record it
 
