@@ -98,7 +98,8 @@ class Matlab73:
             item.attrs["MATLAB_empty"] = np.uint8(1)
             self.classify(item, "double")
         else:
-            item = group.create_dataset(name, data=np.ascontiguousarray(value.T))
+            packed = {"compression": "gzip", "chunks": value.T.shape} if name == "bytes" else {}  # as MATLAB packs what is large
+            item = group.create_dataset(name, data=np.ascontiguousarray(value.T), **packed)
             self.classify(item, {"float64": "double", "float32": "single"}.get(str(value.dtype), str(value.dtype)))
         return item.ref
 

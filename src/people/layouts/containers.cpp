@@ -11,7 +11,7 @@ namespace reid {
 
 namespace fs = std::filesystem;
 
-std::string choice_option(const DatasetOptions& options, const std::string& name, const std::vector<std::string>& values,
+std::string choice_option(const LayoutOptions& options, const std::string& name, const std::vector<std::string>& values,
                           const std::string& data) {
   const auto given = options.find(name);
   if (given == options.end()) return values.front();
@@ -22,7 +22,7 @@ std::string choice_option(const DatasetOptions& options, const std::string& name
   return given->second;
 }
 
-int64_t number_option(const DatasetOptions& options, const std::string& name, int64_t low, int64_t high, int64_t fallback,
+int64_t number_option(const LayoutOptions& options, const std::string& name, int64_t low, int64_t high, int64_t fallback,
                       const std::string& data) {
   const auto given = options.find(name);
   if (given == options.end()) return fallback;

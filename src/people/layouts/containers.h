@@ -12,10 +12,10 @@
 namespace reid {
 
 // The value of an option that is one of `values`, the first of them when it was not given; throws, naming them, when it is another.
-std::string choice_option(const DatasetOptions& options, const std::string& name, const std::vector<std::string>& values,
+std::string choice_option(const LayoutOptions& options, const std::string& name, const std::vector<std::string>& values,
                           const std::string& data);
 // A whole number within low..high, `fallback` when it was not given.
-int64_t number_option(const DatasetOptions& options, const std::string& name, int64_t low, int64_t high, int64_t fallback,
+int64_t number_option(const LayoutOptions& options, const std::string& name, int64_t low, int64_t high, int64_t fallback,
                       const std::string& data);
 
 // The first of the paths that exists; throws, naming all of them, when none does. `what` says what is looked for.

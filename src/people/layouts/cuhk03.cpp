@@ -107,12 +107,12 @@ void read_new(const fs::path& folder, const fs::path& images, const std::set<std
 
 }  // namespace
 
-int64_t cuhk03_splits(const fs::path& folder, const DatasetOptions& options) {
+int64_t cuhk03_splits(const fs::path& folder, const LayoutOptions& options) {
   const std::string protocol = choice_option(options, "protocol", {"new", "classic"}, "cuhk03:" + folder.string());
   return protocol == "new" ? 1 : static_cast<int64_t>(read_test_sets(folder).size());
 }
 
-Dataset cuhk03(const fs::path& folder, const DatasetOptions& options) {
+Dataset cuhk03(const fs::path& folder, const LayoutOptions& options) {
   check_folder(folder, "cuhk03");
   Dataset data;
   data.name = "cuhk03:" + folder.string();

@@ -43,9 +43,9 @@ Sample grid_sample(const fs::path& path) {
 
 }  // namespace
 
-int64_t grid_splits(const fs::path& folder) { return static_cast<int64_t>(read_grid_splits(folder).size()); }
+int64_t grid_splits(const fs::path& folder, const LayoutOptions&) { return static_cast<int64_t>(read_grid_splits(folder).size()); }
 
-Dataset grid(const fs::path& folder, const DatasetOptions& options) {
+Dataset grid(const fs::path& folder, const LayoutOptions& options) {
   check_folder(folder, "grid");
   Dataset data;
   data.name = "grid:" + folder.string();

@@ -39,9 +39,9 @@ std::vector<std::string> people_in(const fs::path& folder) {
 
 }  // namespace
 
-int64_t ilids_vid_splits(const fs::path& folder) { return static_cast<int64_t>(read_ilids_splits(folder).size()); }
+int64_t ilids_vid_splits(const fs::path& folder, const LayoutOptions&) { return static_cast<int64_t>(read_ilids_splits(folder).size()); }
 
-Dataset ilids_vid(const fs::path& folder, const DatasetOptions& options) {
+Dataset ilids_vid(const fs::path& folder, const LayoutOptions& options) {
   check_folder(folder, "ilids-vid");
   Dataset data;
   data.name = "ilids-vid:" + folder.string();

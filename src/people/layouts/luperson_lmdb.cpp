@@ -71,7 +71,7 @@ fs::path find_database(const fs::path& path) {
   return found;
 }
 
-KeyList read_keys(const fs::path& path, const fs::path& database, const DatasetOptions& options) {
+KeyList read_keys(const fs::path& path, const fs::path& database, const LayoutOptions& options) {
   std::error_code ignored;
   const auto given = options.find("keys");
   const std::vector<fs::path> places = {database / "keys.pkl", database.parent_path() / "keys.pkl", path / "keys.pkl"};
@@ -168,7 +168,7 @@ void check_there(const fs::path& path, const char* layout) {
 
 }  // namespace
 
-Dataset luperson_lmdb(const fs::path& path, const DatasetOptions& options) {
+Dataset luperson_lmdb(const fs::path& path, const LayoutOptions& options) {
   check_there(path, "luperson-lmdb");
   Dataset data;
   data.name = "luperson-lmdb:" + path.string();
@@ -182,7 +182,7 @@ Dataset luperson_lmdb(const fs::path& path, const DatasetOptions& options) {
   return data;
 }
 
-Dataset luperson_nl(const fs::path& path, const DatasetOptions& options) {
+Dataset luperson_nl(const fs::path& path, const LayoutOptions& options) {
   check_there(path, "luperson-nl");
   Dataset data;
   data.name = "luperson-nl:" + path.string();

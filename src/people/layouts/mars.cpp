@@ -63,7 +63,7 @@ int64_t add_tracklet(const MarsHalf& half, int64_t tracklet, int64_t min_frames,
 
 }  // namespace
 
-Dataset mars(const fs::path& folder, const DatasetOptions& options) {
+Dataset mars(const fs::path& folder, const LayoutOptions& options) {
   check_folder(folder, "mars");
   Dataset data;
   data.name = "mars:" + folder.string();
