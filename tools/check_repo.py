@@ -38,8 +38,8 @@ FLOORS = {
 INSTALLED = {"include/reid/embedder.h"}
 
 # Each of these is slow to compile or defines an implementation: exactly one .cpp may contain it.
-HEAVY = ["#include <CLI/", "#include <toml++/", "#include <nlohmann/", "#include <jpeglib.h>",
-         "#define STB_IMAGE_IMPLEMENTATION", "#define STB_IMAGE_WRITE_IMPLEMENTATION"]
+HEAVY = ["#include <CLI/", "#include <toml++/", "#include <nlohmann/", "#include <jpeglib.h>", "#include <matio.h>",
+         "#include <lmdb.h>", "#define STB_IMAGE_IMPLEMENTATION", "#define STB_IMAGE_WRITE_IMPLEMENTATION"]
 
 # g++ 12 or clang 14 lacks them, or the style forbids them.
 FORBIDDEN = ["#include <format>", "#include <source_location>", "#include <ranges>", "std::views::", "-ffast-math"]

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes sure that what the build needs is there: a C++20 compiler, CMake, a few header-only libraries, libjpeg-turbo.
+# Makes sure that what the build needs is there: a C++20 compiler, CMake, a few header-only libraries; and what it can do without:
+# libjpeg-turbo, libmatio, liblmdb.
 # Looks by trying, touches network and root only when something is missing, and prints the exact package command when it
 # may not install. Usage: tools/deps.sh [--check-tools]   (--check-tools: also clang-format, python3 and pkg-config, for `make check`
 # and tools/check_install.sh)
@@ -20,6 +21,7 @@ cmake_is_new() {
 look() {
   need=''      # packages that the build cannot do without
   optional=''  # packages that it can
+  lost=''      # by doing without them
   have_compiler=1
   echo 'int main() {}' | "$cxx" -std=c++20 -x c++ -fsyntax-only - >/dev/null 2>&1 || { have_compiler=0; need='g++'; }
   cmake_is_new || need="$need cmake"
@@ -28,7 +30,9 @@ look() {
   has_header CLI/CLI.hpp || need="$need libcli11-dev"
   has_header toml++/toml.h || need="$need libtomlplusplus-dev"
   has_header nlohmann/json.hpp || need="$need nlohmann-json3-dev"
-  has_header jpeglib.h || optional='libjpeg62-turbo-dev'
+  has_header jpeglib.h || { optional='libjpeg62-turbo-dev'; lost='JPEG files go through stb_image'; }
+  has_header matio.h || { optional="$optional libmatio-dev"; lost="${lost:+$lost; }no data sets in MATLAB files (MARS, CUHK03 as released, GRID, iLIDS-VID)"; }
+  has_header lmdb.h || { optional="$optional liblmdb-dev"; lost="${lost:+$lost; }no data sets in LMDB databases (LUPerson)"; }
   if [ "$tools" = 1 ]; then
     clang-format --version >/dev/null 2>&1 || need="$need clang-format"
     python3 --version >/dev/null 2>&1 || need="$need python3"
@@ -44,7 +48,7 @@ command="apt-get install --no-install-recommends -y $packages"
 
 stop() {  # stop REASON: fatal only when something indispensable is missing
   if [ -z "$need" ]; then
-    echo "deps: $1; building without it (JPEG files go through stb_image). To have it: $command" >&2
+    echo "deps: $1; building without ($lost). To have it: $command" >&2
     exit 0
   fi
   echo "deps: $1. Run this as root, then try again:" >&2
@@ -63,9 +67,16 @@ echo "deps: $command"
 export DEBIAN_FRONTEND=noninteractive
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-# Package lists of a fresh machine are often empty or old: refresh them once when the first try fails.
-if ! $as_root $command >"$log" 2>&1; then
-  { $as_root apt-get update && $as_root $command; } >"$log" 2>&1 || { tail -n 5 "$log" >&2; stop "installing $packages failed (is there a network?)"; }
+install() { $as_root apt-get install --no-install-recommends -y "$@" >"$log" 2>&1; }
+# Package lists of a fresh machine are often empty or old: refresh them once when the first try fails. Systems name optional packages
+# differently: one that does not exist must not keep the others out.
+if ! install $packages; then
+  $as_root apt-get update >"$log" 2>&1 || true
+  if ! install $packages; then
+    [ -z "$need" ] || install $need || { tail -n 5 "$log" >&2; stop "installing $need failed (is there a network?)"; }
+    for package in $optional; do install "$package" || true; done
+  fi
 fi
 look
-[ -z "$need" ] || { command="apt-get install --no-install-recommends -y $packages"; stop "still missing after installing: $packages"; }
+command="apt-get install --no-install-recommends -y $packages"
+[ -z "$packages" ] || stop "still missing after installing: $packages"

@@ -148,8 +148,6 @@ Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
   fail(name + ": not a JPEG or PNG image");
 }
 
-Image read_image(const std::filesystem::path& file) { return decode_image(read_file(file), file.string()); }
-
 std::string image_decoder() {
 #ifdef REID_WITH_JPEG
   return libjpeg_version();
@@ -168,13 +166,15 @@ std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
   return bytes;
 }
 
-void write_png(const std::filesystem::path& file, const Image& image) {
+std::vector<uint8_t> encode_png(const Image& image) {
   check_pixels(image);
   std::vector<uint8_t> bytes;
   const int ok = stbi_write_png_to_func(append, &bytes, image.width, image.height, 3, image.rgb.data(), image.width * 3);
-  REID_CHECK(ok != 0, file.string(), ": PNG encoding failed");
-  write_file(file, bytes);
+  REID_CHECK(ok != 0, "[image] PNG encoding failed");
+  return bytes;
 }
+
+void write_png(const std::filesystem::path& file, const Image& image) { write_file(file, encode_png(image)); }
 
 bool inflate(std::span<const uint8_t> packed, std::span<uint8_t> out) {
   // stb_image looks ahead and takes the end of its input for an error when nothing (PNG: a checksum) follows the last code.

@@ -19,7 +19,9 @@ constexpr size_t kMaxDepth = 256;  // values are destroyed and printed by recurs
 // Builds a Json from parser events. Members keep their order; a key given twice is an error.
 class Builder : public nlohmann::json_sax<Foreign> {
  public:
-  explicit Builder(const std::string& name) : name_(name) {}
+  using Visit = std::function<void(const Json&)>;
+  // With `visit`: the items of the outermost array go there instead of into the result.
+  explicit Builder(const std::string& name, const Visit* visit = nullptr) : name_(name), visit_(visit) {}
   Json result;
 
   bool null() override { return put(Json()); }
@@ -59,7 +61,11 @@ class Builder : public nlohmann::json_sax<Foreign> {
     if (stack_.empty()) {
       result = std::move(value);
     } else if (stack_.back().value.is_array()) {
-      stack_.back().value.items().push_back(std::move(value));
+      if (visit_ != nullptr && stack_.size() == 1) {
+        (*visit_)(value);
+      } else {
+        stack_.back().value.items().push_back(std::move(value));
+      }
     } else {
       stack_.back().value.members().emplace_back(stack_.back().key, std::move(value));
     }
@@ -77,6 +83,7 @@ class Builder : public nlohmann::json_sax<Foreign> {
   }
 
   const std::string& name_;
+  const Visit* visit_;
   std::vector<Level> stack_;
 };
 
@@ -196,6 +203,13 @@ Json parse_json(std::string_view text, const std::string& name) {
   const bool ok = Foreign::sax_parse(text.begin(), text.end(), &builder);
   REID_CHECK(ok, name, ": not valid JSON");
   return std::move(builder.result);
+}
+
+void each_json_item(std::string_view text, const std::string& name, const std::function<void(const Json&)>& visit) {
+  Builder builder(name, &visit);
+  const bool ok = Foreign::sax_parse(text.begin(), text.end(), &builder);
+  REID_CHECK(ok, name, ": not valid JSON");
+  REID_CHECK(builder.result.is_array(), name, ": expected an array, found ", builder.result.type_name());
 }
 
 }  // namespace reid

@@ -23,7 +23,7 @@ const PickleNode* PickleNode::find(const std::string& key) const {
 // The pickle virtual machine (Lib/pickletools.py documents its instructions): a stack, marks on it, and a memo.
 class PickleMachine {
  public:
-  PickleMachine(Cursor& in, Pickle& pickle) : in_(in), pickle_(pickle) {}
+  PickleMachine(Cursor& in, Pickle& pickle, size_t max_values) : in_(in), pickle_(pickle), max_values_(max_values) {}
   PickleNode* run() {
     for (;;) {
       const uint8_t code = in_.byte();
@@ -38,8 +38,7 @@ class PickleMachine {
     fail(str(in_.name(), ": damaged pickle near byte ", in_.position(), ": ", what));
   }
   PickleNode* make(Kind kind) {
-    constexpr size_t kMaxNodes = 4'000'000;
-    if (pickle_.nodes_.size() >= kMaxNodes) damaged("more than 4 million values");
+    if (pickle_.nodes_.size() >= max_values_) damaged(str("more than ", max_values_, " values"));
     pickle_.nodes_.emplace_back().kind = kind;
     return &pickle_.nodes_.back();
   }
@@ -323,11 +322,12 @@ class PickleMachine {
 
   Cursor& in_;
   Pickle& pickle_;
+  size_t max_values_;
   std::vector<PickleNode*> stack_;
   std::vector<size_t> marks_;
   std::unordered_map<uint64_t, PickleNode*> memo_;
 };
 
-Pickle::Pickle(Cursor& in) { root_ = PickleMachine(in, *this).run(); }
+Pickle::Pickle(Cursor& in, size_t max_values) { root_ = PickleMachine(in, *this, max_values).run(); }
 
 }  // namespace reid

@@ -3,7 +3,8 @@
 // `object` node that remembers the name and the arguments.
 //
 // Design: protocols 0 to 5 without out-of-band buffers and extension codes. Nodes live as long as the Pickle, so that values
-// which contain themselves do no harm; whoever walks them must guard against cycles. At most 4 million values.
+// which contain themselves do no harm; whoever walks them must guard against cycles. At most 4 million values, unless the caller expects
+// more (about 200 bytes of memory each).
 
 #include <cstdint>
 #include <deque>
@@ -32,7 +33,8 @@ struct PickleNode {
 class Pickle {
  public:
   // Reads one pickle and leaves the cursor behind it. Throws, naming the file and the byte, when it is damaged.
-  explicit Pickle(Cursor& in);
+  static constexpr size_t kMaxValues = 4'000'000;
+  explicit Pickle(Cursor& in, size_t max_values = kMaxValues);
   const PickleNode& root() const { return *root_; }
   template <class Action>
   void each(Action&& action) const {  // every value of the pickle, reachable or not

@@ -1,6 +1,7 @@
 #include "program/inputs.h"
 
 #include "reid/engine/base.h"
+#include "reid/formats/image.h"
 #include "reid/formats/json.h"
 #include "reid/formats/safetensors.h"
 
@@ -90,7 +91,7 @@ std::string csv_field(const std::string& text) {
 std::vector<Sample> list_images(const std::vector<std::string>& names) {
   std::vector<Sample> samples;
   for (const std::string& name : names) {
-    REID_CHECK(fs::exists(name), name, ": there is no such file or folder");
+    REID_CHECK(has_image(name), name, ": there is no such file or folder");
     add_images(samples, name);
   }
   return samples;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -65,6 +66,8 @@ class Json {
 
 // `name` stands in error messages (a file name), with line and column where known.
 Json parse_json(std::string_view text, const std::string& name);
+// For documents too large to hold as values: calls visit(item) for each item of the array that the text is; throws when it is none.
+void each_json_item(std::string_view text, const std::string& name, const std::function<void(const Json& item)>& visit);
 Json parse_toml(std::string_view text, const std::string& name);  // tables become objects; dates are refused
 
 }  // namespace reid

@@ -57,6 +57,50 @@ Dataset luperson(const std::filesystem::path& folder);
 // "x_c3.jpg"); without one, camera 0, and 1 in the gallery, so that no match is excluded for sharing a camera.
 Dataset identity_folders(const std::filesystem::path& folder);
 
+// ---- Sets that come in MATLAB files or LMDB databases. They need a build with libmatio or liblmdb, and say so without. A number of a
+// split counts from 0; Dataset::name says in full which variant was read.
+
+using LayoutOptions = std::map<std::string, std::string>;  // name to meaning, or to value
+
+// MARS: bbox_train, bbox_test, info/{train,test}_name.txt, info/tracks_{train,test}_info.mat, info/query_IDX.mat. Every frame is a sample
+// with its tracklet; identity and camera are those of its tracklet's row. Tracklets of identity -1 are left out, 0 stays in the gallery.
+// gallery=all (the set's own protocol: every test tracklet, the queries too, which their own camera keeps from matching themselves) or
+// gallery=without-queries; min_frames=N leaves out shorter tracklets.
+Dataset mars(const std::filesystem::path& folder, const LayoutOptions& options = {});
+
+// iLIDS-VID: i-LIDS-VID/sequences/cam{1,2}/PERSON/*.png, train-test people splits/train_test_splits_ilidsvid.mat: in each row the first
+// half of the people (by place in the sorted list of folders) is tested, the second half trained. Queries are of camera 1. split=N.
+Dataset ilids_vid(const std::filesystem::path& folder, const LayoutOptions& options = {});
+int64_t ilids_vid_splits(const std::filesystem::path& folder, const LayoutOptions& options = {});  // 10 in the set as published
+
+// QMUL GRID: underground_reid/{probe,gallery}/PPPP_C_*.jpeg, features_and_partitions.mat. People of the split's personIdx are trained (from
+// both folders); the others are queries (probe) and gallery, with the distractors 0000. split=N.
+Dataset grid(const std::filesystem::path& folder, const LayoutOptions& options = {});
+int64_t grid_splits(const std::filesystem::path& folder, const LayoutOptions& options = {});  // 10 in the set as published
+
+// CUHK03 as released: images_{detected,labeled} as extract_cuhk03() writes them, and images=detected|labeled, protocol=new (767/700, from
+// cuhk03_new_protocol_config_*.mat) or protocol=classic (from cuhk03_release/cuhk-03.mat; query and gallery are both the test people; the
+// published scores are single-gallery-shot) with split=N. A camera is a view: 0 or 1.
+Dataset cuhk03(const std::filesystem::path& folder, const LayoutOptions& options = {});
+int64_t cuhk03_splits(const std::filesystem::path& folder,
+                      const LayoutOptions& options = {});  // new: 1; classic: 20 in the set as released
+
+// Writes the images of cuhk-03.mat to `folder`/images_labeled and `folder`/images_detected, as PAIR_PPP_VIEW_NN.png (as torchreid and
+// fast-reid name them). Each folder appears when it is complete; one that is there already is an error. Returns how many images.
+int64_t extract_cuhk03(const std::filesystem::path& mat, const std::filesystem::path& folder);
+
+// LUPerson as distributed: an LMDB database of JPEG files by key (see luperson()), itself or in a folder, and keys.pkl in it or beside it
+// (keys=FILE: elsewhere); without a list, every entry of the database. Samples are named DATABASE!KEY.
+Dataset luperson_lmdb(const std::filesystem::path& path, const LayoutOptions& options = {});
+
+// LUPerson-NL: the same with keys VVVVV_PPPPPP_FFFFFFF_OO (video, noisy identity, frame, object) and a list of keys and identities
+// ("pids"); or the extracted images, PPPPPP_FFFFFFF_OO.jpg in a folder for each video. Identities are counted from 0 there. A person in a
+// video is a tracklet, a video a camera. All go to `train`.
+Dataset luperson_nl(const std::filesystem::path& path, const LayoutOptions& options = {});
+
+// CION-AL: cional_annos.json, a list of objects with file_path (below `folder`) and id. All go to `train`; cameras are unknown.
+Dataset cion_al(const std::filesystem::path& folder);
+
 // "LAYOUT[,OPTION=VALUE...]:PATH"; throws on an unknown layout or option, naming those there are.
 Dataset read_dataset(const std::string& spec);
 

@@ -46,6 +46,22 @@ const std::vector<DatasetLayout>& dataset_layouts() {
       {"videos", "unlabeled: a folder for each video", {}, plain<video_folders>},
       {"luperson", "unlabeled: names like CC_TT_VVVV_IIIIIIII.jpg", {}, plain<luperson>},
       {"folder", "your own: a folder for each identity, or plain images", {}, plain<identity_folders>},
+      {"mars",
+       "tracklets: bbox_train, bbox_test and info",
+       {{"gallery", "all or without-queries"}, {"min_frames", "leave out shorter tracklets"}},
+       mars},
+      {"ilids-vid", "tracklets: i-LIDS-VID/sequences and its 10 splits", {{"split", "0 to 9"}}, ilids_vid},
+      {"grid", "QMUL GRID: underground_reid and its 10 splits", {{"split", "0 to 9"}}, grid},
+      {"cuhk03",
+       "as released: images of cuhk-03.mat (extracted) and the files of protocols",
+       {{"images", "detected or labeled"}, {"protocol", "new or classic"}, {"split", "0 to 19 of the classic protocol"}},
+       cuhk03},
+      {"luperson-lmdb", "unlabeled: an LMDB database and keys.pkl", {{"keys", "list of keys, where it stands elsewhere"}}, luperson_lmdb},
+      {"luperson-nl",
+       "noisily labeled: an LMDB database and keys.pkl, or extracted images",
+       {{"keys", "list of keys and identities, where it stands elsewhere"}},
+       luperson_nl},
+      {"cion-al", "labeled, cameras unknown: cional_annos.json and sec0, sec1, ...", {}, plain<cion_al>},
   };
   return layouts;
 }
