@@ -1,5 +1,5 @@
 #pragma once
-// 8-bit RGB images in memory, and their files: JPEG and PNG in, JPEG and PNG out.
+// 8-bit RGB images in memory, and their files: JPEG, PNG and BMP in, JPEG and PNG out.
 
 #include <cstdint>
 #include <filesystem>
@@ -20,10 +20,17 @@ struct Image {
   const uint8_t* at(int y, int x) const { return const_cast<Image*>(this)->at(y, x); }
 };
 
-// Decodes JPEG (through libjpeg-turbo where the build has it, else stb_image) and PNG; gray becomes RGB, alpha is dropped.
-// Throws reid::Error that names the file and says whether it is missing, truncated, damaged or no image at all.
+// Decodes JPEG (through libjpeg-turbo where the build has it, else stb_image), PNG and uncompressed BMP; gray becomes RGB, alpha is
+// dropped. Throws reid::Error that names the file and says whether it is missing, truncated, damaged or no image at all.
 Image read_image(const std::filesystem::path& file);
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name);
+
+// What the headers tell, without decoding: the size. Throws as decode_image() does on empty, foreign and truncated files; damage among the
+// pixels shows only when they are decoded.
+struct ImageSize {
+  int height = 0, width = 0;
+};
+ImageSize probe_image(std::span<const uint8_t> bytes, const std::string& name);
 std::string image_decoder();  // "libjpeg-turbo 2.1.5" or "stb_image 2.27": decoders differ in the last bit, so runs record it
 
 // The encoder is always stb_image_write, so that a seed gives the same bytes on every machine. quality 1..100.
