@@ -86,6 +86,22 @@ Dataset merge(std::span<const Dataset> sources) {
   return all;
 }
 
+void use_everything(Dataset& data, IdScope ids) {
+  int64_t offset = 0;
+  if (ids == IdScope::halves)
+    for (const Sample& sample : data.train) offset = std::max(offset, sample.person);
+  std::set<std::string> taken;  // an image that asks and answers is one image
+  for (std::vector<Sample>* part : {&data.query, &data.gallery}) {
+    for (Sample& sample : *part) {
+      if (sample.person <= 0 || !taken.insert(sample.path).second) continue;
+      sample.person += offset;
+      data.train.push_back(std::move(sample));
+    }
+    part->clear();
+  }
+  data.multi_query.clear();
+}
+
 Json census(const Dataset& data) {
   Json json = Json::object({{"name", data.name}});
   if (!data.train.empty()) json["train"] = count(data.train);
@@ -93,6 +109,7 @@ Json census(const Dataset& data) {
   if (!data.gallery.empty()) json["gallery"] = count(data.gallery);
   if (!data.multi_query.empty()) json["multi_query"] = count(data.multi_query);
   if (data.junk > 0) json["junk"] = data.junk;
+  if (!data.cameras_known) json["cameras_known"] = false;
   return json;
 }
 
