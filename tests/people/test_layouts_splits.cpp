@@ -53,7 +53,7 @@ TEST_CASE("splits: VIPeR has ten halves in two directions, the same on every mac
   std::set<std::set<int64_t>> halves;
   for (size_t i = 0; i < splits.size(); ++i) {
     const Dataset& split = splits[i];
-    CHECK(split.name == str("viper,split=", i + 1, ":", scratch.folder.string()));
+    CHECK(split.name == str("viper,split=", i, ":", scratch.folder.string()));
     CHECK(split.train.size() == 8);  // half of nine, rounded down, both cameras
     CHECK(split.query.size() == 5);
     CHECK(persons(split.query) == persons(split.gallery));
@@ -67,19 +67,19 @@ TEST_CASE("splits: VIPeR has ten halves in two directions, the same on every mac
   CHECK(persons(splits[0].train) == std::set<int64_t>{3, 4, 5, 9});
   CHECK(persons(splits[2].train) == std::set<int64_t>{4, 6, 8, 9});
   CHECK(read_splits(spec_of("viper,directions=a", scratch.folder)).size() == 10);
-  CHECK(shown(read_dataset(spec_of("viper,split=3", scratch.folder)).query) == shown(splits[2].query));
-  CHECK(shown(read_dataset(spec_of("viper,directions=a,split=2", scratch.folder)).query) == shown(splits[2].query));
+  CHECK(shown(read_dataset(spec_of("viper,split=2", scratch.folder)).query) == shown(splits[2].query));
+  CHECK(shown(read_dataset(spec_of("viper,directions=a,split=1", scratch.folder)).query) == shown(splits[2].query));
 
-  CHECK(contains(failure_of([&] { read_dataset(spec); }), "has 20 splits: name one, as in viper,split=1:"));
-  for (const char* wrong : {"0", "21", "x", "-1", ""}) {
+  CHECK(contains(failure_of([&] { read_dataset(spec); }), "has 20 splits: name one, as in viper,split=0:"));
+  for (const char* wrong : {"20", "x", "-1", ""}) {
     CAPTURE(wrong);
     const std::string message = refusal(spec_of(std::string("viper,split=") + wrong, scratch.folder));
-    CHECK((*wrong == '\0' ? message.empty() : contains(message, "is not one of its splits, 1 to 20")));
+    CHECK((*wrong == '\0' ? message.empty() : contains(message, "is not one of its splits, 0 to 19")));
   }
   const Dataset all = read_dataset(spec_of("viper,use=all", scratch.folder));
   CHECK(all.train.size() == 18);
   CHECK(all.query.empty());
-  CHECK(contains(refusal(spec_of("viper,use=all,split=1", scratch.folder)), "goes with neither split nor splits"));
+  CHECK(contains(refusal(spec_of("viper,use=all,split=0", scratch.folder)), "goes with neither split nor splits"));
 
   fs::remove(scratch / "VIPeR/cam_b/004_90.bmp");
   CHECK(contains(refusal(spec), "9 images in cam_a but 8 in cam_b"));
@@ -107,7 +107,7 @@ TEST_CASE("splits: PRID asks with camera a and answers with everyone of camera b
   CHECK(persons(given[0].train) == std::set<int64_t>{1, 200});
   CHECK(persons(given[0].query) == std::set<int64_t>{2, 3, 199});
   CHECK(persons(given[1].gallery) == std::set<int64_t>{1, 201, 700});
-  CHECK(contains(given[1].name, "prid,split=2,splits="));
+  CHECK(contains(given[1].name, "prid,split=1,splits="));
   touch(scratch / "prid_2011/single_shot/cam_a/someone.png");
   CHECK(contains(refusal(spec_of("prid", scratch.folder)), "someone.png: the name does not follow the layout"));
 }
@@ -131,7 +131,7 @@ TEST_CASE("splits: iLIDS draws one image to ask and another to answer") {
   }
   CHECK(shown(splits[0].query) != shown(splits[1].query));
   write_file(scratch / "s.json", R"([{"train": ["0001001.jpg"], "query": ["0002001.jpg"], "gallery": ["0002002.jpg"]}])");
-  const Dataset given = read_dataset(spec_of("ilids,split=1,splits=" + (scratch / "s.json").string(), scratch.folder));
+  const Dataset given = read_dataset(spec_of("ilids,split=0,splits=" + (scratch / "s.json").string(), scratch.folder));
   CHECK(shown(given.gallery) == Lines{"0002002.jpg p2 c1"});
   for (const char* wrong : {"00010011.jpg", "0000001.jpg", "0001000.jpg", "000100a.jpg"}) {
     touch(scratch / "i-LIDS_Pedestrian/Persons" / wrong);
@@ -165,7 +165,7 @@ TEST_CASE("splits: a file of another machine is matched by the last components o
   touch(scratch / "VIPeR/cam_b/003_0.bmp");  // the same name in both cameras
   const auto read = [&](const std::string& json) {
     write_file(scratch / "splits.json", json);
-    return read_dataset(spec_of("viper,split=1,splits=" + (scratch / "splits.json").string(), scratch.folder));
+    return read_dataset(spec_of("viper,split=0,splits=" + (scratch / "splits.json").string(), scratch.folder));
   };
   const auto failure = [&](const std::string& json) { return failure_of([&] { read(json); }); };
   const Dataset data = read(R"([{"train": [["/data/viper/VIPeR/cam_a/000_45.bmp", 0, 0], ["/data/viper/VIPeR/cam_b/000_90.bmp", 0, 1]],
@@ -177,8 +177,8 @@ TEST_CASE("splits: a file of another machine is matched by the last components o
 
   CHECK(contains(failure("{}"), "a file of splits is a list"));
   CHECK(contains(failure("[]"), "a file of splits is a list"));
-  CHECK(contains(failure("[{\"train\": []}]"), "split 1: no list \"query\""));
-  CHECK(contains(failure(R"([{"train": [["a", 0, 0]], "query": [], "gallery": []}])"), "split 1, train[0]: viper:"));
+  CHECK(contains(failure("[{\"train\": []}]"), "split 0: no list \"query\""));
+  CHECK(contains(failure(R"([{"train": [["a", 0, 0]], "query": [], "gallery": []}])"), "split 0, train[0]: viper:"));
   CHECK(contains(failure(R"([{"train": [["003_0.bmp", 0, 0]], "query": [], "gallery": []}])"), "train[0]: 2 images of viper:"));
   CHECK(contains(failure(R"([{"train": [7], "query": [], "gallery": []}])"), "train[0]: is neither"));
   CHECK(contains(failure(R"([{"train": [["000_45.bmp", 0, 0], ["001_45.bmp", 0, 0]], "query": [], "gallery": []}])"),
@@ -206,5 +206,5 @@ TEST_CASE("splits: PRID 2011 videos follow the file of splits beside them") {
   write_file(scratch / "splits_prid2011.json", R"([{"train": ["person_0009"], "test": []}])");
   CHECK(contains(refusal(spec), "no frames of person 9 in"));
   write_file(scratch / "splits_prid2011.json", R"([{"train": ["nobody"], "test": []}])");
-  CHECK(contains(refusal(spec), "split 1, train[0]: nobody is no person"));
+  CHECK(contains(refusal(spec), "split 0, train[0]: nobody is no person"));
 }

@@ -64,7 +64,7 @@ Dataset identity_folders(const std::filesystem::path& folder);
 // ---- The table of layouts -----------------------------------------------------------------------------------------------
 
 // "LAYOUT[,OPTION=VALUE...]:PATH"; throws on an unknown layout or option, naming those there are. Sets that are evaluated on several
-// splits want split=N (counted from 1) or use=all.
+// splits want split=N (counted from 0) or use=all.
 Dataset read_dataset(const std::string& spec);
 
 // One data set for each split, in their order; one for a set without splits, or where the specification says split=N or use=all.
@@ -126,7 +126,16 @@ void require_evaluation(const Dataset& data);  // throws unless there are query 
 // Several sources as one: identities, cameras, videos and tracklets of each are moved up so that none collide; 0 and -1 stay.
 Dataset merge(std::span<const Dataset> sources);
 
-// Images, identities, images per identity, cameras, videos, of each part: for manifests and screens.
+// What a list of samples holds. Identities are people with a number above 0.
+struct PartCounts {
+  int64_t images = 0, identities = 0, cameras = 0, tracklets = 0, videos = 0;
+  int64_t distractors = 0, unknown = 0;      // images
+  int64_t one_camera = 0;                    // identities that only one camera saw
+  int64_t fewest = 0, median = 0, most = 0;  // images of an identity; 0 without identities
+};
+PartCounts count_part(std::span<const Sample> samples);
+
+// The counts of each part: for manifests and screens.
 Json census(const Dataset& data);
 
 // Labels 0, 1, ... in the order of the person ids.

@@ -48,6 +48,14 @@ bool is_folder(const fs::path& path) {
   return fs::is_directory(path, error);
 }
 
+bool image_exists(const fs::path& path) {
+  std::error_code error;
+  if (fs::is_regular_file(path, error)) return true;
+  const std::string name = path.string();
+  const size_t mark = name.rfind('!');
+  return mark != std::string::npos && fs::exists(name.substr(0, mark), error);
+}
+
 void check_folder(const fs::path& folder, const char* layout) {
   std::error_code error;
   REID_CHECK(fs::exists(folder, error), layout, ":", folder.string(), ": there is no such folder");

@@ -123,8 +123,7 @@ bool cameras_given(const std::vector<Row>& rows, const fs::path& file) {
 Sample to_sample(const Row& row, const fs::path& file, const Numbering& persons) {
   REID_CHECK(!row.fields[kPath].empty(), place(file, row.line, kPath), ": is empty");
   const fs::path path = file.parent_path() / row.fields[kPath];  // an absolute path stays as it is
-  std::error_code error;
-  REID_CHECK(fs::is_regular_file(path, error), place(file, row.line, kPath), ": there is no file ", path.string(),
+  REID_CHECK(image_exists(path), place(file, row.line, kPath), ": there is no file ", path.string(),
              "; paths are relative to the manifest's folder");
   Sample sample;
   sample.path = path.string();

@@ -123,7 +123,7 @@ std::vector<Dataset> read_split_file(const fs::path& file, const Dataset& pool,
   const SampleFinder finder(pool, file.string());
   std::vector<Dataset> splits;
   for (const Json& split : json.items()) {
-    const std::string where = str(file.string(), ": split ", splits.size() + 1);
+    const std::string where = str(file.string(), ": split ", splits.size());
     if (of_people && split.find("test") != nullptr) {
       splits.push_back(of_people({people_list(split, "train", where), people_list(split, "test", where)}));
       continue;

@@ -84,12 +84,14 @@ std::vector<Dataset> read_all_splits(const Spec& spec, const LayoutOptions& opti
   const auto count = static_cast<int64_t>(sets.size());
   std::string given;
   for (const auto& [name, value] : options) given += "," + name + "=" + value;
-  for (int64_t i = 0; i < count; ++i) sets[static_cast<size_t>(i)].name = str(spec.layout->name, ",split=", i + 1, given, ":", spec.path);
+  for (int64_t i = 0; i < count; ++i) sets[static_cast<size_t>(i)].name = str(spec.layout->name, ",split=", i, given, ":", spec.path);
   if (split.empty()) return sets;
   const int64_t chosen = parse_number(split);
-  REID_CHECK(chosen >= 1 && chosen <= count, spec.layout->name, ":", spec.path, ": split=", split, " is not one of its splits, 1 to ",
-             count);
-  return {std::move(sets[static_cast<size_t>(chosen - 1)])};
+  REID_CHECK(chosen >= 0 && chosen < count, spec.layout->name, ":", spec.path, ": split=", split, " is not one of its splits, 0 to ",
+             count - 1);
+  std::vector<Dataset> one;
+  one.push_back(std::move(sets[static_cast<size_t>(chosen)]));
+  return one;
 }
 
 }  // namespace
@@ -150,7 +152,7 @@ Dataset read_dataset(const std::string& text) {
   std::vector<Dataset> sets = read_splits(text);
   if (sets.size() == 1) return std::move(sets[0]);
   const Spec spec = parse_spec(text);
-  fail(str("the data set \"", text, "\" has ", sets.size(), " splits: name one, as in ", spec.layout->name, ",split=1:", spec.path,
+  fail(str("the data set \"", text, "\" has ", sets.size(), " splits: name one, as in ", spec.layout->name, ",split=0:", spec.path,
            ", or take all images with use=all"));
 }
 
