@@ -99,6 +99,7 @@ struct PublishedCounts {
   std::string layout, edition, title;
   PublishedPart train, query, gallery;  // of sets with splits: of everything, as `train`
   std::string source;
+  std::string remark = {};  // what whoever uses the set must know
 };
 const std::vector<PublishedCounts>& published_counts();
 

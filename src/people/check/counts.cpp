@@ -71,6 +71,7 @@ const PublishedCounts* choose(const Dataset& data, const std::string& layout) {
 
 void compare_counts(const Dataset& data, const std::string& layout, DatasetCheck& check) {
   check.published = choose(data, layout);
+  if (check.published != nullptr && !check.published->remark.empty()) check.findings.push_back({false, check.published->remark});
   if (check.published == nullptr || equal(data, *check.published)) return;
   const PublishedCounts& published = *check.published;
   for (const Comparison& c : compared(data, published)) {

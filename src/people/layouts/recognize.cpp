@@ -81,7 +81,7 @@ std::optional<Recognition> own_data(const fs::path& folder) {
 }
 
 bool is_luperson_key(const std::string& stem) {  // CC_TT_VVVV_IIIIIIII
-  return std::count(stem.begin(), stem.end(), '_') == 3 && stem.find_first_not_of("0123456789_") == std::string::npos && stem.size() == 21;
+  return std::count(stem.begin(), stem.end(), '_') == 3 && stem.find_first_not_of("0123456789_") == std::string::npos;
 }
 
 }  // namespace
