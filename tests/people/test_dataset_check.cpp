@@ -228,11 +228,11 @@ TEST_CASE("recognition: a path tells its layout") {
       {"folder", {"1.jpg"}},
   };
   int number = 0;
-  for (const auto& [layout, files] : sets) {
+  for (const auto& set : sets) {
     const fs::path root = scratch / str(++number);
-    for (const char* file : files) touch(root / file);
-    CAPTURE(files[0]);
-    CHECK(layout_seen(root) == layout);
+    for (const char* file : set.second) touch(root / file);
+    CAPTURE(number);
+    CHECK(layout_seen(root) == set.first);
     CHECK(!recognize_layout(root).evidence.empty());
   }
   touch(scratch / "m.csv");

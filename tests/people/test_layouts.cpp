@@ -194,3 +194,22 @@ TEST_CASE("layouts: every set with published counts has its layout, and totals a
     if (counts.layout == "cuhk02") CHECK(counts.train.images + counts.query.images + counts.gallery.images == 7264);
   }
 }
+
+TEST_CASE("layouts: the manual names every layout and option, and the published counts as the table has them") {
+  const std::string manual = read_text(fs::path(REID_SOURCE_DIR) / "docs/datasets.md");
+  for (const DatasetLayout& layout : dataset_layouts()) {
+    CAPTURE(layout.name);
+    CHECK((contains(manual, "`" + layout.name + "`") || contains(manual, "### " + layout.name) ||
+           contains(manual, ", " + layout.name + "\n")));
+    for (const auto& [option, meaning] : layout.options) {
+      const std::string named = option + "=";
+      CHECK(contains(manual, named));
+    }
+  }
+  for (const PublishedCounts& counts : published_counts()) {
+    CAPTURE(counts.title);
+    std::string number = std::to_string(counts.train.images > 0 ? counts.train.images : counts.train.tracklets);
+    if (number.size() > 3) number.insert(number.size() - 3, ",");
+    CHECK(contains(manual, number));
+  }
+}

@@ -28,7 +28,7 @@ void walk_folders(const std::filesystem::path& top, const Visit& visit, int dept
 }
 
 bool is_folder(const std::filesystem::path& path);
-bool image_exists(const std::filesystem::path& path);  // a file, or CONTAINER!KEY where there is such a container
+bool image_exists(const std::filesystem::path& path);                        // a file, or CONTAINER!KEY where there is such a container
 void check_folder(const std::filesystem::path& folder, const char* layout);  // throws unless it is one
 
 // Throws "LAYOUT:PATH: no images found; this layout wants WHAT. ...".
