@@ -31,7 +31,7 @@ DEVICE_LEVEL = {"reid/engine/base.h", "reid/engine/device.h", "reid/engine/regis
 # Floors inside a wing, lowest first; headers of one floor do not see each other. A .cpp belongs to the floor of its first include.
 FLOORS = {
     "engine": [["base"], ["device"], ["registry"], ["tensor"], ["ops"], ["autograd"], ["nn"], ["optim"]],
-    "people": [["transform", "dataset", "protocol"], ["data"], ["synth", "cluster"], ["evaluation"], ["rerank", "verification"], ["gallery"]],
+    "people": [["transform", "dataset", "protocol"], ["data", "dataset_check"], ["synth", "cluster"], ["evaluation"], ["rerank", "verification"], ["gallery"]],
 }
 
 # Headers that are installed: they see no other header of the project and compile as C11 and as C++17. None else stands above the wings.

@@ -15,6 +15,7 @@
 #define STB_IMAGE_STATIC
 #define STBI_ONLY_JPEG
 #define STBI_ONLY_PNG
+#define STBI_ONLY_BMP
 #define STBI_NO_STDIO
 #define STBI_NO_HDR
 #define STBI_NO_LINEAR
@@ -64,6 +65,24 @@ void check_png(std::span<const uint8_t> bytes, const std::string& name) {
     if (std::memcmp(bytes.data() + at + 4, "IEND", 4) == 0) return;
     at += 12 + length;
   }
+}
+
+uint32_t little_endian(const uint8_t* p) {
+  return static_cast<uint32_t>(p[3]) << 24 | static_cast<uint32_t>(p[2]) << 16 | static_cast<uint32_t>(p[1]) << 8 | p[0];
+}
+
+// stb_image would paint the missing part of a BMP black. Rows are padded to four bytes and stand uncompressed behind the offset.
+void check_bmp(std::span<const uint8_t> bytes, const std::string& name) {
+  REID_CHECK(bytes.size() >= 54, name, ": truncated BMP (only ", bytes.size(), " bytes)");
+  const uint64_t offset = little_endian(bytes.data() + 10), width = little_endian(bytes.data() + 18);
+  const auto signed_height = static_cast<int64_t>(static_cast<int32_t>(little_endian(bytes.data() + 22)));  // negative: top to bottom
+  const uint64_t height = static_cast<uint64_t>(signed_height < 0 ? -signed_height : signed_height);
+  const uint64_t bits = little_endian(bytes.data() + 26) >> 16, compression = little_endian(bytes.data() + 30);
+  REID_CHECK(little_endian(bytes.data() + 14) >= 40 && (compression == 0 || compression == 3), name,
+             ": a compressed or very old BMP, which is not supported: convert it to PNG");
+  check_image_size(static_cast<int64_t>(width), static_cast<int64_t>(height), name);
+  REID_CHECK(offset + (width * bits + 31) / 32 * 4 * height <= bytes.size(), name, ": truncated BMP (", width, " x ", height,
+             " pixels do not fit ", bytes.size(), " bytes)");
 }
 
 // A JPEG is complete when the markers lead to an end-of-image marker. stb_image would paint the missing part gray.
@@ -129,23 +148,52 @@ void check_image_size(int64_t width, int64_t height, const std::string& name) {
              " pixels is not supported (at most 134 million)");
 }
 
-Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
+namespace {
+
+enum class Kind : uint8_t { jpeg, png, bmp };
+
+// Which format the bytes are of; throws when of none, or when they end too early.
+Kind check_bytes(std::span<const uint8_t> bytes, const std::string& name) {
   REID_CHECK(!bytes.empty(), name, ": the file is empty");
   if (bytes.size() >= 3 && bytes[0] == 0xFF && bytes[1] == 0xD8 && bytes[2] == 0xFF) {
     REID_CHECK(jpeg_reaches_its_end(bytes), name, ": truncated JPEG (it ends after ", bytes.size(), " bytes, before its end marker)");
-#ifdef REID_WITH_JPEG
-    return decode_with_libjpeg(bytes, name);
-#else
-    return decode_with_stb(bytes, name, "JPEG");
-#endif
+    return Kind::jpeg;
   }
   const size_t compared = std::min(bytes.size(), kPngSignature.size());
   if (std::equal(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(compared), kPngSignature.begin())) {
     REID_CHECK(compared == kPngSignature.size(), name, ": truncated PNG (only ", bytes.size(), " bytes)");
     check_png(bytes, name);
-    return decode_with_stb(bytes, name, "PNG");
+    return Kind::png;
   }
-  fail(name + ": not a JPEG or PNG image");
+  REID_CHECK(bytes.size() >= 2 && bytes[0] == 'B' && bytes[1] == 'M', name, ": not a JPEG, PNG or BMP image");
+  check_bmp(bytes, name);
+  return Kind::bmp;
+}
+
+}  // namespace
+
+ImageSize probe_image(std::span<const uint8_t> bytes, const std::string& name) {
+  check_bytes(bytes, name);
+  ImageSize size;
+  int channels = 0;
+  REID_CHECK(bytes.size() <= 0x7FFFFFFF, name, ": an image of more than 2 GiB");
+  REID_CHECK(stbi_info_from_memory(bytes.data(), static_cast<int>(bytes.size()), &size.width, &size.height, &channels) == 1, name,
+             ": damaged image (", stbi_failure_reason(), ")");
+  check_image_size(size.width, size.height, name);
+  return size;
+}
+
+Image decode_image(std::span<const uint8_t> bytes, const std::string& name) {
+  switch (check_bytes(bytes, name)) {
+    case Kind::png: return decode_with_stb(bytes, name, "PNG");
+    case Kind::bmp: return decode_with_stb(bytes, name, "BMP");
+    case Kind::jpeg: break;
+  }
+#ifdef REID_WITH_JPEG
+  return decode_with_libjpeg(bytes, name);
+#else
+  return decode_with_stb(bytes, name, "JPEG");
+#endif
 }
 
 std::string image_decoder() {

@@ -16,30 +16,16 @@ int64_t largest(const Dataset& data, int64_t Sample::*field) {
   return value;
 }
 
-Json count(const std::vector<Sample>& samples) {
-  std::map<int64_t, int64_t> images_of;
-  std::set<int64_t> cameras, videos, tracklets;
-  int64_t distractors = 0, unknown = 0;
-  for (const Sample& sample : samples) {
-    if (sample.person > 0) ++images_of[sample.person];
-    distractors += sample.person == 0;
-    unknown += sample.person < 0;
-    cameras.insert(sample.camera);
-    if (sample.video >= 0) videos.insert(sample.video);
-    if (sample.tracklet >= 0) tracklets.insert(sample.tracklet);
-  }
-  std::vector<int64_t> sizes;
-  for (const auto& [person, images] : images_of) sizes.push_back(images);
-  std::sort(sizes.begin(), sizes.end());
+Json to_json(const PartCounts& counts) {
   Json json = Json::object();
-  json["images"] = static_cast<int64_t>(samples.size());
-  json["identities"] = static_cast<int64_t>(sizes.size());
-  json["cameras"] = static_cast<int64_t>(cameras.size());
-  if (!tracklets.empty()) json["tracklets"] = static_cast<int64_t>(tracklets.size());
-  if (!videos.empty()) json["videos"] = static_cast<int64_t>(videos.size());
-  if (!sizes.empty()) json["images_per_identity"] = Json::array({sizes.front(), sizes[sizes.size() / 2], sizes.back()});
-  if (distractors > 0) json["distractors"] = distractors;
-  if (unknown > 0) json["unknown"] = unknown;
+  json["images"] = counts.images;
+  json["identities"] = counts.identities;
+  json["cameras"] = counts.cameras;
+  if (counts.tracklets > 0) json["tracklets"] = counts.tracklets;
+  if (counts.videos > 0) json["videos"] = counts.videos;
+  if (counts.identities > 0) json["images_per_identity"] = Json::array({counts.fewest, counts.median, counts.most});
+  if (counts.distractors > 0) json["distractors"] = counts.distractors;
+  if (counts.unknown > 0) json["unknown"] = counts.unknown;
   return json;
 }
 
@@ -86,13 +72,59 @@ Dataset merge(std::span<const Dataset> sources) {
   return all;
 }
 
+void use_everything(Dataset& data, IdScope ids) {
+  int64_t offset = 0;
+  if (ids == IdScope::halves)
+    for (const Sample& sample : data.train) offset = std::max(offset, sample.person);
+  std::set<std::string> taken;  // an image that asks and answers is one image
+  for (std::vector<Sample>* part : {&data.query, &data.gallery}) {
+    for (Sample& sample : *part) {
+      if (sample.person <= 0 || !taken.insert(sample.path).second) continue;
+      sample.person += offset;
+      data.train.push_back(std::move(sample));
+    }
+    part->clear();
+  }
+  data.multi_query.clear();
+}
+
+PartCounts count_part(std::span<const Sample> samples) {
+  std::map<int64_t, int64_t> images_of;
+  std::map<int64_t, std::set<int64_t>> cameras_of;
+  std::set<int64_t> cameras, videos, tracklets;
+  PartCounts counts;
+  for (const Sample& sample : samples) {
+    if (sample.person > 0) {
+      ++images_of[sample.person];
+      cameras_of[sample.person].insert(sample.camera);
+    }
+    counts.distractors += sample.person == 0;
+    counts.unknown += sample.person < 0;
+    cameras.insert(sample.camera);
+    if (sample.video >= 0) videos.insert(sample.video);
+    if (sample.tracklet >= 0) tracklets.insert(sample.tracklet);
+  }
+  for (const auto& [person, seen] : cameras_of) counts.one_camera += seen.size() == 1;
+  std::vector<int64_t> sizes;
+  for (const auto& [person, images] : images_of) sizes.push_back(images);
+  std::sort(sizes.begin(), sizes.end());
+  if (!sizes.empty()) counts.fewest = sizes.front(), counts.median = sizes[sizes.size() / 2], counts.most = sizes.back();
+  counts.images = static_cast<int64_t>(samples.size());
+  counts.identities = static_cast<int64_t>(sizes.size());
+  counts.cameras = static_cast<int64_t>(cameras.size());
+  counts.videos = static_cast<int64_t>(videos.size());
+  counts.tracklets = static_cast<int64_t>(tracklets.size());
+  return counts;
+}
+
 Json census(const Dataset& data) {
   Json json = Json::object({{"name", data.name}});
-  if (!data.train.empty()) json["train"] = count(data.train);
-  if (!data.query.empty()) json["query"] = count(data.query);
-  if (!data.gallery.empty()) json["gallery"] = count(data.gallery);
-  if (!data.multi_query.empty()) json["multi_query"] = count(data.multi_query);
+  if (!data.train.empty()) json["train"] = to_json(count_part(data.train));
+  if (!data.query.empty()) json["query"] = to_json(count_part(data.query));
+  if (!data.gallery.empty()) json["gallery"] = to_json(count_part(data.gallery));
+  if (!data.multi_query.empty()) json["multi_query"] = to_json(count_part(data.multi_query));
   if (data.junk > 0) json["junk"] = data.junk;
+  if (!data.cameras_known) json["cameras_known"] = false;
   return json;
 }
 

@@ -143,8 +143,8 @@ std::string version() { return "reid " REID_VERSION; }
 namespace {
 
 std::vector<Verb> all_verbs() {
-  return {synth_verb(),   train_verb(),   matrix_verb(), eval_verb(),  rerank_verb(), embed_verb(),
-          cluster_verb(), weights_verb(), op_verb(),     bench_verb(), keys_verb(),   demo_verb()};
+  return {synth_verb(),   data_verb(),    train_verb(), matrix_verb(), eval_verb(), rerank_verb(), embed_verb(),
+          cluster_verb(), weights_verb(), op_verb(),    bench_verb(),  keys_verb(), demo_verb()};
 }
 
 std::string general_help(const std::vector<Verb>& verbs) {

@@ -96,6 +96,7 @@ std::string version();  // "reid 0.1.0"
 
 // The verbs there are, each defined in its file; main.cpp lists them in the order of --help.
 Verb synth_verb();
+Verb data_verb();
 Verb train_verb();
 Verb eval_verb();
 Verb matrix_verb();

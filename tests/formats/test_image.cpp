@@ -66,6 +66,41 @@ TEST_CASE("image: gray and alpha files become RGB") {
   CHECK(image.rgb == std::vector<uint8_t>{200, 200, 200, 10, 10, 10});
 }
 
+TEST_CASE("image: an uncompressed BMP, as VIPeR has them") {
+  // 2 x 2 pixels of 24 bits, bottom row first, rows padded to four bytes: red, green above blue, white.
+  std::vector<uint8_t> bmp = {
+      'B', 'M', 70, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0, 2, 0,   0, 0, 2,   0,   0,   0, 1, 0, 24, 0,   0, 0,   0, 0, 16,
+      0,   0,   0,  0, 0, 0, 0, 0, 0, 0, 0,  0, 0, 0, 0,  0, 0, 0, 0, 255, 0, 0, 255, 255, 255, 0, 0, 0, 0,  255, 0, 255, 0, 0, 0,
+  };
+  const Image image = decode_image(bmp, "f.bmp");
+  CHECK(image.height == 2);
+  CHECK(image.rgb == std::vector<uint8_t>{255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255});
+  const ImageSize size = probe_image(bmp, "f.bmp");
+  CHECK(size.height == 2);
+  CHECK(size.width == 2);
+  for (size_t length = 2; length < bmp.size(); ++length) {
+    CAPTURE(length);
+    CHECK(contains(decode_failure({bmp.begin(), bmp.begin() + static_cast<std::ptrdiff_t>(length)}), "f.img: truncated BMP"));
+  }
+  bmp[30] = 1;  // run lengths
+  CHECK(contains(decode_failure(bmp), "f.img: a compressed or very old BMP"));
+  bmp[30] = 0;
+  bmp[20] = 1;  // 65538 pixels wide
+  CHECK(contains(decode_failure(bmp), "truncated BMP"));
+}
+
+TEST_CASE("image: headers tell the size and whether the file is whole") {
+  const Scratch scratch("image");
+  write_png(scratch / "a.png", gradient(20, 30));
+  for (std::vector<uint8_t> whole : {read_file(scratch / "a.png"), encode_jpeg(gradient(20, 30), 80)}) {
+    const ImageSize size = probe_image(whole, "f");
+    CHECK(size.height == 20);
+    CHECK(size.width == 30);
+    whole.resize(whole.size() - 10);
+    CHECK(contains(failure_of([&] { probe_image(whole, "f"); }), "f: truncated"));
+  }
+}
+
 TEST_CASE("image: a JPEG cut anywhere is an error that names the file") {
   const std::vector<uint8_t> whole = encode_jpeg(gradient(48, 40), 80);
   for (size_t size = 4; size < whole.size(); size += 1 + size / 16) {
@@ -96,7 +131,7 @@ TEST_CASE("image: a damaged or cut PNG is an error that names the file") {
 
 TEST_CASE("image: what is no image, nothing or missing says so") {
   CHECK(decode_failure({}) == "f.img: the file is empty");
-  CHECK(decode_failure({'h', 'e', 'l', 'l', 'o'}) == "f.img: not a JPEG or PNG image");
+  CHECK(decode_failure({'h', 'e', 'l', 'l', 'o'}) == "f.img: not a JPEG, PNG or BMP image");
   CHECK(contains(failure_of([] { read_image("/nowhere/x.jpg"); }), "cannot open /nowhere/x.jpg"));
   CHECK(contains(failure_of([] { encode_jpeg(Image(), 90); }), "empty image"));
   CHECK(contains(failure_of([] { encode_jpeg(Image(2, 2), 0); }), "quality 0"));

@@ -78,7 +78,7 @@ TEST_CASE("data: what is not there or breaks a layout is named with the remedy")
   const Scratch scratch("data");
   CHECK(contains(failure_of([&] { market1501(scratch / "nowhere"); }), "nowhere: there is no such folder"));
   for (const DatasetLayout& layout : dataset_layouts()) {
-    const std::string message = failure_of([&] { read_dataset(layout.name + ":" + scratch.folder.string()); });
+    const std::string message = failure_of([&] { read_splits(layout.name + ":" + scratch.folder.string()); });
     CAPTURE(message);
     CHECK(contains(message, layout.name + ":" + scratch.folder.string() + ": no images found; this layout wants"));
   }
@@ -131,8 +131,9 @@ TEST_CASE("data: LUPerson keys") {
 
 TEST_CASE("data: folders of identities, and plain folders") {
   const Scratch scratch("data");
-  for (const char* name : {"plain/b.jpg", "plain/a.png", "ids/anna/1.jpg", "ids/anna/c3_2.jpg", "ids/bert/x_c12.jpg", "ids/bert/cat_1.jpg",
-                           "split/query/anna/1.jpg", "split/gallery/anna/2.jpg", "split/gallery/zoe/c7_1.jpg", "split/train/bert/1.jpg"})
+  for (const char* name :
+       {"plain/b.jpg", "plain/a.png", "ids/anna/c0_1.jpg", "ids/anna/c3_2.jpg", "ids/bert/x_c12.jpg", "ids/bert/cat_c4_1.jpg",
+        "split/query/anna/1.jpg", "split/gallery/anna/2.jpg", "split/gallery/zoe/1.jpg", "split/train/bert/1.jpg"})
     touch(scratch / name);
   const Dataset plain = identity_folders(scratch / "plain");
   CHECK(names(plain.train) == std::vector<std::string>{"a.png", "b.jpg"});
@@ -144,16 +145,17 @@ TEST_CASE("data: folders of identities, and plain folders") {
   CHECK(ids.train[0].camera == 0);
   CHECK(ids.train[1].camera == 3);
   CHECK(ids.train[2].person == 2);
-  CHECK(ids.train[2].camera == 0);
+  CHECK(ids.train[2].camera == 4);
   CHECK(ids.train[3].camera == 12);
+  CHECK(ids.cameras_known);
 
   const Dataset split = identity_folders(scratch / "split");
   CHECK(split.query[0].person == 1);
   CHECK(split.query[0].camera == 0);
   CHECK(split.gallery[0].person == 1);
-  CHECK(split.gallery[0].camera == 1);
+  CHECK(split.gallery[0].camera == 0);
   CHECK(split.gallery[1].person == 3);
-  CHECK(split.gallery[1].camera == 7);
+  CHECK(!split.cameras_known);
   CHECK(split.train[0].person == 2);
 }
 

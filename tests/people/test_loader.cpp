@@ -123,7 +123,7 @@ TEST_CASE("loader: an unreadable image is an error in the turn of its batch, and
     options.prefetch = 6;
     Loader loader(f.samples, plan, options, Rng(5));
     for (int64_t b = 0; b < 3; ++b) CHECK(loader.next()->index == b);
-    CHECK(failure_of([&] { loader.next(); }) == f.samples[6].path + ": not a JPEG or PNG image");
+    CHECK(failure_of([&] { loader.next(); }) == f.samples[6].path + ": not a JPEG, PNG or BMP image");
     CHECK(contains(failure_of([&] { loader.next(); }), "cannot open " + f.samples[9].path));
     CHECK(loader.next()->index == 5);
     CHECK(!loader.next());
@@ -146,7 +146,7 @@ TEST_CASE("loader: damaged images are replaced alike by every number of workers,
     REQUIRE(first.has_value());
     CHECK(first->samples() == std::vector<int64_t>{0, 2, 2});
     CHECK(first->cameras() == std::vector<int64_t>{0, 2, 2});
-    CHECK(loader.damaged() == std::vector<std::string>{f.samples[1].path + ": not a JPEG or PNG image"});
+    CHECK(loader.damaged() == std::vector<std::string>{f.samples[1].path + ": not a JPEG, PNG or BMP image"});
     loader.next(), loader.next();
     const auto last = loader.next();
     REQUIRE(last.has_value());

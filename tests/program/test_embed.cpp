@@ -200,7 +200,7 @@ TEST_CASE("reid embed: every bad image is named with its reason, and stops the r
   CHECK(said[0].starts_with("reid embed: " + (folder / "cut.png") + ": "));
   CHECK(said[2].find("gone.png: No such file") != std::string::npos);
   CHECK(said[1].ends_with("File name too long"));
-  CHECK(said[3] == "reid embed: " + (folder / "text.png") + ": not a JPEG or PNG image");
+  CHECK(said[3] == "reid embed: " + (folder / "text.png") + ": not a JPEG, PNG or BMP image");
   CHECK(said[4] == "reid: 4 of 6 images cannot be read: nothing is written (--skip-bad leaves them out)");
   for (const char* name : {"e.npy", "e.paths.txt"}) CHECK_FALSE(fs::exists(folder / name));
 
@@ -213,7 +213,7 @@ TEST_CASE("reid embed: every bad image is named with its reason, and stops the r
   const Json& skipped = r.json.at("skipped");
   REQUIRE(skipped.items().size() == 4);
   CHECK(skipped.items()[2].at("path").string() == folder / "gone.png");
-  CHECK(skipped.items()[3].at("error").string().ends_with("not a JPEG or PNG image"));
+  CHECK(skipped.items()[3].at("error").string().ends_with("not a JPEG, PNG or BMP image"));
   CHECK(parse_json(*r.content.note("skipped"), "skipped") == skipped);
 
   const Outcome none = embed_with(folder / "e.csv", {folder / "cut.png", "--skip-bad"});

@@ -2,7 +2,8 @@
 // Data sets: lists of samples read from other people's folders, lists and containers; merging, counting and relabeling them.
 //
 // Design: a data set is named LAYOUT[,OPTION=VALUE...]:PATH. Each layout is one reader, a function from a path to lists of samples, in
-// its own file of src/people/layouts/, and one line of the table there. A reader opens no image.
+// src/people/layouts/, and one line of the table there. A reader opens no image. Published counts and the folders by which a layout is
+// recognized are tables beside them.
 
 #include <cstdint>
 #include <filesystem>
@@ -28,7 +29,8 @@ struct Sample {
 };
 
 struct Dataset {
-  std::string name;  // for messages: layout and path
+  std::string name;     // its specification with every option that mattered: "msmt17,val=include:data/MSMT17_V1"
+  std::string edition;  // which published counts it should have (PublishedCounts::edition); empty: any of its layout's
   std::vector<Sample> train, query, gallery;
   std::vector<Sample> multi_query;  // more images of the queries' identities and cameras, where the set has them (Market's gt_bbox)
   std::vector<std::string> videos;  // names
@@ -36,12 +38,16 @@ struct Dataset {
   bool cameras_known = true;        // false: the files name no cameras, so only a query's own file is removed from its ranking
 };
 
-// All readers sort by file name, skip dot files and anything but images (.jpg, .jpeg, .png, .bmp where a set uses it; in any case), and
-// throw when they find nothing, or an image whose name breaks the layout: naming the path, the layout and the remedy.
+using LayoutOptions = std::map<std::string, std::string>;  // name to meaning, or to value
+
+// All readers sort by file name, skip dot files and anything but images (.jpg, .jpeg, .png, .bmp; in any case), and throw when they find
+// nothing, an image whose name breaks the layout, or a list with a line that is none or names a file that is not there: naming the
+// path, the layout and the remedy. docs/datasets.md has each layout's tree, options and rules.
 
 // bounding_box_train, query, bounding_box_test below `folder` (or below its Market-1501-v15.09.15), those that exist. Names
 // PPPP_cC...: person -?\d+, camera \d+ counted from 1 (from 0 where a c0 occurs), read from the file name only. Person -1 is
-// left out everywhere, person 0 everywhere but in the gallery.
+// left out everywhere, person 0 everywhere but in the gallery. Images of gt_bbox that share person and camera with a query become
+// multi_query.
 Dataset market1501(const std::filesystem::path& folder);
 
 // Every folder below `folder` (at any depth) that holds images is a video, with one camera of its own. All go to `train`.
@@ -54,13 +60,11 @@ Dataset luperson(const std::filesystem::path& folder);
 // With folders query and gallery inside (and perhaps train): in each a folder per identity; the identity is the folder's name.
 // Else with folders inside: a folder per identity, all in `train`. Else: plain images of unknown people, all in `train`.
 // Identities are numbered from 1 in the order of their names. Cameras come from a field cN of the file name ("c3_001.jpg",
-// "x_c3.jpg"); without one, camera 0, and 1 in the gallery, so that no match is excluded for sharing a camera.
+// "x_c3.jpg"), of every file or of none: then all have camera 0 and the cameras are not known.
 Dataset identity_folders(const std::filesystem::path& folder);
 
 // ---- Sets that come in MATLAB files or LMDB databases. They need a build with libmatio or liblmdb, and say so without. A number of a
 // split counts from 0; Dataset::name says in full which variant was read.
-
-using LayoutOptions = std::map<std::string, std::string>;  // name to meaning, or to value
 
 // MARS: bbox_train, bbox_test, info/{train,test}_name.txt, info/tracks_{train,test}_info.mat, info/query_IDX.mat. Every frame is a sample
 // with its tracklet; identity and camera are those of its tracklet's row. Tracklets of identity -1 are left out, 0 stays in the gallery.
@@ -101,18 +105,63 @@ Dataset luperson_nl(const std::filesystem::path& path, const LayoutOptions& opti
 // CION-AL: cional_annos.json, a list of objects with file_path (below `folder`) and id. All go to `train`; cameras are unknown.
 Dataset cion_al(const std::filesystem::path& folder);
 
-// "LAYOUT[,OPTION=VALUE...]:PATH"; throws on an unknown layout or option, naming those there are.
+// ---- The table of layouts -----------------------------------------------------------------------------------------------
+
+// "LAYOUT[,OPTION=VALUE...]:PATH"; throws on an unknown layout or option, naming those there are. Sets that are evaluated on several
+// splits want split=N (counted from 0) or use=all.
 Dataset read_dataset(const std::string& spec);
 
-// The table of layouts, in the order in which they are listed.
+// One data set for each split, in their order; one for a set without splits, or where the specification says split=N or use=all.
+std::vector<Dataset> read_splits(const std::string& spec);
+
+// Whether a layout knows people, and what a number means that occurs in training and in test (query, gallery).
+enum class IdScope : uint8_t {
+  halves,  // training and test are numbered apart: use=all makes them two people
+  shared,  // one numbering: the same person
+  none     // unlabeled
+};
+
 struct DatasetLayout {
   std::string name;
-  std::string summary;                         // one line for people
-  std::map<std::string, std::string> options;  // name to meaning; empty for most
-  // `options` holds only names that the layout knows.
-  Dataset (*read)(const std::filesystem::path& path, const std::map<std::string, std::string>& options);
+  std::string summary;    // one line for people
+  LayoutOptions options;  // beside those that read_dataset knows itself: use, and split and splits where there are splits
+  // `options` holds only names that the layout knows. Of a set with splits, this reads everything into `train` (for use=all).
+  Dataset (*read)(const std::filesystem::path& path, const LayoutOptions& options);
+  std::vector<Dataset> (*read_splits)(const std::filesystem::path& path, const LayoutOptions& options) = nullptr;
+  IdScope ids = IdScope::halves;
 };
 const std::vector<DatasetLayout>& dataset_layouts();
+
+// Counts that the authors of a set, or the programs that everyone uses, give; 0 where none is given. `edition` tells sets of one layout
+// apart; empty when there is but one.
+struct PublishedPart {
+  int64_t images = 0, identities = 0, cameras = 0, tracklets = 0;
+};
+struct PublishedCounts {
+  std::string layout, edition, title;
+  PublishedPart train, query, gallery;  // of sets with splits: of everything, as `train`
+  std::string source;
+  std::string remark = {};  // what whoever uses the set must know
+};
+const std::vector<PublishedCounts>& published_counts();
+
+// The layout of a path, by what stands there; throws when it cannot be told, naming the choices.
+struct Recognition {
+  std::string spec;      // LAYOUT[,OPTION=VALUE...]:PATH
+  std::string evidence;  // for people
+};
+Recognition recognize_layout(const std::filesystem::path& path);
+
+// Test identities join the training images: query and gallery become empty, distractors are dropped.
+void use_everything(Dataset& data, IdScope ids);
+
+// ---- Manifests: people's own data in a table ----------------------------------------------------------------------------
+
+// The file as a table, for `--layout manifest`: a CSV (RFC 4180) with the columns path, id, camera, split and, where the set has them,
+// video and tracklet. Paths below the file's folder are written relative to it. Special ids: "distractor", and empty for unknown people.
+std::string manifest_csv(const Dataset& data, const std::filesystem::path& file);
+
+// ---- Working with data sets ---------------------------------------------------------------------------------------------
 
 void require_training(const Dataset& data);    // throws unless there are training images of at least one known person
 void require_evaluation(const Dataset& data);  // throws unless there are query and gallery images
@@ -120,7 +169,16 @@ void require_evaluation(const Dataset& data);  // throws unless there are query 
 // Several sources as one: identities, cameras, videos and tracklets of each are moved up so that none collide; 0 and -1 stay.
 Dataset merge(std::span<const Dataset> sources);
 
-// Images, identities, images per identity, cameras, videos, of each part: for manifests and screens.
+// What a list of samples holds. Identities are people with a number above 0.
+struct PartCounts {
+  int64_t images = 0, identities = 0, cameras = 0, tracklets = 0, videos = 0;
+  int64_t distractors = 0, unknown = 0;      // images
+  int64_t one_camera = 0;                    // identities that only one camera saw
+  int64_t fewest = 0, median = 0, most = 0;  // images of an identity; 0 without identities
+};
+PartCounts count_part(std::span<const Sample> samples);
+
+// The counts of each part: for manifests and screens.
 Json census(const Dataset& data);
 
 // Labels 0, 1, ... in the order of the person ids.
