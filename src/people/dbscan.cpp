@@ -139,7 +139,7 @@ int64_t count_noise(const Clusters& clusters) { return std::count(clusters.label
 template <class ForEachPair>
 Clusters cluster_pairs(int64_t count, const DbscanOptions& options, const ClusterProgress& progress, ForEachPair&& for_each_pair) {
   DensityClusters clusters(count, options);
-  const auto pass = [&](const char* phase, FunctionRef<void(int64_t, std::span<const int32_t>)> use) {
+  const auto pass = [&](const std::string& phase, FunctionRef<void(int64_t, std::span<const int32_t>)> use) {
     if (progress) progress(phase, 0);
     for_each_pair(progress ? Progress([&](double share) { progress(phase, share); }) : Progress(), use);
   };
@@ -153,8 +153,12 @@ Clusters cluster_pairs(int64_t count, const DbscanOptions& options, const Cluste
     pass("labels, third pass", [&](int64_t i, std::span<const int32_t> columns) { clusters.label_borders(i, columns, result); });
   }
   result.noise = count_noise(result);
-  if (progress) progress("labels", 1);
   return result;
+}
+
+int64_t label_bytes(int64_t rows, const DbscanOptions& options) {
+  const int64_t per_row = std::max<int64_t>(0, std::min(options.min_samples, rows) - 2);
+  return rows * 20 + std::min(options.pair_bytes, rows * per_row * 8);  // neighbor counts, parents, labels; waiting pairs
 }
 
 // Every pair is within eps: one cluster, or none.
@@ -226,7 +230,9 @@ Clusters dbscan_features(const Tensor& features, Metric metric, const DbscanOpti
   check_options(options);
   const DistanceTiles pairs(features, "[dbscan] features", metric);
   return cluster_pairs(pairs.count(), options, progress,
-                       [&](const Progress& on_pairs, auto use) { for_each_pair_within(pairs, options.eps, on_pairs, use); });
+                       [&](const Progress& on_pairs, FunctionRef<void(int64_t, std::span<const int32_t>)> use) {
+                         for_each_pair_within(pairs, options.eps, on_pairs, use);
+                       });
 }
 
 Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, const DbscanOptions& options,
@@ -236,7 +242,22 @@ Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, c
   const KReciprocalEncoding encoding = encode(pairs, jaccard, progress);
   if (options.eps >= 1) return all_together(pairs.count(), options);  // no Jaccard distance is above 1
   return cluster_pairs(pairs.count(), options, progress,
-                       [&](const Progress& on_pairs, auto use) { encoding.for_each_pair_within(options.eps, on_pairs, use); });
+                       [&](const Progress& on_pairs, FunctionRef<void(int64_t, std::span<const int32_t>)> use) {
+                         encoding.for_each_pair_within(options.eps, on_pairs, use);
+                       });
+}
+
+int64_t dbscan_features_bytes(int64_t rows, int64_t columns, const DbscanOptions& options) {
+  check_options(options);
+  return radius_bytes(rows, rows, columns, true) + label_bytes(rows, options);
+}
+
+int64_t dbscan_jaccard_bytes(int64_t rows, int64_t columns, const JaccardOptions& jaccard, const DbscanOptions& options) {
+  check_options(options);
+  const EncodingOptions encoding{.k1 = jaccard.k1, .k2 = jaccard.k2, .k1_counts_self = jaccard.k1_counts_self, .weight = {}};
+  const int64_t width = encoding_list_length(encoding, rows);
+  return std::max({neighbor_bytes(rows, rows, columns, true, width, true), rows * width * 12 + encoding_bytes(encoding, rows),
+                   encoding_bytes(encoding, rows) + label_bytes(rows, options)});
 }
 
 }  // namespace reid

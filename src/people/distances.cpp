@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "people/row_kernels.h"
 #include "reid/engine/ops.h"
 
 namespace reid {

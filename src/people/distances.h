@@ -14,25 +14,6 @@ void check_labels(const std::vector<int64_t>& labels, const Tensor& features, co
 // Squared length of each row, in double, summed in an order that depends on the width only.
 std::vector<double> squared_lengths(const Tensor& features);
 
-// One pair, all in double, from the differences: no cancellation however close the rows. `scale_*` multiply the rows first.
-template <class T>
-double squared_difference(const T* a, double scale_a, const T* b, double scale_b, int64_t width) {
-  constexpr int kLanes = 8;  // independent sums, so that the loop vectorizes without reordering anything
-  double sums[kLanes] = {};
-  int64_t k = 0;
-  for (; k + kLanes <= width; k += kLanes) {
-    for (int l = 0; l < kLanes; ++l) {
-      const double d = static_cast<double>(a[k + l]) * scale_a - static_cast<double>(b[k + l]) * scale_b;
-      sums[l] += d * d;
-    }
-  }
-  for (; k < width; ++k) {
-    const double d = static_cast<double>(a[k]) * scale_a - static_cast<double>(b[k]) * scale_b;
-    sums[k % kLanes] += d * d;
-  }
-  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
-}
-
 // The distances of the rows of `a` to all rows of `b`, some rows at a time.
 class DistanceTiles {
  public:

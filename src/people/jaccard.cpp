@@ -179,6 +179,14 @@ int64_t encoding_list_length(const EncodingOptions& options, int64_t count) {
   return std::min(count, std::max(lengths.full, lengths.expansion));
 }
 
+int64_t encoding_bytes(const EncodingOptions& options, int64_t count) {
+  const Lengths lengths(options, count);
+  const int64_t list = std::min(count, lengths.full), plain = std::min(count, list * 3 / 2);
+  const int64_t expanded = lengths.expansion > 1 ? std::min(count, list * (2 + lengths.expansion) / 2) : plain;
+  const int64_t sets = 2 * (24 + 16) + 4 * (list + std::min(count, lengths.half));  // vectors of R(i, k1) and R(i, k1/2)
+  return count * (std::max(sets + 24 * plain, 12 * plain + 24 * expanded) + 16);
+}
+
 KReciprocalEncoding::KReciprocalEncoding(const DistanceTiles& pairs, const Neighbors& neighbors, const EncodingOptions& options) {
   const int64_t wanted = encoding_list_length(options, pairs.count());
   REID_CHECK(pairs.same() && neighbors.width >= wanted && static_cast<int64_t>(neighbors.index.size()) == pairs.count() * neighbors.width,

@@ -37,8 +37,10 @@ struct EncodingOptions {
 // Entries of neighbor lists that an encoding of `count` rows reads.
 int64_t encoding_list_length(const EncodingOptions& options, int64_t count);
 
-// V of jaccard_distance (cluster.h) for a set among itself, with its transpose.
-// Memory: 24 bytes an entry of V; half as much again while it is made.
+// An estimate of the memory of an encoding while it is made: the entries of V depend on the data (see dbscan_jaccard_bytes).
+int64_t encoding_bytes(const EncodingOptions& options, int64_t count);
+
+// V of jaccard_distance (cluster.h) for a set among itself, with its transpose: 24 bytes an entry.
 class KReciprocalEncoding {
  public:
   // `neighbors` of the set among itself, at least encoding_list_length() wide (or as wide as the set), with or without distances.

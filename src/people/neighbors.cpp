@@ -259,4 +259,9 @@ void for_each_pair_within(const DistanceTiles& pairs, double radius, const Progr
   });
 }
 
+int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same) {
+  // Each pair of a tile: its place in a list, and as much again while the list grows.
+  return PairFilter::bytes(rows_a, rows_b, columns, same) + 8 * PairFilter::tile_pairs(rows_a, rows_b, same) + rows_b * 4;
+}
+
 }  // namespace reid

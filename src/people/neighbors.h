@@ -45,8 +45,9 @@ int64_t neighbor_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool sam
 
 // All pairs with pair(i, j) <= radius: calls use(i, columns) from one thread in a fixed order, `columns` ascending and never
 // empty, several times for a row. A set among itself: pairs i < j, each once. Memory: the filter's and 4 bytes for each pair
-// of one tile; cost: the matrix product (half) and a pair() for each pair nearer to the radius than the filter's bound.
+// of one tile, radius_bytes(); cost: the matrix product (half) and a pair() for each pair nearer to the radius than the filter's bound.
 void for_each_pair_within(const DistanceTiles& pairs, double radius, const Progress& progress,
                           FunctionRef<void(int64_t i, std::span<const int32_t> columns)> use);
+int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same);
 
 }  // namespace reid

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "people/row_kernels.h"
 #include "reid/engine/registry.h"
 
 namespace reid {
@@ -13,16 +14,16 @@ namespace {
 
 constexpr int64_t kMostWidth = int64_t{1} << 20;  // where the bound of the header is still below 1/8
 
-// Rows of a block: tiles of a set among itself waste half of those on the diagonal, small blocks waste packing.
-int64_t block_rows(int64_t rows_a, int64_t rows_b, bool same) {
-  const int64_t rows = std::max(rows_a, rows_b);
-  return same ? std::clamp<int64_t>(rows / 12 / 224 * 224, 448, 2016) : 2016;  // 224: the rows of a task of the CPU's matrix product
-}
-
-template <class T>
-void prepare_row(const T* x, double scale, const double* center, float* y, int64_t width) {
-  for (int64_t k = 0; k < width; ++k) y[k] = static_cast<float>(static_cast<double>(x[k]) * scale - center[k]);
-}
+// Tiles are tall: preparing and packing a row of b costs as much as multiplying it by some 30 rows of a, and the other way
+// round. A set among itself wastes half of the tiles on the diagonal, which are as wide as the strip of columns.
+struct TileSize {
+  TileSize(int64_t rows_a, int64_t rows_b, bool same) {
+    constexpr int64_t kTask = 224;  // rows of a task of the CPU's matrix product
+    columns = std::min(rows_b, same ? std::clamp<int64_t>(rows_b / 16 / kTask * kTask, 2 * kTask, 5 * kTask) : 9 * kTask);
+    rows = std::min(rows_a, same ? 4 * columns : 9 * kTask);
+  }
+  int64_t rows, columns;
+};
 
 std::vector<double> inverse_lengths(const std::vector<double>& squared) {
   std::vector<double> inverse;
@@ -92,9 +93,9 @@ void PairFilter::prepare(bool b, int64_t begin, int64_t end, const Tensor& block
       const int64_t i = begin + r;
       const double scale = scales.empty() ? scale_ : scales[static_cast<size_t>(i)];
       if (x.dtype() == DType::f32) {
-        prepare_row(x.data<float>() + i * width, scale, center_.data(), out + r * width, width);
+        center_row(x.data<float>() + i * width, scale, center_.data(), out + r * width, width);
       } else {
-        prepare_row(x.data<double>() + i * width, scale, center_.data(), out + r * width, width);
+        center_row(x.data<double>() + i * width, scale, center_.data(), out + r * width, width);
       }
     }
   });
@@ -114,40 +115,43 @@ std::vector<double> PairFilter::half_lengths(bool b) const {
 }
 
 void PairFilter::for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const {
-  const int64_t rows = pairs_.count(), columns = pairs_.width(), width = pairs_.a().dim(1), step = block_rows(rows, columns, same());
-  const int64_t most_rows = std::min(step, rows), most_columns = std::min(step, columns);
-  const Tensor a = Tensor::empty({most_rows, width}, DType::f32), b = Tensor::empty({most_columns, width}, DType::f32);
-  const Tensor products = Tensor::empty({most_rows, most_columns}, DType::f32);
+  const int64_t rows = pairs_.count(), columns = pairs_.width(), width = pairs_.a().dim(1);
+  const TileSize size(rows, columns, same());
+  const Tensor a = Tensor::empty({size.rows, width}, DType::f32), b = Tensor::empty({size.columns, width}, DType::f32);
+  const Tensor products = Tensor::empty({size.rows, size.columns}, DType::f32);
   initialize();
-  const int64_t blocks = (rows + step - 1) / step, across = (columns + step - 1) / step;
-  const int64_t tiles = same() ? blocks * (blocks + 1) / 2 : blocks * across;
-  int64_t done = 0;
-  for (int64_t row = 0; row < rows; row += step) {
-    const int64_t m = std::min(step, rows - row);
-    prepare(false, row, row + m, a);
-    for (int64_t column = same() ? row : 0; column < columns; column += step) {
-      const int64_t n = std::min(step, columns - column);
-      const bool diagonal = same() && column == row;
-      if (!diagonal) prepare(true, column, column + n, b);
-      dispatch<Gemm>(Device{}, {.a = a.raw(),
-                                .b = diagonal ? a.raw() : b.raw(),
-                                .c = products.raw(),
-                                .m = m,
-                                .n = n,
-                                .k = width,
-                                .transpose_b = true,
-                                .dtype = DType::f32});
-      use({row, m, column, n, products.data<float>(), same() && !diagonal});
-      if (progress) progress(static_cast<double>(++done) / static_cast<double>(tiles));
+  for (int64_t column = 0; column < columns; column += size.columns) {
+    const int64_t n = std::min(size.columns, columns - column);
+    prepare(true, column, column + n, b);
+    const auto multiply = [&](const Tensor& left, int64_t row, int64_t m, bool mirrored) {
+      dispatch<Gemm>(
+          Device{},
+          {.a = left.raw(), .b = b.raw(), .c = products.raw(), .m = m, .n = n, .k = width, .transpose_b = true, .dtype = DType::f32});
+      use({row, m, column, n, products.data<float>(), mirrored});
+    };
+    const int64_t above = same() ? column : rows;  // rows that come before the diagonal
+    for (int64_t row = 0; row < above; row += size.rows) {
+      const int64_t m = std::min(size.rows, above - row);
+      prepare(false, row, row + m, a);
+      multiply(a, row, m, same());
     }
+    if (same()) multiply(b, column, n, false);
+    const double share = static_cast<double>(column + n) / static_cast<double>(columns);
+    if (progress) progress(same() ? share * share : share);
   }
 }
 
 int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same) {
-  const int64_t step = block_rows(rows_a, rows_b, same), a = std::min(step, rows_a), b = std::min(step, rows_b);
-  const int64_t packed = (b + 32 + 2 * 224) * width + 2 * 224 * 272;        // the matrix product's copy of b, and its tasks' rows of a
+  const TileSize size(rows_a, rows_b, same);
+  // The matrix product's copy of b and, for two threads, of a task's rows of a.
+  const int64_t packed = (size.columns + 32) * width + 2 * 224 * 272;
   const int64_t lengths = (rows_a + (same ? 0 : rows_b)) * 4 * int64_t{8};  // squared lengths, scales, h, edges and bars
-  return 4 * ((a + b) * width + a * b + packed) + lengths;
+  return 4 * ((size.rows + size.columns) * width + size.rows * size.columns + packed) + lengths;
+}
+
+int64_t PairFilter::tile_pairs(int64_t rows_a, int64_t rows_b, bool same) {
+  const TileSize size(rows_a, rows_b, same);
+  return size.rows * size.columns;
 }
 
 }  // namespace reid

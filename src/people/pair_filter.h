@@ -39,6 +39,7 @@ class PairFilter {
   void for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const;
   // An upper limit of what for_each and this object hold.
   static int64_t bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same);
+  static int64_t tile_pairs(int64_t rows_a, int64_t rows_b, bool same);  // of the largest tile
 
   bool same() const { return pairs_.same(); }
   double margin() const { return margin_; }                   // c

@@ -107,8 +107,33 @@ TEST_CASE("reid cluster: labels of a feature file, as CSV and JSON") {
   const Json json = parse_json(read_text(folder / "r.json"), "r.json");
   CHECK(json.at("clusters").integer() == 2);
   CHECK(json.at("noise").integer() == 1);
+  CHECK(json.at("feature_bytes").integer() == 7 * 2 * 4);
+  CHECK(json.at("estimated_bytes").integer() > 0);
+  CHECK(json.at("peak_bytes").integer() > json.at("feature_bytes").integer());
+  CHECK(json.at("phases").items().size() == 2);
+  CHECK(json.at("phases").items()[0].at("phase").string() == "graph");
+  CHECK(json.at("phases").items()[0].at("seconds").number() >= 0);
+  CHECK(r.says("7 rows of 2: needs about "));
 
-  CHECK(with({"--out", folder / "l.csv", "--metric", "jaccard", "--k1", "3", "--k2", "1"}).status == 0);
+  const Outcome jaccard = with({"--out", folder / "l.csv", "--metric", "jaccard", "--k1", "3", "--k2", "1", "--json", folder / "j.json"});
+  CHECK(jaccard.status == 0);
+  CHECK_FALSE(jaccard.says("look at no more"));
+  CHECK(parse_json(read_text(folder / "j.json"), "j.json").at("k1_counts_self").boolean());
+  const Outcome wide = with({"--out", folder / "l.csv", "--metric", "jaccard", "--k1-counts-self", "no", "--json", folder / "j.json"});
+  CHECK(wide.says("--k1 30 and --k2 6 look at no more than the 7 rows there are"));
+  CHECK_FALSE(parse_json(read_text(folder / "j.json"), "j.json").at("k1_counts_self").boolean());
+  CHECK(with({"--out", folder / "l.csv", "--k1-counts-self", "maybe"}).status == 2);
+  CHECK(with({"--out", folder / "l.csv", "--metric", "jaccard", "--k1", "0"}).status == 2);
+
+  write_features(folder / "zero.safetensors", {1, 0, 0, 0}, 2);
+  const Outcome zero = run_reid({"cluster", "--features", folder / "zero.safetensors", "--eps", "0.1", "--out", folder / "no.csv"});
+  CHECK(zero.status == 1);
+  CHECK(zero.says("row 1 is all zeros"));
+  CHECK_FALSE(std::filesystem::exists(folder / "no.csv"));
+  write_features(folder / "one.safetensors", {1, 0}, 2);
+  CHECK(run_reid({"cluster", "--features", folder / "one.safetensors", "--eps", "0.1", "--out", folder / "one.csv"}).status == 0);
+  CHECK(read_text(folder / "one.csv") == "index,label\n0,-1\n");
+
   const Outcome quiet = with({"--out", folder / "l.csv", "--quiet"});
   CHECK(quiet.out.empty());
   const Outcome standard = with({"--out", folder / "l.csv", "--json", "-"});

@@ -1,0 +1,105 @@
+#include "people/row_kernels.h"
+
+namespace reid {
+
+namespace {
+
+// Each body is inlined into a function for each instruction set. Contraction is off and the order of sums fixed, so all give the
+// same bits.
+#define REID_INLINE static inline __attribute__((always_inline))
+
+template <class T>
+REID_INLINE double squared_body(const T* a, double scale_a, const T* b, double scale_b, int64_t width) {
+  constexpr int kLanes = 32;  // independent sums: four vectors of 8 hide the latency of an addition
+  double sums[kLanes] = {};
+  int64_t k = 0;
+  for (; k + kLanes <= width; k += kLanes) {
+    for (int l = 0; l < kLanes; ++l) {
+      const double d = static_cast<double>(a[k + l]) * scale_a - static_cast<double>(b[k + l]) * scale_b;
+      sums[l] += d * d;
+    }
+  }
+  for (; k < width; ++k) {
+    const double d = static_cast<double>(a[k]) * scale_a - static_cast<double>(b[k]) * scale_b;
+    sums[k % kLanes] += d * d;
+  }
+  for (int half = kLanes / 2; half > 0; half /= 2) {
+    for (int l = 0; l < half; ++l) sums[l] += sums[l + half];
+  }
+  return sums[0];
+}
+
+template <class T>
+REID_INLINE void center_body(const T* __restrict x, double scale, const double* __restrict center, float* __restrict y, int64_t width) {
+  for (int64_t k = 0; k < width; ++k) y[k] = static_cast<float>(static_cast<double>(x[k]) * scale - center[k]);
+}
+
+template <class T>
+struct Portable {
+  static double squared(const T* a, double sa, const T* b, double sb, int64_t width) { return squared_body(a, sa, b, sb, width); }
+  static void center(const T* x, double s, const double* c, float* y, int64_t width) { center_body(x, s, c, y, width); }
+};
+
+#if defined(__x86_64__)
+#if defined(__clang__)
+#define REID_AVX512 __attribute__((target("avx512f")))
+#else
+#define REID_AVX512 __attribute__((target("avx512f,prefer-vector-width=512")))
+#endif
+template <class T>
+struct Avx2 {
+  __attribute__((target("avx2"))) static double squared(const T* a, double sa, const T* b, double sb, int64_t width) {
+    return squared_body(a, sa, b, sb, width);
+  }
+  __attribute__((target("avx2"))) static void center(const T* x, double s, const double* c, float* y, int64_t width) {
+    center_body(x, s, c, y, width);
+  }
+};
+template <class T>
+struct Avx512 {
+  REID_AVX512 static double squared(const T* a, double sa, const T* b, double sb, int64_t width) {
+    return squared_body(a, sa, b, sb, width);
+  }
+  REID_AVX512 static void center(const T* x, double s, const double* c, float* y, int64_t width) { center_body(x, s, c, y, width); }
+};
+#endif
+
+template <class T>
+struct Kernels {
+  decltype(&Portable<T>::squared) squared = Portable<T>::squared;
+  decltype(&Portable<T>::center) center = Portable<T>::center;
+  Kernels() {
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f")) {
+      squared = Avx512<T>::squared;
+      center = Avx512<T>::center;
+    } else if (__builtin_cpu_supports("avx2")) {
+      squared = Avx2<T>::squared;
+      center = Avx2<T>::center;
+    }
+#endif
+  }
+};
+
+template <class T>
+const Kernels<T>& kernels() {
+  static const Kernels<T> chosen;
+  return chosen;
+}
+
+}  // namespace
+
+double squared_difference(const float* a, double scale_a, const float* b, double scale_b, int64_t width) {
+  return kernels<float>().squared(a, scale_a, b, scale_b, width);
+}
+double squared_difference(const double* a, double scale_a, const double* b, double scale_b, int64_t width) {
+  return kernels<double>().squared(a, scale_a, b, scale_b, width);
+}
+void center_row(const float* x, double scale, const double* center, float* y, int64_t width) {
+  kernels<float>().center(x, scale, center, y, width);
+}
+void center_row(const double* x, double scale, const double* center, float* y, int64_t width) {
+  kernels<double>().center(x, scale, center, y, width);
+}
+
+}  // namespace reid
