@@ -150,13 +150,13 @@ DistanceRows rerank(const Tensor& query, const Tensor& gallery, const RerankOpti
 
 int64_t rerank_bytes(int64_t queries, int64_t gallery, int64_t width, DType dtype, const RerankOptions& options) {
   check(options);
-  const int64_t all = queries + gallery, list = encoding_list_length(encoding_options(options), all);
+  const EncodingOptions encoding = encoding_options(options);
+  const int64_t all = queries + gallery, list = encoding_list_length(encoding, all);
   const int64_t copies = rule_of(options.variant).unit ? 2 : 1;  // the union, and unit rows
-  // A reciprocal set holds at most the list and half as many from each of its members; in practice some two lists, averaged over k2 rows.
-  const int64_t entries = std::min(all, 2 * list * std::min<int64_t>(options.k2, 4));
   const int64_t features = copies * all * width * size_of(dtype);
-  const int64_t block = queries_per_block(gallery) * gallery * (size_of(dtype) + 4);
-  return features + neighbor_bytes(all, all, width, true, list, true) + all * entries * 24 + block;
+  const int64_t block = queries_per_block(gallery) * gallery * (size_of(dtype) + (dtype == DType::f32 ? 0 : 4));
+  const int64_t encoded = encoding_bytes(encoding, all);
+  return std::max({features + neighbor_bytes(all, all, width, true, list, true), features + all * list * 12 + encoded, encoded + block});
 }
 
 }  // namespace reid
