@@ -1,7 +1,7 @@
 #include "formats/matlab.h"
 
-#include "formats/hdf5_images.h"
 #include "formats/jpeg.h"
+#include "formats/matlab_hdf5.h"
 #include "formats/source.h"
 #include "reid/engine/base.h"
 
@@ -28,6 +28,20 @@ MatValue MatFile::read(const std::string&) const { return {}; }
 void MatFile::each_image(const std::string&, const VisitImage&) const {}
 
 #else
+
+void append_utf8(std::string& text, uint16_t c) {
+  if (c < 0x80) {
+    text += static_cast<char>(c);
+  } else {
+    if (c < 0x800) {
+      text += static_cast<char>(0xC0 | c >> 6);
+    } else {
+      text += static_cast<char>(0xE0 | c >> 12);
+      text += static_cast<char>(0x80 | (c >> 6 & 0x3F));
+    }
+    text += static_cast<char>(0x80 | (c & 0x3F));
+  }
+}
 
 namespace {
 
@@ -114,20 +128,6 @@ bool read_numbers(const matvar_t& v, int64_t count, const std::string& what, std
     case MAT_C_INT64: copy_numbers<int64_t>(v, count, what, to); return true;
     case MAT_C_UINT64: copy_numbers<uint64_t>(v, count, what, to); return true;
     default: return false;
-  }
-}
-
-void append_utf8(std::string& text, uint16_t c) {
-  if (c < 0x80) {
-    text += static_cast<char>(c);
-  } else {
-    if (c < 0x800) {
-      text += static_cast<char>(0xC0 | c >> 6);
-    } else {
-      text += static_cast<char>(0xE0 | c >> 12);
-      text += static_cast<char>(0x80 | (c >> 6 & 0x3F));
-    }
-    text += static_cast<char>(0x80 | (c & 0x3F));
   }
 }
 
@@ -248,6 +248,7 @@ void check_variable(const MatFile& file, const std::string& variable) {
 
 MatValue MatFile::read(const std::string& variable) const {
   check_variable(*this, variable);
+  if (Mat_GetVersion(state_->file) == MAT_FT_MAT73) return read_hdf5_value(name(), variable);
   const std::string what = name() + ": the variable " + variable;
   const Variable v = owned(Mat_VarRead(state_->file, variable.c_str()));
   if (v == nullptr) damaged(what);

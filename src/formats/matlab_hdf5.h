@@ -1,5 +1,5 @@
 #pragma once
-// What libmatio is too slow for in MATLAB files of version 7.3, through HDF5 itself: names of variables, images in cells.
+// MATLAB files of version 7.3, which are HDF5, read through HDF5 itself: libmatio takes a time that grows with the square of their cells.
 
 #include <span>
 
@@ -11,7 +11,10 @@ namespace reid {
 Image image_of_columns(int height, int width, std::span<const uint8_t> columns);
 
 #ifdef REID_WITH_MATIO
+void append_utf8(std::string& text, uint16_t unit);
+
 std::vector<std::string> hdf5_variables(const std::filesystem::path& file);
+MatValue read_hdf5_value(const std::filesystem::path& file, const std::string& variable);
 void each_hdf5_image(const std::filesystem::path& file, const std::string& variable, const MatFile::VisitImage& visit);
 #endif
 
