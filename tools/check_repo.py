@@ -38,7 +38,7 @@ FLOORS = {
 INSTALLED = {"include/reid/embedder.h"}
 
 # Each of these is slow to compile or defines an implementation: exactly one .cpp may contain it.
-HEAVY = ["#include <CLI/", "#include <toml++/", "#include <nlohmann/", "#include <jpeglib.h>", "#include <matio.h>",
+HEAVY = ["#include <CLI/", "#include <toml++/", "#include <nlohmann/", "#include <jpeglib.h>", "#include <matio.h>", "#include <hdf5.h>",
          "#include <lmdb.h>", "#define STB_IMAGE_IMPLEMENTATION", "#define STB_IMAGE_WRITE_IMPLEMENTATION"]
 
 # g++ 12 or clang 14 lacks them, or the style forbids them.

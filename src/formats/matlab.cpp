@@ -1,6 +1,7 @@
 #include "formats/matlab.h"
 
 #include "formats/jpeg.h"
+#include "formats/matlab_hdf5.h"
 #include "formats/source.h"
 #include "reid/engine/base.h"
 
@@ -27,6 +28,20 @@ MatValue MatFile::read(const std::string&) const { return {}; }
 void MatFile::each_image(const std::string&, const VisitImage&) const {}
 
 #else
+
+void append_utf8(std::string& text, uint16_t c) {
+  if (c < 0x80) {
+    text += static_cast<char>(c);
+  } else {
+    if (c < 0x800) {
+      text += static_cast<char>(0xC0 | c >> 6);
+    } else {
+      text += static_cast<char>(0xE0 | c >> 12);
+      text += static_cast<char>(0x80 | (c >> 6 & 0x3F));
+    }
+    text += static_cast<char>(0x80 | (c & 0x3F));
+  }
+}
 
 namespace {
 
@@ -116,20 +131,6 @@ bool read_numbers(const matvar_t& v, int64_t count, const std::string& what, std
   }
 }
 
-void append_utf8(std::string& text, uint16_t c) {
-  if (c < 0x80) {
-    text += static_cast<char>(c);
-  } else {
-    if (c < 0x800) {
-      text += static_cast<char>(0xC0 | c >> 6);
-    } else {
-      text += static_cast<char>(0xE0 | c >> 12);
-      text += static_cast<char>(0x80 | (c >> 6 & 0x3F));
-    }
-    text += static_cast<char>(0x80 | (c & 0x3F));
-  }
-}
-
 std::string read_text(const matvar_t& v, int64_t count, const std::string& what) {
   if (count == 0) return {};
   std::string text;
@@ -179,14 +180,9 @@ Image read_pixels(mat_t* file, matvar_t* v, const std::string& what) {
   check_image_size(static_cast<int64_t>(v->dims[1]), static_cast<int64_t>(v->dims[0]), what);
   const int height = static_cast<int>(v->dims[0]), width = static_cast<int>(v->dims[1]);
   int start[3] = {0, 0, 0}, stride[3] = {1, 1, 1}, edge[3] = {height, width, 3};
-  Image image(height, width);
-  std::vector<uint8_t> columns(image.rgb.size());
+  std::vector<uint8_t> columns(static_cast<size_t>(height) * static_cast<size_t>(width) * 3);
   if (Mat_VarReadData(file, v, columns.data(), start, stride, edge) != 0) damaged(what);
-  size_t i = 0;
-  for (int channel = 0; channel < 3; ++channel)
-    for (int x = 0; x < width; ++x)
-      for (int y = 0; y < height; ++y) image.at(y, x)[channel] = columns[i++];
-  return image;
+  return image_of_columns(height, width, columns);
 }
 
 }  // namespace
@@ -231,6 +227,7 @@ MatFile::~MatFile() = default;
 const std::string& MatFile::name() const { return state_->name; }
 
 std::vector<std::string> MatFile::variables() const {
+  if (Mat_GetVersion(state_->file) == MAT_FT_MAT73) return hdf5_variables(name());
   size_t count = 0;
   char* const* names = Mat_GetDir(state_->file, &count);  // stays the library's
   return names == nullptr ? std::vector<std::string>() : std::vector<std::string>(names, names + count);
@@ -251,6 +248,7 @@ void check_variable(const MatFile& file, const std::string& variable) {
 
 MatValue MatFile::read(const std::string& variable) const {
   check_variable(*this, variable);
+  if (Mat_GetVersion(state_->file) == MAT_FT_MAT73) return read_hdf5_value(name(), variable);
   const std::string what = name() + ": the variable " + variable;
   const Variable v = owned(Mat_VarRead(state_->file, variable.c_str()));
   if (v == nullptr) damaged(what);
@@ -259,6 +257,7 @@ MatValue MatFile::read(const std::string& variable) const {
 
 void MatFile::each_image(const std::string& variable, const VisitImage& visit) const {
   check_variable(*this, variable);
+  if (Mat_GetVersion(state_->file) == MAT_FT_MAT73) return each_hdf5_image(name(), variable, visit);
   const std::string what = name() + ": the variable " + variable;
   const Variable v = owned(Mat_VarReadInfo(state_->file, variable.c_str()));
   if (v == nullptr) damaged(what);

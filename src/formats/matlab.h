@@ -1,9 +1,10 @@
 #pragma once
-// MATLAB's .mat files, versions 5 to 7.3, as plain values. Through libmatio, so only in builds that have it.
+// MATLAB's .mat files, versions 5 to 7.3, as plain values. Through libmatio and (7.3) the HDF5 library below it, so only in builds that
+// have them.
 //
 // Design: whole variables as trees of values, for lists and splits; one image at a time where a variable holds gigabytes of them.
-// A file is checked for its length before libmatio sees it. libmatio is not hardened against bytes changed on purpose: read files that
-// come from where data sets come from. For one thread at a time: the HDF5 library, in which version 7.3 is written, has global state.
+// A file is checked for its length before a library sees it. Neither library is hardened against bytes changed on purpose: read files that
+// come from where data sets come from. For one thread at a time: HDF5 has global state.
 
 #include <cstdint>
 #include <filesystem>
