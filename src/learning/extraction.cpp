@@ -23,8 +23,10 @@ Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const Dat
   return all;
 }
 
-EvaluationReport evaluate_dataset(const Dataset& set, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
-                                  const std::shared_ptr<ImageCache>& cache, int64_t workers) {
+namespace {
+
+EvaluationReport evaluate_split(const Dataset& set, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
+                                const std::shared_ptr<ImageCache>& cache, int64_t workers) {
   require_evaluation(set);
   Dataset rows = set;  // of images, or of tracklets
   EvaluationInput input;
@@ -32,6 +34,25 @@ EvaluationReport evaluate_dataset(const Dataset& set, const Embed& embed, const 
   input.gallery = pool_tracklets(extract(set.gallery, embed, data, transform, cache, workers), rows.gallery);
   static_cast<RetrievalLabels&>(input) = retrieval_labels(rows);
   return evaluate(input);
+}
+
+}  // namespace
+
+EvaluationReport evaluate_dataset(std::span<const Dataset> splits, const Embed& embed, const DataSettings& data,
+                                  const TransformConfig& transform, const std::shared_ptr<ImageCache>& cache, int64_t workers) {
+  REID_CHECK(!splits.empty(), "there is no data set to evaluate on");
+  EvaluationReport mean = evaluate_split(splits.front(), embed, data, transform, cache, workers);
+  for (const Dataset& split : splits.subspan(1)) {
+    const EvaluationReport report = evaluate_split(split, embed, data, transform, cache, workers);
+    mean.mAP += report.mAP;
+    mean.mINP += report.mINP;
+    for (size_t k = 0; k < mean.cmc.size(); ++k) mean.cmc[k] += report.cmc[k];
+  }
+  const double count = static_cast<double>(splits.size());
+  mean.mAP /= count;
+  mean.mINP /= count;
+  for (double& share : mean.cmc) share /= count;
+  return mean;
 }
 
 Json to_json(const EvaluationReport& r) {
@@ -53,8 +74,8 @@ NamedDataset read_named_dataset(const std::string& spec) {
   const size_t equals = spec.find('=');
   REID_CHECK(equals != std::string::npos && equals > 0, "data.evaluate: '", spec,
              "' is not NAME=LAYOUT:PATH, e.g. target=market1501:data/market");
-  NamedDataset named{spec.substr(0, equals), read_dataset(spec.substr(equals + 1))};
-  require_evaluation(named.set);
+  NamedDataset named{spec.substr(0, equals), read_splits(spec.substr(equals + 1))};
+  for (const Dataset& split : named.splits) require_evaluation(split);
   return named;
 }
 

@@ -59,7 +59,10 @@ Run::Run(fs::path folder, bool resume, const RunConfig& config, const ConfigKeys
   config_.optimizer.schedule.epochs = static_cast<double>(config.run.epochs);
   for (const std::string& spec : config_.data.evaluate) {
     evaluation_sets_.push_back(read_named_dataset(spec));
-    data_census_[spec] = census(evaluation_sets_.back().set);
+    const std::vector<Dataset>& splits = evaluation_sets_.back().splits;
+    Json counts = Json::array();
+    for (const Dataset& split : splits) counts.push_back(census(split));
+    data_census_[spec] = splits.size() == 1 ? counts.items().front() : counts;
   }
   if (!config_.run.best_on.empty()) check_best_on();
   resume ? open_existing(keys) : open_new(keys);
@@ -229,7 +232,7 @@ Json Run::evaluate_all(Method& method) {
   for (const NamedDataset& named : evaluation_sets_) {
     ports_.progress("evaluating on " + named.name);
     const EvaluationReport report = evaluate_dataset(
-        named.set, [&](const Tensor& images) { return method.embed(images); }, config_.data, transform_, cache_, config_.run.workers);
+        named.splits, [&](const Tensor& images) { return method.embed(images); }, config_.data, transform_, cache_, config_.run.workers);
     results[named.name] = to_json(report);
     ports_.say(str("epoch ", epoch_, "  ", named.name, ": ", headline(report)));
     Json line = to_json(report);

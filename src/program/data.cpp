@@ -6,26 +6,38 @@
 #include <filesystem>
 #include <memory>
 
+#include "reid/formats/files.h"
+
 namespace reid::program {
 namespace {
 
 void declare(Flags& f, DataOptions& o) {
-  f.argument("ACTION", o.action, "list; check SET; convert SET", Presence::required);
-  f.argument("SET", o.set, "LAYOUT[,OPTION=VALUE...]:PATH, or a path whose layout shows");
+  f.argument("ACTION", o.action, "list; check SET; convert SET; extract FILE", Presence::required);
+  f.argument("SET", o.set, "LAYOUT[,OPTION=VALUE...]:PATH, or a path whose layout shows; extract: CUHK03's cuhk-03.mat");
   f.flag("--decode", o.decode, "check: decode every image whole, not the headers only");
   f.flag("--names-only", o.names_only, "check: open no image");
   f.choice("--to", o.to, {"manifest", "market1501"}, "convert: a table of the images where they are, or a folder of hard links or copies");
-  f.option("--out", o.out, "FILE|DIR", "convert: what to write; nothing may stand there");
+  f.option("--out", o.out, "FILE|DIR",
+           "convert: what to write; nothing may stand there. extract: the folder for images_labeled and images_detected");
+}
+
+void extract_images(const Context& context, const DataOptions& o) {
+  make_folder(o.out);
+  const int64_t images = extract_cuhk03(o.set, o.out);
+  context.say(with_commas(images), " images -> ", (std::filesystem::path(o.out) / "images_labeled").string(), ", images_detected");
+  context.write_json(Json::object({{"images", images}, {"folder", o.out}}));
 }
 
 void run(const Context& context, const DataOptions& o) {
   const bool listing = o.action == "list";
-  if (!listing && o.action != "check" && o.action != "convert") throw UsageError("'" + o.action + "' is not one of list, check, convert");
+  const bool known = listing || o.action == "check" || o.action == "convert" || o.action == "extract";
+  if (!known) throw UsageError("'" + o.action + "' is not one of list, check, convert, extract");
   if (listing && !o.set.empty()) throw UsageError("'" + o.set + "' is one argument too many");
   if (!listing && o.set.empty()) throw UsageError("SET is missing");
-  if (o.action == "convert" && o.out.empty()) throw UsageError("--out is missing");
+  if ((o.action == "convert" || o.action == "extract") && o.out.empty()) throw UsageError("--out is missing");
   if (o.decode && o.names_only) throw UsageError("--decode opens every image, --names-only none: give one of them");
   if (listing) return list_layouts(context);
+  if (o.action == "extract") return extract_images(context, o);
   o.action == "check" ? check_data(context, o) : convert_data(context, o);
 }
 
@@ -126,7 +138,8 @@ Verb data_verb() {
           "reid data list\n"
           "  reid data check data/Market-1501-v15.09.15\n"
           "  reid data check msmt17,val=exclude:data/MSMT17_V1 --decode --json check.json\n"
-          "  reid data convert market1501:data/market --to manifest --out market.csv",
+          "  reid data convert market1501:data/market --to manifest --out market.csv\n"
+          "  reid data extract cuhk03_release/cuhk-03.mat --out data/cuhk03",
           [o](Flags& f) { declare(f, *o); }, [o](const Context& context) { run(context, *o); }};
 }
 

@@ -104,7 +104,8 @@ class Measure {
   Reports both(LoadedEncoder& encoder) const {
     const auto report = [&](const Dataset& set) {
       return evaluate_dataset(
-          set, [&](const Tensor& x) { return encoder.embed(x); }, config_.common.data, transform_, cache_, config_.common.run.workers);
+          std::span(&set, 1), [&](const Tensor& x) { return encoder.embed(x); }, config_.common.data, transform_, cache_,
+          config_.common.run.workers);
     };
     return {report(sets_[0]), report(sets_[1])};
   }

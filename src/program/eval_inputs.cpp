@@ -33,9 +33,6 @@ void number_files(const EvalOptions& o, const LabeledFeatures& query, const Labe
 
 // ---- Data sets
 
-// The splits of a specification.
-std::vector<Dataset> splits_of(const std::string& spec) { return {read_dataset(spec)}; }
-
 // Rows of features by path. Every image goes through the network once.
 class FeatureStore {
  public:
@@ -119,7 +116,7 @@ std::vector<EvalTarget> embed_targets(const Context& context, const EvalOptions&
   std::vector<std::vector<Dataset>> sets;
   FeatureStore store;
   for (const std::string& spec : o.data) {
-    sets.push_back(splits_of(spec));
+    sets.push_back(read_splits(spec));
     for (Dataset& set : sets.back()) {
       require_evaluation(set);
       REID_CHECK(o.multi_query == "off" || set.cameras_known, set.name,

@@ -200,7 +200,7 @@ TEST_CASE("layouts: the manual names every layout and option, and the published 
   for (const DatasetLayout& layout : dataset_layouts()) {
     CAPTURE(layout.name);
     CHECK((contains(manual, "`" + layout.name + "`") || contains(manual, "### " + layout.name) ||
-           contains(manual, ", " + layout.name + "\n")));
+           contains(manual, ", " + layout.name + "\n")));  // named in text, or in a heading
     for (const auto& [option, meaning] : layout.options) {
       const std::string named = option + "=";
       CHECK(contains(manual, named));

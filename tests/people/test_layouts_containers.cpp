@@ -188,7 +188,7 @@ TEST_CASE("layouts: CUHK03, extracted from its file, by both protocols") {
     const std::string images_option = str("cuhk03,images=", kind);
     const Dataset data = read_dataset(spec(images_option, copy.folder));
     check_lists(data, lists.at("new"), copy.scratch.folder);
-    CHECK(data.name == str(images_option, ",protocol=new,split=0:", copy.folder.string()));
+    CHECK(data.name == str("cuhk03,split=0,images=", kind, ":", copy.folder.string()));
     for (int split = 0; split < 2; ++split)
       check_lists(read_dataset(spec(str(images_option, ",protocol=classic,split=", split), copy.folder)),
                   lists.at("classic").items()[static_cast<size_t>(split)], copy.scratch.folder);

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -59,9 +60,10 @@ using Embed = std::function<Tensor(const Tensor& images)>;  // [B, H, W, 3] -> [
 Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
                const std::shared_ptr<ImageCache>& cache, int64_t workers);
 
-// Query against gallery of one data set.
-EvaluationReport evaluate_dataset(const Dataset& set, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
-                                  const std::shared_ptr<ImageCache>& cache, int64_t workers);
+// Query against gallery of a data set; with several splits, the mean of its figures over them, with the counts of the first. An image
+// that several splits name is embedded for each.
+EvaluationReport evaluate_dataset(std::span<const Dataset> splits, const Embed& embed, const DataSettings& data,
+                                  const TransformConfig& transform, const std::shared_ptr<ImageCache>& cache, int64_t workers);
 
 Json to_json(const EvaluationReport& report);          // mAP, mINP, rank1, rank5, rank10 as fractions, and the counts
 std::string headline(const EvaluationReport& report);  // "mAP 61.0 %, Rank-1 84.0 %"
@@ -69,7 +71,7 @@ std::string headline(const EvaluationReport& report);  // "mAP 61.0 %, Rank-1 84
 // NAME=LAYOUT:PATH, read and checked.
 struct NamedDataset {
   std::string name;
-  Dataset set;
+  std::vector<Dataset> splits;  // one for most sets
 };
 NamedDataset read_named_dataset(const std::string& spec);
 

@@ -30,7 +30,7 @@ struct Entry {
 FileFacts look_into(const std::string& path, bool decode) {
   FileFacts facts;
   try {
-    const std::vector<uint8_t> bytes = read_file(path);
+    const std::vector<uint8_t> bytes = read_image_bytes(path);
     facts.hash = hash_bytes(bytes);
     facts.bytes = static_cast<int64_t>(bytes.size());
     facts.size = probe_image(bytes, path);

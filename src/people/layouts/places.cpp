@@ -23,6 +23,11 @@ const std::vector<Place>& places() {
       {"prid2011-video", {"", "prid_2011", "prid2011/prid_2011"}, {"multi_shot/cam_a", "multi_shot/cam_b"}},
       {"ilids", {"", "i-LIDS_Pedestrian", "ilids/i-LIDS_Pedestrian"}, {"Persons"}},
       {"dukemtmc-videoreid", {"", "DukeMTMC-VideoReID", "dukemtmc-vidreid/DukeMTMC-VideoReID"}, {"train", "query", "gallery"}},
+      {"mars", {"", "mars", "MARS"}, {"info/tracks_train_info.mat"}},
+      {"ilids-vid", {"", "ilids-vid", "iLIDS-VID"}, {"i-LIDS-VID/sequences"}},
+      {"grid", {"", "grid"}, {"underground_reid"}},
+      {"cuhk03", {"", "cuhk03", "CUHK03"}, {"cuhk03_release"}},
+      {"cion-al", {""}, {"cional_annos.json"}},
   };
   return table;
 }
