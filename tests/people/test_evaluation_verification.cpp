@@ -103,6 +103,22 @@ TEST_CASE("verification: every figure of a curve is the count of pairs at its th
   }
 }
 
+TEST_CASE("verification: fast-reid's curve lacks the points between equal steps") {
+  // From afar: a different pair, then three times a same and a different one at one distance. scikit-learn's roc_curve keeps (0, 0),
+  // (0, 1/4) and (1, 1) of that, so both rates fall to their ends.
+  EvaluationInput in;
+  in.query = Tensor::from(std::vector<double>{0}, {1, 1});
+  in.query_ids = {7};
+  in.query_cameras = {1};
+  in.gallery = Tensor::from(std::vector<double>{4, 3, -3, 2, -2, 1, -1}, {7, 1});
+  in.gallery_ids = {3, 7, 3, 7, 3, 7, 3};
+  in.gallery_cameras = std::vector<int64_t>(7, 2);
+  VerificationOptions options;
+  options.metric = Metric::euclidean;
+  options.rates = {0.34, 0.6};
+  CHECK(verify(in, options).fastreid == std::vector<double>{0, 1});
+}
+
 TEST_CASE("verification: one identity with pairs is measured where it was chosen; wrong requests are refused") {
   EvaluationInput in;
   in.query = Tensor::from(std::vector<double>{0}, {1, 1});

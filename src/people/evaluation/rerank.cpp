@@ -154,9 +154,11 @@ int64_t rerank_bytes(int64_t queries, int64_t gallery, int64_t width, DType dtyp
   const int64_t all = queries + gallery, list = encoding_list_length(encoding, all);
   const int64_t copies = rule_of(options.variant).unit ? 2 : 1;  // the union, and unit rows
   const int64_t features = copies * all * width * size_of(dtype);
-  const int64_t block = queries_per_block(gallery) * gallery * (size_of(dtype) + (dtype == DType::f32 ? 0 : 4));
+  const int64_t product = int64_t{48} << 20, overlaps = int64_t{64} << 20;  // packed rows of a product; Jaccard rows on their way
+  const int64_t block = std::min(queries, queries_per_block(gallery)) * gallery * (size_of(dtype) + (dtype == DType::f32 ? 0 : 4));
   const int64_t encoded = encoding_bytes(encoding, all);
-  return std::max({features + neighbor_bytes(all, all, width, true, list, true), features + all * list * 12 + encoded, encoded + block});
+  return std::max({features + neighbor_bytes(all, all, width, true, list, true), features + all * list * 12 + encoded,
+                   encoded + block + product + overlaps});
 }
 
 }  // namespace reid
