@@ -213,7 +213,7 @@ Neighbors nearest_neighbors(const DistanceTiles& pairs, int64_t width, const Nei
 
 int64_t neighbor_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, int64_t width, bool distances) {
   width = std::min(width, rows_b);
-  return PairFilter::bytes(rows_a, rows_b, columns, same) + BestRows::bytes(rows_a, width) + rows_a * width * (distances ? 12 : 4);
+  return PairFilter::bytes(rows_a, rows_b, columns, same, false) + BestRows::bytes(rows_a, width) + rows_a * width * (distances ? 12 : 4);
 }
 
 namespace {
@@ -278,7 +278,7 @@ void for_each_pair_within(const DistanceTiles& pairs, double radius, const Progr
 
 int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same) {
   // Each pair of a tile: its place in a list, and as much again while the list grows.
-  return PairFilter::bytes(rows_a, rows_b, columns, same) + 8 * PairFilter::tile_pairs(rows_a, rows_b, same) + rows_b * 4;
+  return PairFilter::bytes(rows_a, rows_b, columns, same, true) + 8 * PairFilter::tile_pairs(rows_a, rows_b, same) + rows_b * 4;
 }
 
 }  // namespace reid

@@ -255,13 +255,14 @@ void PairFilter::for_each_coarse(const Progress& progress, FunctionRef<int64_t(c
   });
 }
 
-int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same) {
+int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same, bool coarse) {
   const TileSize size(rows_a, rows_b, same);
   // The matrix product's copy of b and, for two threads, of a task's rows of a.
   const int64_t packed = (size.columns + 32) * width + 2 * 224 * 272;
   const int64_t lengths = (rows_a + (same ? 0 : rows_b)) * 4 * int64_t{8};  // squared lengths, scales, h, edges and bars
   // Rows of codes with their scales, and a tile of sums in 32 bits.
-  const int64_t codes = fast_codes(width) ? CodedRows::bytes(rows_a + (same ? 0 : rows_b), width) + 4 * size.rows * size.columns : 0;
+  const int64_t codes =
+      coarse && fast_codes(width) ? CodedRows::bytes(rows_a + (same ? 0 : rows_b), width) + 4 * size.rows * size.columns : 0;
   return 4 * ((size.rows + size.columns) * width + size.rows * size.columns + packed) + lengths + codes;
 }
 

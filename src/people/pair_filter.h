@@ -48,8 +48,8 @@ class PairFilter {
   // follow have products of f32. What a tile has depends on the features and the CPU, what is decided by it and pair() on the features
   // alone.
   void for_each_coarse(const Progress& progress, FunctionRef<int64_t(const ProductTile&)> use) const;
-  // An upper limit of what for_each and this object hold.
-  static int64_t bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same);
+  // An upper limit of what for_each (for_each_coarse) and this object hold.
+  static int64_t bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same, bool coarse);
   static int64_t tile_pairs(int64_t rows_a, int64_t rows_b, bool same);  // of the largest tile
 
   bool same() const { return pairs_.same(); }

@@ -20,9 +20,9 @@ template <Dataset (*kRead)(const std::filesystem::path&, const LayoutOptions&),
           int64_t (*kCount)(const std::filesystem::path&, const LayoutOptions&)>
 std::vector<Dataset> own_splits(const std::filesystem::path& path, const LayoutOptions& given) {
   REID_CHECK(!given.contains("splits"), path.string(), ": this set brings its own splits; leave the option splits out");
-  std::vector<Dataset> sets;
+  std::vector<Dataset> sets = {kRead(path, given)};  // the first; what is missing shows here
   LayoutOptions options = given;
-  for (int64_t split = 0, count = kCount(path, given); split < count; ++split) {
+  for (int64_t split = 1, count = kCount(path, given); split < count; ++split) {
     options["split"] = std::to_string(split);
     sets.push_back(kRead(path, options));
   }
