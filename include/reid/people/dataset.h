@@ -157,8 +157,9 @@ void use_everything(Dataset& data, IdScope ids);
 
 // ---- Manifests: people's own data in a table ----------------------------------------------------------------------------
 
-// The file as a table, for `--layout manifest`: a CSV (RFC 4180) with the columns path, id, camera, split and, where the set has them,
-// video and tracklet. Paths below the file's folder are written relative to it. Special ids: "distractor", and empty for unknown people.
+// What the layout manifest reads back as this data set: a CSV (RFC 4180) with the columns path, id, camera, split and, where the set has
+// them, video and tracklet. Paths below the file's folder are written relative to it. Special ids: "distractor", and empty for unknown
+// people.
 std::string manifest_csv(const Dataset& data, const std::filesystem::path& file);
 
 // ---- Working with data sets ---------------------------------------------------------------------------------------------
