@@ -56,10 +56,10 @@ BUDGET = {
     "kernels": 6000,
     "src/backends": 6500,
     "src/engine": 5000,
-    "src/formats": 5500,
-    "src/people": 9000,
+    "src/formats": 6000,
+    "src/people": 12500,
     "src/learning": 5000,
-    "src/program": 4500,
+    "src/program": 5500,
     "tests": 18000,
     "tools": 4500,
 }

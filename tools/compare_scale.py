@@ -39,7 +39,7 @@ ZHONG = {"k1": 20, "k2": 6, "mix": 0.3}
 EVAL = "eval --query {query} --gallery {gallery}"
 CLUSTER_JACCARD = "cluster --features {query} --metric jaccard --k1 {k1} --k2 {k2} --eps {eps} --min-samples {min-samples} --out {save}"
 CLUSTER_EUCLIDEAN = "cluster --features {query} --metric euclidean --eps {eps} --min-samples {min-samples} --out {save}"
-RERANK = "rerank --query {query} --gallery {gallery} --metric euclidean --k1 {k1} --k2 {k2} --lambda {mix} --out {save}"
+RERANK = "rerank --query {query} --gallery {gallery} --rerank {k1},{k2},{mix} --distances --out {save}"
 
 # E1 and K5 have the size of Market-1501's test set, E2 MSMT17's; K1 and K3 those of the two training sets, and 100,000.
 # A step precedes the targets so that their cost can be foreseen. Sizes: rows, or queries and gallery.

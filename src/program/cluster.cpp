@@ -118,10 +118,12 @@ void run(const Context& context, const Options& o) {
   if (by_jaccard && std::max(o.k1, o.k2) > rows) {
     context.say("--k1 ", o.k1, " and --k2 ", o.k2, " look at no more than the ", rows, " rows there are");
   }
+  const Stopwatch watch;
   Phases phases(context);
   const Clusters found =
       by_jaccard ? dbscan_jaccard(features, jaccard, options, phases.hear()) : dbscan_features(features, metric, options, phases.hear());
   phases.finish();
+  const double seconds = watch.seconds();
 
   std::string csv = "index,label\n";
   for (size_t i = 0; i < found.labels.size(); ++i) csv += std::to_string(i) + "," + std::to_string(found.labels[i]) + "\n";
@@ -135,6 +137,7 @@ void run(const Context& context, const Options& o) {
                               {"metric", o.metric},
                               {"eps", o.eps},
                               {"min_samples", o.min_samples},
+                              {"seconds", seconds},
                               {"phases", phases.json()},
                               {"estimated_bytes", needed},
                               {"feature_bytes", features.bytes()},

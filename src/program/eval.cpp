@@ -71,6 +71,7 @@ void run(const Context& context, const EvalOptions& o) {
   } else {
     targets = embed_targets(context, o, options.metric);
   }
+  const Stopwatch watch;
   std::vector<TargetResult> results;
   std::string protocol;
   for (EvalTarget& target : targets) {
@@ -87,6 +88,7 @@ void run(const Context& context, const EvalOptions& o) {
     }
     results.push_back(std::move(result));
   }
+  const double seconds = watch.seconds();
   if (refinement.any()) context.say(refinement.describe(), o.verification && refinement.rerank ? " (verification: not re-ranked)" : "");
   context.say("");
   show_table(context, results);
@@ -94,7 +96,9 @@ void run(const Context& context, const EvalOptions& o) {
     if (o.verification && results.size() > 1) context.say("\n", result.name);
     if (o.verification) show_verification(context, *result.splits.front().verification);
   }
-  context.write_json(to_json(results, options, refinement.describe()));
+  Json json = to_json(results, options, refinement.describe());
+  json["seconds"] = seconds;  // without reading and embedding
+  context.write_json(json);
 }
 
 }  // namespace

@@ -19,6 +19,7 @@
 #include "reid/formats/json.h"
 #include "reid/learning/config.h"
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -79,6 +80,14 @@ struct Context {
 
  private:
   void say_line(const std::string& line) const;
+};
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 struct Verb {

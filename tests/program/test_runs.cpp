@@ -161,7 +161,9 @@ TEST_CASE("reid embed and eval: embedding and matching by hand gives the figures
       run_reid({"eval", "--weights", t.encoder, "--data", "market1501:" + (small_world() / "source").string(), "--json", "-"});
   INFO(whole.err);
   CHECK(whole.status == 0);
-  CHECK(by_hand.out == whole.out);
+  Json one = parse_json(by_hand.out, "by hand"), other = parse_json(whole.out, "whole");
+  one["seconds"] = other["seconds"] = Json();
+  CHECK(one == other);
   const Json results = parse_json(read_text(t.run + "/results.json"), "results.json");
   CHECK(results.dump().find(parse_json(whole.out, "eval").at("mAP").dump()) != std::string::npos);
 }
