@@ -26,6 +26,17 @@ const Tensor& Golden::operator[](const std::string& name) const { return file_->
 
 bool Golden::has(const std::string& name) const { return file_->find(prefix_ + "/" + name) != nullptr; }
 
+std::vector<double> Golden::numbers(const std::string& name) const {
+  const Tensor wide = (*this)[name].to(DType::f64);
+  const auto values = wide.span<double>();
+  return {values.begin(), values.end()};
+}
+
+std::vector<int64_t> Golden::integers(const std::string& name) const {
+  const auto values = (*this)[name].span<int64_t>();
+  return {values.begin(), values.end()};
+}
+
 std::vector<Golden> golden_cases(const std::string& file, const std::string& start) {
   std::vector<std::string> names;
   for (const auto& [name, tensor] : golden_file(file).tensors) {

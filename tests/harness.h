@@ -33,9 +33,11 @@ class Golden {
   Golden(const std::string& file, std::string prefix);
   const Tensor& operator[](const std::string& name) const;  // throws when absent
   bool has(const std::string& name) const;
-  double number(const std::string& name) const { return (*this)[name].item(); }
+  double number(const std::string& name) const { return (*this)[name].to(DType::f64).item(); }
   bool flag(const std::string& name) const { return number(name) != 0; }
   int64_t integer(const std::string& name) const { return static_cast<int64_t>(number(name)); }
+  std::vector<double> numbers(const std::string& name) const;
+  std::vector<int64_t> integers(const std::string& name) const;
   const std::string& prefix() const { return prefix_; }
 
  private:
@@ -228,7 +230,6 @@ std::string trial(const Problem<Op>& p, const Impl<Op>& impl, const Run& before,
 // What a sweep over problem lines does besides checking.
 struct Sweep {
   bool references = true;               // also the references in f32: slow on large problems
-  bool integers = true;                 // also the exact fill
   std::map<std::string, int> ran = {};  // "op implementation" -> problems
 };
 
@@ -261,7 +262,6 @@ void check_problem(const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) 
   const std::vector<Impl<Op>>& list = Registry::implementations<Op>(DeviceType::cpu);
   const Impl<Op>& reference = list.back();
   for (const Fill fill : {Fill::integers, Fill::normal}) {
-    if (fill == Fill::integers && !sweep.integers) continue;
     Run narrow = prepare(p, line, fill, DType::f32), wide = widened(p, narrow);
     const Values inputs = values_of(p, narrow, DType::f32);
     call(p, reference, wide, DType::f64);

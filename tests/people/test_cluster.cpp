@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "formats/scratch.h"
-#include "people/golden.h"
+#include "people/features.h"
 #include "reid/people/cluster.h"
 
 using namespace reid;
@@ -37,11 +37,11 @@ using Labels = std::vector<int64_t>;
 }  // namespace
 
 TEST_CASE("cluster: distances equal extended-precision goldens, close pairs included") {
-  const Golden golden{"distances"};
-  const Tensor a = golden.tensor("a"), b = golden.tensor("b");
+  const Golden golden("people", "distances");
+  const Tensor a = golden["a"], b = golden["b"];
   for (Metric metric : {Metric::cosine, Metric::euclidean, Metric::squared_euclidean}) {
     CAPTURE(name_of(metric));
-    const Tensor expected = golden.tensor(name_of(metric)), found = pairwise_distance(a, b, metric);
+    const Tensor expected = golden[name_of(metric)], found = pairwise_distance(a, b, metric);
     const bool cosine = metric == Metric::cosine;
     for (int64_t i = 0; i < a.dim(0); ++i) {
       for (int64_t j = 0; j < b.dim(0); ++j) {
@@ -159,10 +159,10 @@ TEST_CASE("cluster: features that have no distance are refused by row") {
 
 TEST_CASE("cluster: DBSCAN on features has scikit-learn's labels") {
   for (Metric metric : {Metric::cosine, Metric::euclidean}) {
-    const Golden golden{std::string("dbscan/") + name_of(metric)};
+    const Golden golden("people", std::string("dbscan/") + name_of(metric));
     const DbscanOptions options{golden.number("eps"), golden.integer("min_samples")};
     const Labels expected = golden.integers("labels");
-    const Tensor x = golden.tensor("features");
+    const Tensor x = golden["features"];
     const Clusters found = dbscan_features(x, metric, options);
     CHECK(found.labels == expected);
     CHECK(found.count == *std::max_element(expected.begin(), expected.end()) + 1);
@@ -176,9 +176,9 @@ TEST_CASE("cluster: DBSCAN on features has scikit-learn's labels") {
 TEST_CASE("cluster: DBSCAN on matrices has scikit-learn's labels: ties at eps, shared border points, f32, no symmetry") {
   const auto check = [](const std::string& name) {
     CAPTURE(name);
-    const Golden golden{"dbscan/" + name};
+    const Golden golden("people", "dbscan/" + name);
     const DbscanOptions options{golden.number("eps"), golden.integer("min_samples")};
-    const Tensor d = golden.tensor("distances");
+    const Tensor d = golden["distances"];
     for (DType dtype : {DType::f32, DType::f64}) {
       if (d.dtype() == DType::u8 || d.dtype() == dtype) CHECK(dbscan(d.to(dtype), options).labels == golden.integers("labels"));
     }
@@ -231,9 +231,9 @@ TEST_CASE("cluster: DBSCAN refuses what it cannot cluster") {
 TEST_CASE("cluster: the k-reciprocal Jaccard distance equals the dense reference") {
   for (const char* name : {"usual", "zhong", "odd", "odd_up", "least", "few_rows", "wide_expansion", "duplicates", "ties"}) {
     CAPTURE(name);
-    const Golden golden{std::string("jaccard/") + name};
+    const Golden golden("people", std::string("jaccard/") + name);
     const JaccardOptions options{golden.integer("k1"), golden.integer("k2"), golden.integer("counts_self") != 0};
-    const Tensor x = golden.tensor("features"), expected = golden.tensor("distances");
+    const Tensor x = golden["features"], expected = golden["distances"];
     const Tensor found = jaccard_distance(x, options);
     CHECK(largest_difference(found, expected) < 1e-12);
     const int64_t n = x.dim(0);
@@ -251,10 +251,10 @@ TEST_CASE("cluster: the k-reciprocal Jaccard distance equals the dense reference
 }
 
 TEST_CASE("cluster: DBSCAN on the Jaccard distance, whole or by blocks") {
-  const Golden golden{"jaccard/dbscan"};
+  const Golden golden("people", "jaccard/dbscan");
   const JaccardOptions jaccard{golden.integer("k1"), golden.integer("k2"), true};
   const DbscanOptions options{golden.number("eps"), golden.integer("min_samples")};
-  const Tensor x = golden.tensor("features");
+  const Tensor x = golden["features"];
   CHECK(dbscan(jaccard_distance(x, jaccard), options).labels == golden.integers("labels"));
   CHECK(dbscan_jaccard(x, jaccard, options).labels == golden.integers("labels"));
 }
@@ -309,8 +309,8 @@ TEST_CASE("cluster: centroids are unit means, by label and by label and camera")
 }
 
 TEST_CASE("cluster: eps is calibrated on same-camera pairs") {
-  const Golden golden{"calibration"};
-  const Tensor x = golden.tensor("features");
+  const Golden golden("people", "calibration");
+  const Tensor x = golden["features"];
   const Labels labels = golden.integers("labels"), cameras = golden.integers("cameras");
   CalibrationOptions options;
   const Calibration all = calibrated_eps(x, labels, cameras, options, Rng(1));  // few pairs: all are taken
@@ -353,12 +353,12 @@ TEST_CASE("cluster: eps is calibrated on same-camera pairs") {
 }
 
 TEST_CASE("cluster: label quality equals scikit-learn's") {
-  const Golden golden{"quality"};
+  const Golden golden("people", "quality");
   const LabelQuality q = label_quality(golden.integers("labels"), golden.integers("truth"));
   const double found[] = {q.noise_ratio, q.purity, q.pair_precision, q.pair_recall, q.pair_f, q.homogeneity, q.completeness, q.v_measure};
   for (int64_t i = 0; i < 8; ++i) {
     CAPTURE(i);
-    CHECK(std::fabs(found[i] - golden.tensor("expected").data<double>()[i]) < 1e-12);
+    CHECK(std::fabs(found[i] - golden["expected"].data<double>()[i]) < 1e-12);
   }
   CHECK(q.points == 300);
   CHECK(q.clusters == 9);

@@ -9,7 +9,7 @@
 
 #include "formats/scratch.h"
 #include "people/coded_rows.h"
-#include "people/golden.h"
+#include "people/features.h"
 #include "people/jaccard.h"
 #include "people/neighbors.h"
 #include "reid/people/cluster.h"
@@ -58,14 +58,15 @@ int64_t wrong_entries(const DistanceTiles& pairs, const Neighbors& found) {
       const bool self = pairs.same() && i == j;
       order.emplace_back(self ? -1 : d.data<double>()[i * pairs.width() + j], j);
     }
-    std::sort(order.begin(), order.end());
+    std::partial_sort(order.begin(), order.begin() + found.width, order.end());
     for (int64_t e = 0; e < found.width; ++e) {
       const auto& [distance, j] = order[static_cast<size_t>(e)];
       const size_t at = static_cast<size_t>(i * found.width + e);
       wrong += found.index[at] != j;
       if (!found.distance.empty()) wrong += found.distance[at] != std::max(0.0, distance);
     }
-    if (!found.farthest.empty()) wrong += found.farthest[static_cast<size_t>(i)] != std::max(0.0, order.back().first);
+    if (!found.farthest.empty())
+      wrong += found.farthest[static_cast<size_t>(i)] != std::max(0.0, std::max_element(order.begin(), order.end())->first);
   }
   return wrong;
 }
@@ -83,11 +84,13 @@ Pairs pairs_within(const DistanceTiles& pairs, double radius) {
   return found;
 }
 
-Pairs pairs_by_loops(const DistanceTiles& pairs, double radius) {
+// From all_pairs(); those of one set once, i < j.
+Pairs pairs_by_loops(const Tensor& d, bool same, double radius) {
   Pairs found;
-  for (int64_t i = 0; i < pairs.count(); ++i) {
-    for (int64_t j = pairs.same() ? i + 1 : 0; j < pairs.width(); ++j) {
-      if (pairs.pair(i, j) <= radius) found.emplace_back(i, j);
+  for (int64_t i = 0; i < d.dim(0); ++i) {
+    const double* row = d.data<double>() + i * d.dim(1);
+    for (int64_t j = same ? i + 1 : 0; j < d.dim(1); ++j) {
+      if (row[j] <= radius) found.emplace_back(i, j);
     }
   }
   return found;
@@ -149,7 +152,7 @@ TEST_CASE("cluster scale: rows that nearly coincide, and rows of every size, kee
   for (Metric metric : {Metric::cosine, Metric::euclidean}) {
     CHECK(wrong_entries(among(collapsed, metric), nearest_neighbors(among(collapsed, metric), 9)) == 0);
     const double middle = among(collapsed, metric).pair(0, 1);
-    CHECK(pairs_within(among(collapsed, metric), middle) == pairs_by_loops(among(collapsed, metric), middle));
+    CHECK(pairs_within(among(collapsed, metric), middle) == pairs_by_loops(all_pairs(among(collapsed, metric)), true, middle));
   }
   // Multiples of one row: what is left of their cosine distance is rounding, and that is ordered, too.
   const Tensor multiples = random_features(1, 50, DType::f64, 23);
@@ -167,7 +170,8 @@ TEST_CASE("cluster scale: rows that nearly coincide, and rows of every size, kee
   for (Metric metric : {Metric::cosine, Metric::euclidean, Metric::squared_euclidean}) {
     const DistanceTiles pairs = among(sizes, metric);
     CHECK(wrong_entries(pairs, nearest_neighbors(pairs, 6, all)) == 0);
-    for (double radius : {1e-18, 1e-3, 0.7, 1e9, 1e300}) CHECK(pairs_within(pairs, radius) == pairs_by_loops(pairs, radius));
+    const Tensor d = all_pairs(pairs);
+    for (double radius : {1e-18, 1e-3, 0.7, 1e9, 1e300}) CHECK(pairs_within(pairs, radius) == pairs_by_loops(d, true, radius));
   }
 }
 
@@ -178,17 +182,18 @@ TEST_CASE("cluster scale: a radius that is itself a distance includes it, one ul
       CAPTURE(name_of(metric));
       const Tensor x = groups(700, 33, 40, 0.2, 1, dtype, 15);
       const DistanceTiles pairs = among(x, metric);
+      const Tensor d = all_pairs(pairs);
       for (int64_t k = 0; k < 3; ++k) {
         const int64_t i = 17 * k, j = 680 - 61 * k;
         const double radius = pairs.pair(i, j);
         const Pairs at = pairs_within(pairs, radius), below = pairs_within(pairs, std::nextafter(radius, 0));
         CHECK(std::binary_search(at.begin(), at.end(), std::pair(i, j)));
         CHECK_FALSE(std::binary_search(below.begin(), below.end(), std::pair(i, j)));
-        CHECK(at == pairs_by_loops(pairs, radius));
+        CHECK(at == pairs_by_loops(d, true, radius));
         CHECK(at.size() == below.size() + 1);
       }
       const DistanceTiles apart(x.rows(0, 70), "q", x, "x", metric);
-      CHECK(pairs_within(apart, pairs.pair(5, 6)) == pairs_by_loops(apart, pairs.pair(5, 6)));
+      CHECK(pairs_within(apart, pairs.pair(5, 6)) == pairs_by_loops(all_pairs(apart), false, pairs.pair(5, 6)));
     }
   }
 }

@@ -13,8 +13,9 @@
 
 using namespace reid;
 using reid::test::contains;
-using reid::test::EvaluationGolden;
 using reid::test::failure_of;
+using reid::test::Golden;
+using reid::test::input_of;
 using reid::test::random_features;
 
 namespace {
@@ -48,14 +49,14 @@ bool hints_at(const EvaluationReport& report, const std::string& text) {
 
 TEST_CASE("presets: each equals the program it is named after, ties, junk and unmatched queries included") {
   for (const char* problem : {"plain", "tied"}) {
-    const EvaluationInput in = EvaluationGolden{problem}.input();
+    const EvaluationInput in = input_of(Golden("evaluation", problem));
     for (const std::string& preset : evaluation_presets()) {
       CAPTURE(problem);
       CAPTURE(preset);
       EvaluationOptions options = evaluation_preset(preset);
       CHECK(options.preset == preset);
       options.ranks = kRanks;
-      const EvaluationGolden golden{str(problem, "/", preset)};
+      const Golden golden("evaluation", str(problem, "/", preset));
       const EvaluationReport report = evaluate(in, options);
       // Both sides sum some fifty terms in double, the reference's CMC in f32.
       CHECK(std::fabs(report.mAP - golden.number("mAP")) < 1e-12);
@@ -155,7 +156,7 @@ TEST_CASE("presets: without cameras only the query's own file is removed") {
 }
 
 TEST_CASE("presets: what looks like a mistake is said") {
-  const EvaluationInput right = EvaluationGolden{"plain"}.input();
+  const EvaluationInput right = input_of(Golden("evaluation", "plain"));
   EvaluationInput swapped = right;
   std::swap(swapped.query, swapped.gallery);
   std::swap(swapped.query_ids, swapped.gallery_ids);

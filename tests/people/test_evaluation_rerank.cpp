@@ -11,8 +11,9 @@
 
 using namespace reid;
 using reid::test::contains;
-using reid::test::EvaluationGolden;
 using reid::test::failure_of;
+using reid::test::Golden;
+using reid::test::input_of;
 using reid::test::largest_difference;
 using reid::test::random_features;
 
@@ -20,10 +21,10 @@ namespace {
 
 Tensor all_rows(const DistanceRows& distances) { return distances.rows(0, distances.queries); }
 
-RerankOptions golden_options(const EvaluationGolden& golden, RerankVariant variant) {
+RerankOptions golden_options(const Golden& golden, RerankVariant variant) {
   RerankOptions options;
-  options.k1 = golden.integers("k1").at(0);
-  options.k2 = golden.integers("k2").at(0);
+  options.k1 = golden.integer("k1");
+  options.k2 = golden.integer("k2");
   options.lambda = golden.number("weight");
   options.variant = variant;
   return options;
@@ -35,24 +36,24 @@ constexpr RerankVariant kVariants[] = {RerankVariant::zhong, RerankVariant::bot,
 
 TEST_CASE("rerank: every variant equals its reference") {
   for (const char* key : {"usual", "odd", "few"}) {
-    const EvaluationGolden golden{str("rerank/", key)};
+    const Golden golden("evaluation", str("rerank/", key));
     for (RerankVariant variant : kVariants) {
       CAPTURE(key);
       CAPTURE(name_of(variant));
       CHECK(parse_rerank_variant(name_of(variant)) == variant);
       const RerankOptions options = golden_options(golden, variant);
       // The original works in f32 (weights below 1, sums of some hundred of them): 1e-5 is what is asked for.
-      const Tensor wide = all_rows(rerank(golden.tensor("query"), golden.tensor("gallery"), options));
+      const Tensor wide = all_rows(rerank(golden["query"], golden["gallery"], options));
       CHECK(wide.dtype() == DType::f32);
-      CHECK(largest_difference(wide.to(DType::f64), golden.tensor(name_of(variant)).to(DType::f64)) < 1e-5);
-      const Tensor narrow = all_rows(rerank(golden.tensor("query").to(DType::f32), golden.tensor("gallery").to(DType::f32), options));
-      CHECK(largest_difference(narrow.to(DType::f64), golden.tensor(name_of(variant)).to(DType::f64)) < 1e-5);
+      CHECK(largest_difference(wide.to(DType::f64), golden[name_of(variant)].to(DType::f64)) < 1e-5);
+      const Tensor narrow = all_rows(rerank(golden["query"].to(DType::f32), golden["gallery"].to(DType::f32), options));
+      CHECK(largest_difference(narrow.to(DType::f64), golden[name_of(variant)].to(DType::f64)) < 1e-5);
     }
   }
 }
 
 TEST_CASE("rerank: rows depend on neither blocks nor threads, and evaluate() takes them") {
-  const EvaluationInput in = EvaluationGolden{"plain"}.input();
+  const EvaluationInput in = input_of(Golden("evaluation", "plain"));
   const DistanceRows distances = rerank(in.query, in.gallery);
   CHECK(distances.queries == 50);
   CHECK(distances.gallery == 260);
@@ -87,7 +88,7 @@ TEST_CASE("rerank: rows depend on neither blocks nor threads, and evaluate() tak
 }
 
 TEST_CASE("rerank: lambda 1 is the base distance, scaled; k beyond the set is cut; progress is told") {
-  const EvaluationInput in = EvaluationGolden{"plain"}.input();
+  const EvaluationInput in = input_of(Golden("evaluation", "plain"));
   RerankOptions options;
   options.lambda = 1;
   options.variant = RerankVariant::fastreid;
@@ -123,19 +124,19 @@ TEST_CASE("rerank: wrong options and features are refused") {
 }
 
 TEST_CASE("expansion: fast-reid's rule on the union, on the database, and of queries by the gallery") {
-  const EvaluationGolden golden{"expansion"};
-  const Tensor query = golden.tensor("query"), gallery = golden.tensor("gallery");
-  const ExpansionOptions options{golden.integers("k").at(0), golden.number("alpha")};
+  const Golden golden("evaluation", "expansion");
+  const Tensor query = golden["query"], gallery = golden["gallery"];
+  const ExpansionOptions options{golden.integer("k"), golden.number("alpha")};
   const auto check_union = [&](const ExpansionOptions& how, const char* key) {
     const ExpandedSides both = expand_union(query, gallery, how);
-    const Tensor expected = golden.tensor(key);
+    const Tensor expected = golden[key];
     CHECK(largest_difference(both.query, expected.rows(0, 12)) < 1e-13);
     CHECK(largest_difference(both.gallery, expected.rows(12, 50)) < 1e-13);
   };
   check_union(options, "union");
   check_union({80, 2.0}, "wide");  // more than there are
-  CHECK(largest_difference(expand_rows(gallery, options), golden.tensor("database")) < 1e-13);
-  CHECK(largest_difference(expand_queries(query, gallery, options), golden.tensor("queries")) < 1e-13);
+  CHECK(largest_difference(expand_rows(gallery, options), golden["database"]) < 1e-13);
+  CHECK(largest_difference(expand_queries(query, gallery, options), golden["queries"]) < 1e-13);
   CHECK(largest_difference(expand_queries(query, gallery, {1, 3}), query) == 0);
   CHECK(largest_difference(expand_rows(query, {1, 3}), query) == 0);
   // A power that is not a number counts as 0.

@@ -12,15 +12,16 @@
 
 using namespace reid;
 using reid::test::contains;
-using reid::test::EvaluationGolden;
 using reid::test::failure_of;
+using reid::test::Golden;
+using reid::test::input_of;
 using reid::test::random_features;
 
 TEST_CASE("verification: scikit-learn's curve, area and equal error; fast-reid's rates; the held-out threshold") {
   for (const char* problem : {"plain", "tied"}) {
     CAPTURE(problem);
-    const EvaluationInput in = EvaluationGolden{problem}.input();
-    const EvaluationGolden golden{str(problem, "/verification")};
+    const EvaluationInput in = input_of(Golden("evaluation", problem));
+    const Golden golden("evaluation", str(problem, "/verification"));
     VerificationOptions options;
     options.rates = golden.numbers("rates");
     options.wanted = golden.number("wanted");
@@ -55,11 +56,12 @@ TEST_CASE("verification: scikit-learn's curve, area and equal error; fast-reid's
 }
 
 TEST_CASE("verification: every figure of a curve is the count of pairs at its threshold") {
-  EvaluationInput in;  // 900 x 9000: several blocks of queries, distances in many buckets
-  in.query = random_features(900, 6, DType::f32, 1);
-  in.gallery = random_features(9000, 6, DType::f32, 2);
-  for (int64_t i = 0; i < 900; ++i) in.query_ids.push_back(i % 41 - 1), in.query_cameras.push_back(i % 2);
-  for (int64_t i = 0; i < 9000; ++i) in.gallery_ids.push_back(i % 331 - 1), in.gallery_cameras.push_back(i % 3);
+  const test::SmallBlocks blocks(100 * 3000);
+  EvaluationInput in;  // 350 x 3000: four blocks of queries, distances in many buckets
+  in.query = random_features(350, 6, DType::f32, 1);
+  in.gallery = random_features(3000, 6, DType::f32, 2);
+  for (int64_t i = 0; i < 350; ++i) in.query_ids.push_back(i % 41 - 1), in.query_cameras.push_back(i % 2);
+  for (int64_t i = 0; i < 3000; ++i) in.gallery_ids.push_back(i % 331 - 1), in.gallery_cameras.push_back(i % 3);
   for (Metric metric : {Metric::cosine, Metric::euclidean, Metric::squared_euclidean}) {
     CAPTURE(name_of(metric));
     VerificationOptions options;
@@ -67,12 +69,12 @@ TEST_CASE("verification: every figure of a curve is the count of pairs at its th
     const VerificationReport report = verify(in, options);
     std::vector<float> same, different;
     const Tensor d = pairwise_distance(in.query, in.gallery, metric);
-    for (size_t q = 0; q < 900; ++q) {
-      for (size_t j = 0; j < 9000; ++j) {
+    for (size_t q = 0; q < 350; ++q) {
+      for (size_t j = 0; j < 3000; ++j) {
         if (in.query_ids[q] == -1 || in.gallery_ids[j] == -1) continue;
         const bool same_id = in.query_ids[q] == in.gallery_ids[j];
         if (same_id && in.query_cameras[q] == in.gallery_cameras[j]) continue;
-        (same_id ? same : different).push_back(d.data<float>()[q * 9000 + j]);
+        (same_id ? same : different).push_back(d.data<float>()[q * 3000 + j]);
       }
     }
     std::sort(same.begin(), same.end());

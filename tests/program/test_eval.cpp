@@ -27,7 +27,7 @@ bool contains(const std::string& text, const std::string& part) { return text.fi
 struct Files {
   TemporaryFolder folder;
   std::string query = folder / "q.safetensors", gallery = folder / "g.safetensors", encoder = folder / "e.safetensors";
-  EvaluationInput input = EvaluationGolden{"plain"}.input();
+  EvaluationInput input = input_of(Golden("evaluation", "plain"));
 
   Files() {
     write(query, input.query, input.query_ids, input.query_cameras);

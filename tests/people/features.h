@@ -1,34 +1,14 @@
 #pragma once
-// The committed answers of numpy and scikit-learn, by case (tools/golden_people.py writes them).
-
-#include <doctest/doctest.h>
+// What the tests of features share: random ones, how far two tensors are apart, and equal results with any number of threads.
 
 #include <cmath>
 #include <string>
 #include <vector>
 
+#include "harness.h"
 #include "reid/engine/device.h"
-#include "reid/formats/safetensors.h"
-
-#ifndef REID_SOURCE_DIR  // the build defines it; without, tests run from the root
-#define REID_SOURCE_DIR "."
-#endif
 
 namespace reid::test {
-
-struct Golden {
-  std::string prefix;
-  const Tensor& tensor(const std::string& key) const {
-    static const NamedTensors all = read_safetensors(REID_SOURCE_DIR "/data/golden/people.safetensors");
-    return all.at(prefix + "/" + key);
-  }
-  std::vector<int64_t> integers(const std::string& key) const {
-    const auto values = tensor(key).span<int64_t>();
-    return {values.begin(), values.end()};
-  }
-  double number(const std::string& key) const { return tensor(key).to(DType::f64).item(); }
-  int64_t integer(const std::string& key) const { return tensor(key).span<int64_t>()[0]; }
-};
 
 // The largest |a - b| over two f64 or f32 tensors of one shape; infinite when a NaN is about.
 inline double largest_difference(const Tensor& a, const Tensor& b) {
