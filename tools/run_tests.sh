@@ -1,0 +1,18 @@
+#!/bin/sh
+# Runs a test binary in several processes, a stretch of the cases each: for builds whose tests are slow and mostly on one thread.
+#   tools/run_tests.sh BINARY [FILTERS...]
+# Prints what all print, then the count of all together; fails when one fails.
+set -eu
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+count=$("$@" --count | sed -n 's/.*filters: //p')
+stretch=$(((${count:-0} + 23) / 24))
+[ "$stretch" -gt 0 ] || exec "$@"
+
+status=0
+seq 1 "$stretch" "$count" |
+  xargs -P "$(nproc)" -I{} sh -c 'out=$1 first=$2 last=$(($2 + $3 - 1)); shift 3; "$@" --first="$first" --last="$last" >"$out/$first" 2>&1' \
+    - "$work" {} "$stretch" "$@" || status=1
+cat "$work"/* | grep -Ev '^[0-9]+ passed, [0-9]+ failed$|^\[doctest\]|^=+$' || true
+cat "$work"/* | awk '/^[0-9]+ passed, [0-9]+ failed$/ { p += $1; f += $3 } END { printf "%d passed, %d failed\n", p, f }'
+exit $status
