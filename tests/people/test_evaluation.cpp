@@ -138,23 +138,27 @@ TEST_CASE("evaluation: what does not fit is refused, naming it") {
   CHECK(contains(failure_of([&] { evaluate(good, options); }), "rank-0"));
 }
 
-TEST_CASE("evaluation: many queries in several blocks equal the queries one by one") {
-  const test::SmallBlocks blocks(9000 * 500);  // 448 queries each
-  EvaluationInput in;
-  in.query = random_features(2000, 8, DType::f32, 2);
-  in.gallery = random_features(9000, 8, DType::f32, 3);
-  for (int64_t i = 0; i < 2000; ++i) in.query_ids.push_back(1 + i % 300), in.query_cameras.push_back(i % 3);
-  for (int64_t i = 0; i < 9000; ++i) in.gallery_ids.push_back(i % 331 - 1), in.gallery_cameras.push_back(i % 5);
+TEST_CASE("evaluation: many queries in several tiles and blocks equal the queries one by one") {
+  EvaluationInput in;  // two tiles of products each way, of 2016 rows; five blocks of distances, of 448
+  in.query = random_features(2100, 8, DType::f32, 2);
+  in.gallery = random_features(3000, 8, DType::f32, 3);
+  for (int64_t i = 0; i < 2100; ++i) in.query_ids.push_back(1 + i % 300), in.query_cameras.push_back(i % 3);
+  for (int64_t i = 0; i < 3000; ++i) in.gallery_ids.push_back(i % 331 - 1), in.gallery_cameras.push_back(i % 5);
   EvaluationOptions options;
   options.per_query = true;
-  const EvaluationReport all = evaluate(in, options);
-  REQUIRE(all.evaluated == 2000);
-  for (int64_t i : {0, 447, 448, 1791, 1792, 1999}) {
+  const test::SmallBlocks small(3000 * 500);
+  const EvaluationReport tiles = evaluate(in, options);
+  const EvaluationReport blocks = evaluate(in, distance_rows(in.query, in.gallery, options.metric), options);
+  REQUIRE(tiles.evaluated == 2100);
+  CHECK(figures(tiles) == figures(blocks));
+  for (int64_t i : {0, 447, 448, 2015, 2016, 2099}) {
     EvaluationInput one = in;
     one.query = in.query.rows(i, i + 1);
     one.query_ids = {in.query_ids[static_cast<size_t>(i)]};
     one.query_cameras = {in.query_cameras[static_cast<size_t>(i)]};
-    CHECK(evaluate(one, options).mAP == all.queries[static_cast<size_t>(i)].average_precision);
+    const double precision = evaluate(one, options).mAP;
+    CHECK(tiles.queries[static_cast<size_t>(i)].average_precision == precision);
+    CHECK(blocks.queries[static_cast<size_t>(i)].average_precision == precision);
   }
 }
 
