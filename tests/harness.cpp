@@ -171,7 +171,11 @@ void fill(const std::string& seed, Content content, Fill fill, const Shape& shap
       continue;
     }
     if (dtype == DType::u8) {
-      static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(rng.below(content == Content::codes ? 256 : 3));
+      static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(rng.below(3));
+      continue;
+    }
+    if (dtype == DType::i16) {  // the squares of 64 of them stay below 2^31
+      static_cast<int16_t*>(data)[i] = static_cast<int16_t>(rng.below(2 * 5792 + 1) - 5792);
       continue;
     }
     if (dtype == DType::i32) {  // indices come from an adjustment
@@ -195,6 +199,7 @@ std::vector<double> read(const void* data, int64_t count, DType dtype) {
     case DType::f64: copy(static_cast<const double*>(data)); break;
     case DType::i32: copy(static_cast<const int32_t*>(data)); break;
     case DType::i64: copy(static_cast<const int64_t*>(data)); break;
+    case DType::i16: copy(static_cast<const int16_t*>(data)); break;
     case DType::u8: copy(static_cast<const uint8_t*>(data)); break;
     case DType::bf16: fail("[harness] bf16 is not read here");
   }

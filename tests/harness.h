@@ -70,7 +70,7 @@ ProblemLine parse_problem(const std::string& text);
 std::vector<ProblemLine> read_problems(const std::string& file);  // tests/problems/<file>; '#' starts a comment
 
 enum class Fill : uint8_t { integers, normal };
-enum class Content : uint8_t { any, positive, zero, codes };  // any and positive follow the Fill; u8 is a mask of 0, 1, 2, or codes 0..255
+enum class Content : uint8_t { any, positive, zero };  // any and positive follow the Fill; u8 is a mask of 0, 1, 2
 
 // Memory between guard bytes, aligned as tensors are.
 class Guarded {
@@ -97,7 +97,8 @@ class Guarded {
 template <class Args>
 struct Field {
   enum Kind : uint8_t { input, output, both };
-  using Place = std::variant<const void * Args::*, void * Args::*, const uint8_t * Args::*, const int32_t * Args::*, int32_t * Args::*>;
+  using Place = std::variant<const void * Args::*, void * Args::*, const uint8_t * Args::*, const int32_t * Args::*, int32_t * Args::*,
+                             const int16_t * Args::*, const float * Args::*, float * Args::*>;
   const char* name;
   Kind kind;
   Place place;

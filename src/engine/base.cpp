@@ -39,7 +39,8 @@ int64_t size_of(DType dtype) {
     case DType::i64: return 8;
     case DType::f32:
     case DType::i32: return 4;
-    case DType::bf16: return 2;
+    case DType::bf16:
+    case DType::i16: return 2;
     case DType::u8: return 1;
   }
   fail("[dtype] unknown dtype");
@@ -52,6 +53,7 @@ const char* name_of(DType dtype) {
     case DType::f64: return "f64";
     case DType::i64: return "i64";
     case DType::i32: return "i32";
+    case DType::i16: return "i16";
     case DType::u8: return "u8";
   }
   return "?";

@@ -55,9 +55,11 @@ void GemmArgs::describe(Visitor& v) const {
 }
 
 void CodeProductsArgs::describe(Visitor& v) const {
-  v.input("a", a, {m, k}, DType::u8);
-  v.input("b", b, {n, k}, DType::u8);
-  v.output("c", c, {m, n}, DType::i32);
+  v.input("a", a, {m, k}, DType::i16);
+  v.input("b", b, {n, k}, DType::i16);
+  v.input("scale_a", scale_a, {m}, DType::f32);
+  v.input("scale_b", scale_b, {n}, DType::f32);
+  v.output("c", c, {m, n}, DType::f32);
 }
 
 void ConvForwardArgs::describe(Visitor& v) const {

@@ -25,14 +25,38 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose
   return c;
 }
 
-Tensor code_products(const Tensor& a, const Tensor& b) {
-  const bool rows = a.shape().rank() == 2 && b.shape().rank() == 2 && a.dtype() == DType::u8 && b.dtype() == DType::u8;
+Tensor code_products(const Tensor& a, const Tensor& b, const Tensor& scale_a, const Tensor& scale_b) {
+  const bool rows = a.shape().rank() == 2 && b.shape().rank() == 2 && a.dtype() == DType::i16 && b.dtype() == DType::i16;
   REID_CHECK(rows && a.dim(1) == b.dim(1), "[code_products] a ", a.shape(), " ", a.dtype(), ", b ", b.shape(), " ", b.dtype(),
-             "; expected u8 [M, K] and [N, K]");
-  REID_CHECK(a.dim(1) <= kMostCodes, "[code_products] rows of ", a.dim(1), " codes; at most ", kMostCodes, ", so that sums fit 32 bits");
-  Tensor c = Tensor::empty({a.dim(0), b.dim(0)}, DType::i32, a.device());
+             "; expected i16 [M, K] and [N, K]");
+  require_shape("code_products", "scale_a", scale_a, {a.dim(0)});
+  require_shape("code_products", "scale_b", scale_b, {b.dim(0)});
+  REID_CHECK(scale_a.dtype() == DType::f32 && scale_b.dtype() == DType::f32, "[code_products] scales are ", scale_a.dtype(), " and ",
+             scale_b.dtype(), ", expected f32");
+  for (const Tensor& codes : {a, b}) {
+    const std::span<const int16_t> all = codes.span<int16_t>();
+    for (int64_t i = 0; i < codes.dim(0); ++i) {
+      for (int64_t block = 0; block < codes.dim(1); block += kCodeBlock) {
+        int64_t squares = 0;
+        for (int64_t k = block; k < std::min(block + kCodeBlock, codes.dim(1)); ++k) {
+          const int64_t code = all[static_cast<size_t>(i * codes.dim(1) + k)];
+          squares += code * code;
+        }
+        REID_CHECK(squares < int64_t{1} << 31, "[code_products] the squares of codes ", block, "... of row ", i, " add up to ", squares,
+                   ", expected less than 2^31");
+      }
+    }
+  }
+  Tensor c = Tensor::empty({a.dim(0), b.dim(0)}, DType::f32, a.device());
   if (c.numel() == 0) return c;
-  dispatch<CodeProducts>(a.device(), {.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = a.dim(0), .n = b.dim(0), .k = a.dim(1)});
+  dispatch<CodeProducts>(a.device(), {.a = a.data<int16_t>(),
+                                      .b = b.data<int16_t>(),
+                                      .scale_a = scale_a.data<float>(),
+                                      .scale_b = scale_b.data<float>(),
+                                      .c = c.data<float>(),
+                                      .m = a.dim(0),
+                                      .n = b.dim(0),
+                                      .k = a.dim(1)});
   return c;
 }
 

@@ -16,6 +16,7 @@ decltype(auto) with_type(DType dtype, F&& f) {
     case DType::f64: return f(double{});
     case DType::i64: return f(int64_t{});
     case DType::i32: return f(int32_t{});
+    case DType::i16: return f(int16_t{});
     case DType::u8: return f(uint8_t{});
     case DType::bf16: break;
   }
@@ -55,6 +56,7 @@ template Tensor Tensor::from(std::span<const float>, Shape, Device);
 template Tensor Tensor::from(std::span<const double>, Shape, Device);
 template Tensor Tensor::from(std::span<const int64_t>, Shape, Device);
 template Tensor Tensor::from(std::span<const int32_t>, Shape, Device);
+template Tensor Tensor::from(std::span<const int16_t>, Shape, Device);
 template Tensor Tensor::from(std::span<const uint8_t>, Shape, Device);
 
 Device Tensor::device() const { return storage_ ? storage_->device() : Device{}; }
@@ -71,6 +73,7 @@ template float* Tensor::data() const;
 template double* Tensor::data() const;
 template int64_t* Tensor::data() const;
 template int32_t* Tensor::data() const;
+template int16_t* Tensor::data() const;
 template uint8_t* Tensor::data() const;
 
 double Tensor::item() const {

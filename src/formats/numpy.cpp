@@ -141,6 +141,7 @@ std::string descr_of(DType dtype) {
     case DType::f64: return "<f8";
     case DType::i64: return "<i8";
     case DType::i32: return "<i4";
+    case DType::i16: return "<i2";
     case DType::u8: return "|u1";
     case DType::bf16: break;
   }

@@ -40,6 +40,7 @@ const char* written_name(DType dtype) {
     case DType::f64: return "F64";
     case DType::i64: return "I64";
     case DType::i32: return "I32";
+    case DType::i16: return "I16";
     case DType::u8: return "U8";
   }
   fail("[safetensors] unknown dtype");

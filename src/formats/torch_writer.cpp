@@ -50,6 +50,7 @@ const char* storage_of(DType dtype) {
     case DType::bf16: return "BFloat16Storage";
     case DType::i64: return "LongStorage";
     case DType::i32: return "IntStorage";
+    case DType::i16: return "ShortStorage";
     case DType::u8: return "ByteStorage";
   }
   fail("[torch] unknown dtype");

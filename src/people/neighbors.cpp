@@ -1,6 +1,5 @@
 #include "people/neighbors.h"
 
-#include <atomic>
 #include <limits>
 
 namespace reid {
@@ -213,18 +212,17 @@ Neighbors nearest_neighbors(const DistanceTiles& pairs, int64_t width, const Nei
 
 int64_t neighbor_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, int64_t width, bool distances) {
   width = std::min(width, rows_b);
-  return PairFilter::bytes(rows_a, rows_b, columns, same, false) + BestRows::bytes(rows_a, width) + rows_a * width * (distances ? 12 : 4);
+  return PairFilter::bytes(rows_a, rows_b, columns, same) + BestRows::bytes(rows_a, width) + rows_a * width * (distances ? 12 : 4);
 }
 
 namespace {
 
-// One row of a tile: appends the columns within the radius; returns how many pairs the bounds left undecided.
-int64_t collect(const DistanceTiles& pairs, const PairFilter& filter, const ProductTile& tile, int64_t r, double radius, double key,
-                const float* edges, std::vector<int32_t>& found) {
+// One row of a tile: appends the columns within the radius.
+void collect(const DistanceTiles& pairs, const PairFilter& filter, const ProductTile& tile, int64_t r, double radius, double key,
+             const float* edges, std::vector<int32_t>& found) {
   const int64_t i = tile.row + r;
   const float* products = tile.products + r * tile.columns;
-  const float bar = to_float((1 - tile.margin) * filter.half_a()[static_cast<size_t>(i)] - filter.absolute() - key);
-  int64_t undecided = 0;
+  const float bar = to_float((1 - filter.margin()) * filter.half_a()[static_cast<size_t>(i)] - filter.absolute() - key);
   const bool diagonal = filter.same() && !tile.mirrored;
   for (int64_t from = diagonal ? r + 1 : 0; from < tile.columns; from += kFilterColumns) {
     const int64_t count = std::min(kFilterColumns, tile.columns - from);
@@ -232,15 +230,9 @@ int64_t collect(const DistanceTiles& pairs, const PairFilter& filter, const Prod
     for (int64_t c = from; c < from + count; ++c) {
       const int64_t j = tile.column + c;
       if (products[c] - edges[j] < bar) continue;
-      FinePairs::Range q{-1, filter.upper(i, j, static_cast<double>(products[c]), tile.margin)};
-      if (q.upper > key) {
-        ++undecided;
-        if (tile.fine) q = tile.fine->range(i, j);
-      }
-      if (q.upper <= key || (q.lower <= key && pairs.pair(i, j) <= radius)) found.push_back(static_cast<int32_t>(j));
+      if (filter.upper(i, j, products[c]) <= key || pairs.pair(i, j) <= radius) found.push_back(static_cast<int32_t>(j));
     }
   }
-  return undecided;
 }
 
 }  // namespace
@@ -251,34 +243,25 @@ void for_each_pair_within(const DistanceTiles& pairs, double radius, const Progr
   const PairFilter filter(pairs);
   const double key = filter.half_square(radius);
   std::vector<float> edges;
-  double margin = -1;  // of the edges
+  for (double h : filter.half_b()) edges.push_back(to_float((1 - filter.margin()) * h));
   std::vector<std::vector<int32_t>> found;
-  filter.for_each_coarse(progress, [&](const ProductTile& tile) {
-    if (tile.margin != margin) {
-      margin = tile.margin;
-      edges.clear();
-      for (double h : filter.half_b()) edges.push_back(to_float((1 - margin) * h));
-    }
+  filter.for_each(progress, [&](const ProductTile& tile) {
     found.resize(std::max(found.size(), static_cast<size_t>(tile.rows)));
-    std::atomic<int64_t> undecided = 0;
     parallel_for(tile.rows, 16, [&](int64_t first, int64_t last, int) {
-      int64_t count = 0;
       for (int64_t r = first; r < last; ++r) {
         found[static_cast<size_t>(r)].clear();
-        count += collect(pairs, filter, tile, r, radius, key, edges.data(), found[static_cast<size_t>(r)]);
+        collect(pairs, filter, tile, r, radius, key, edges.data(), found[static_cast<size_t>(r)]);
       }
-      undecided += count;
     });
     for (int64_t r = 0; r < tile.rows; ++r) {
       if (!found[static_cast<size_t>(r)].empty()) use(tile.row + r, found[static_cast<size_t>(r)]);
     }
-    return undecided.load();
   });
 }
 
 int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same) {
   // Each pair of a tile: its place in a list, and as much again while the list grows.
-  return PairFilter::bytes(rows_a, rows_b, columns, same, true) + 8 * PairFilter::tile_pairs(rows_a, rows_b, same) + rows_b * 4;
+  return PairFilter::bytes(rows_a, rows_b, columns, same) + 8 * PairFilter::tile_pairs(rows_a, rows_b, same) + rows_b * 4;
 }
 
 }  // namespace reid

@@ -4,18 +4,19 @@
 
 #include <algorithm>
 #include <limits>
-#include <optional>
 
-#include "people/coded_rows.h"
 #include "people/row_kernels.h"
+#include "reid/engine/ops.h"
 #include "reid/engine/registry.h"
 
 namespace reid {
 
 namespace {
 
-// A pair by its fine codes costs as much as about three products of f32: with more than one in 8 of them coarse products hardly pay.
-constexpr int64_t kMostUndecided = 8;
+// Codes with a larger error (a few entries dominate the rows) leave more pairs open than their speed is worth.
+constexpr double kMostError = 1.0 / 4096;
+
+constexpr int64_t kPrepared = 1024;  // rows at a time, for their lengths and codes
 
 constexpr int64_t kMostWidth = int64_t{1} << 20;  // where the bound of the header is still below 1/8
 
@@ -75,8 +76,17 @@ PairFilter::PairFilter(const DistanceTiles& pairs) : pairs_(pairs) {
   }
   const std::vector<double>& scales = same() ? scale_a_ : scale_b_;
   center_ = pairs.dtype() == DType::f32 ? center_of<float>(pairs.b(), scale_, scales) : center_of<double>(pairs.b(), scale_, scales);
-  half_a_ = half_lengths(false);
-  if (!same()) half_b_ = half_lengths(true);
+  const bool fast = ops::fast_code_products();
+  half_a_ = half_lengths(false, fast ? &codes_a_ : nullptr);
+  if (!same()) half_b_ = half_lengths(true, fast ? &codes_b_ : nullptr);
+  const double r = std::max(codes_a_.error(), codes_b_.error());
+  coded_ = fast && r < kMostError;
+  if (coded_) {
+    const double few = static_cast<double>(width / kCodeBlock + 24) * 0x1p-24;
+    margin_ = (2 + r) * r + few / (1 - few);
+  } else {
+    codes_a_ = codes_b_ = {};
+  }
 }
 
 double PairFilter::half_square(double distance) const {
@@ -106,164 +116,95 @@ void PairFilter::prepare(bool b, int64_t begin, int64_t end, const Tensor& block
   });
 }
 
-std::vector<double> PairFilter::half_lengths(bool b) const {
-  const int64_t rows = b ? pairs_.width() : pairs_.count(), width = pairs_.a().dim(1), step = std::min<int64_t>(rows, 1024);
+std::vector<double> PairFilter::half_lengths(bool b, CodedRows* codes) const {
+  const int64_t rows = b ? pairs_.width() : pairs_.count(), width = pairs_.a().dim(1), step = std::min(rows, kPrepared);
   const Tensor block = Tensor::empty({step, width}, DType::f32);
+  if (codes) *codes = CodedRows(rows, width);
   std::vector<double> half;
   half.reserve(static_cast<size_t>(rows));
   for (int64_t begin = 0; begin < rows; begin += step) {
     const int64_t end = std::min(begin + step, rows);
     prepare(b, begin, end, block);
     for (double squared : squared_lengths(block.rows(0, end - begin))) half.push_back(squared / 2);
+    if (codes) codes->set(begin, block.rows(0, end - begin));
   }
   return half;
 }
 
-// Products of f32: blocks of prepared rows, that of b kept while the column stays.
-class PairFilter::PlainProducts {
+// The tiles' memory. Without codes also the blocks of prepared rows, that of b kept while the column stays.
+class PairFilter::Products {
  public:
-  explicit PlainProducts(const PairFilter& filter) : filter_(filter) {}
+  Products(const PairFilter& filter, const TileSize& size)
+      : filter_(filter), width_(filter.pairs_.a().dim(1)), products_(Tensor::empty({size.rows, size.columns}, DType::f32)) {
+    if (filter.coded_) return;
+    a_ = Tensor::empty({size.rows, width_}, DType::f32);
+    b_ = Tensor::empty({size.columns, width_}, DType::f32);
+  }
 
-  ProductTile tile(const TileSize& size, int64_t row, int64_t m, int64_t column, int64_t n, bool mirrored) {
-    const int64_t width = filter_.pairs_.a().dim(1);
-    if (!products_.defined()) {
-      a_ = Tensor::empty({size.rows, width}, DType::f32);
-      b_ = Tensor::empty({size.columns, width}, DType::f32);
-      products_ = Tensor::empty({size.rows, size.columns}, DType::f32);
-    }
+  ProductTile tile(int64_t row, int64_t m, int64_t column, int64_t n, bool mirrored) {
+    filter_.coded_ ? multiply_codes(row, m, column, n) : multiply(row, m, column, n, filter_.same() && !mirrored);
+    return {row, m, column, n, products_.data<float>(), mirrored};
+  }
+
+ private:
+  void multiply_codes(int64_t row, int64_t m, int64_t column, int64_t n) {
+    const CodedRows &a = filter_.codes_a_, &b = filter_.same() ? a : filter_.codes_b_;
+    dispatch<CodeProducts>(Device{}, {.a = a.row(row),
+                                      .b = b.row(column),
+                                      .scale_a = a.scales(row),
+                                      .scale_b = b.scales(column),
+                                      .c = products_.data<float>(),
+                                      .m = m,
+                                      .n = n,
+                                      .k = width_});
+  }
+
+  void multiply(int64_t row, int64_t m, int64_t column, int64_t n, bool diagonal) {
     if (column != column_) filter_.prepare(true, column, column + n, b_);
     column_ = column;
-    const bool diagonal = filter_.same() && !mirrored;
     if (!diagonal) filter_.prepare(false, row, row + m, a_);
     dispatch<Gemm>(Device{}, {.a = diagonal ? b_.raw() : a_.raw(),
                               .b = b_.raw(),
                               .c = products_.raw(),
                               .m = m,
                               .n = n,
-                              .k = width,
+                              .k = width_,
                               .transpose_b = true,
                               .dtype = DType::f32});
-    return {filter_.margin_, row, m, column, n, products_.data<float>(), mirrored};
   }
 
- private:
   const PairFilter& filter_;
+  int64_t width_, column_ = -1;
   Tensor a_, b_, products_;
-  int64_t column_ = -1;
 };
 
-// Products of codes: all rows are coded once, at half of the features' size in f32.
-class PairFilter::CodedProducts {
- public:
-  explicit CodedProducts(const PairFilter& filter) : filter_(filter) {
-    const int64_t width = filter.pairs_.a().dim(1);
-    if (!fast_codes(width)) return;
-    coded(false, a_);
-    if (!filter.same()) coded(true, b_);
-    // With |e| <= r |y|: |y_i . y_j - y'_i . y'_j| <= |y_i| |e_j| + |e_i| (|y_j| + |e_j|) <= (2 r + r^2) |y_i| |y_j| <= (2 r + r^2) (h_i +
-    // h_j). 2^-20 is above the rounding of the product of a sum and two scales, (1 + r)^2 4 u.
-    const double r = std::max(a_.error(), b().error());
-    margin_ = filter.margin_ + (2 + r) * r + 0x1p-20;
-    useful_ = r < 1.0 / 32;
-    fine_.emplace(filter, a_, b());
-  }
-
-  bool useful() const { return useful_; }
-
-  ProductTile tile(const TileSize& size, int64_t row, int64_t m, int64_t column, int64_t n, bool mirrored) {
-    if (!products_.defined()) {
-      sums_ = Tensor::empty({size.rows, size.columns}, DType::i32);
-      products_ = Tensor::empty({size.rows, size.columns}, DType::f32);
-    }
-    dispatch<CodeProducts>(Device{},
-                           {.a = a_.row(row), .b = b().row(column), .c = sums_.raw(), .m = m, .n = n, .k = filter_.pairs_.a().dim(1)});
-    const int32_t* sums = sums_.data<int32_t>();
-    float* products = products_.data<float>();
-    parallel_for(m, 16, [&](int64_t first, int64_t last, int) {
-      for (int64_t r = first; r < last; ++r) {
-        const float own = a_.scale(row + r);
-        const float* scales = b().scales() + column;
-        for (int64_t j = 0; j < n; ++j) products[r * n + j] = static_cast<float>(sums[r * n + j]) * (own * scales[j]);
-      }
-    });
-    return {margin_, row, m, column, n, products, mirrored, &*fine_};
-  }
-
- private:
-  const CodedRows& b() const { return filter_.same() ? a_ : b_; }
-
-  void coded(bool b, CodedRows& rows) const {
-    const int64_t count = b ? filter_.pairs_.width() : filter_.pairs_.count(), width = filter_.pairs_.a().dim(1);
-    const int64_t step = std::min<int64_t>(count, 1024);
-    const Tensor block = Tensor::empty({step, width}, DType::f32);
-    rows = CodedRows(count, width);
-    for (int64_t begin = 0; begin < count; begin += step) {
-      const int64_t end = std::min(begin + step, count);
-      filter_.prepare(b, begin, end, block);
-      rows.set(begin, block.rows(0, end - begin));
-    }
-  }
-
-  const PairFilter& filter_;
-  CodedRows a_, b_;
-  std::optional<FinePairs> fine_;
-  double margin_ = 0;
-  bool useful_ = false;
-  Tensor sums_, products_;
-};
-
-// As for coarse codes, with the error of both; 2^-40 is above the rounding of the sums.
-FinePairs::FinePairs(const PairFilter& filter, const CodedRows& a, const CodedRows& b) : filter_(filter), a_(a), b_(b) {
-  const double r = std::max(a.fine_error(), b.fine_error());
-  margin_ = filter.margin() + (2 + r) * r + 0x1p-40;
-}
-
-FinePairs::Range FinePairs::range(int64_t i, int64_t j) const {
-  const double product = CodedRows::product(a_, i, b_, j);
-  return {filter_.lower(i, j, product, margin_), filter_.upper(i, j, product, margin_)};
-}
-
-// Calls tile(size, row, rows, column, columns, mirrored) for all of them.
-template <class Tile>
-void PairFilter::walk(const Progress& progress, Tile&& tile) const {
+void PairFilter::for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const {
   const int64_t rows = pairs_.count(), columns = pairs_.width();
   const TileSize size(rows, columns, same());
   initialize();
+  Products products(*this, size);
   for (int64_t column = 0; column < columns; column += size.columns) {
     const int64_t n = std::min(size.columns, columns - column);
     const int64_t above = same() ? column : rows;  // rows that come before the diagonal
-    for (int64_t row = 0; row < above; row += size.rows) tile(size, row, std::min(size.rows, above - row), column, n, same());
-    if (same()) tile(size, column, n, column, n, false);
+    for (int64_t row = 0; row < above; row += size.rows) use(products.tile(row, std::min(size.rows, above - row), column, n, same()));
+    if (same()) use(products.tile(column, n, column, n, false));
     const double share = static_cast<double>(column + n) / static_cast<double>(columns);
     if (progress) progress(same() ? share * share : share);
   }
 }
 
-void PairFilter::for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const {
-  PlainProducts plain(*this);
-  walk(progress, [&](const auto&... where) { use(plain.tile(where...)); });
-}
-
-void PairFilter::for_each_coarse(const Progress& progress, FunctionRef<int64_t(const ProductTile&)> use) const {
-  PlainProducts plain(*this);
-  std::optional<CodedProducts> coded(std::in_place, *this);
-  if (!coded->useful()) coded.reset();
-  walk(progress, [&](const auto&... where) {
-    const ProductTile tile = coded ? coded->tile(where...) : plain.tile(where...);
-    const int64_t undecided = use(tile);
-    if (coded && undecided * kMostUndecided > tile.rows * tile.columns) coded.reset();
-  });
-}
-
-int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same, bool coarse) {
+int64_t PairFilter::bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same) {
   const TileSize size(rows_a, rows_b, same);
-  // The matrix product's copy of b and, for two threads, of a task's rows of a.
-  const int64_t packed = (size.columns + 32) * width + 2 * 224 * 272;
   const int64_t lengths = (rows_a + (same ? 0 : rows_b)) * 4 * int64_t{8};  // squared lengths, scales, h, edges and bars
-  // Rows of codes with their scales, and a tile of sums in 32 bits.
+  const int64_t tile = 4 * size.rows * size.columns;
+  // The matrix product's copy of b and, for two threads, of a task's rows of a.
+  const int64_t plain = 4 * ((size.rows + size.columns) * width + (size.columns + 32) * width + 2 * 224 * 272);
+  if (!ops::fast_code_products()) return lengths + tile + plain;
+  // The codes, while they are made a block of prepared rows, and the product's copies; they give way to f32 where they are of no use.
+  const int64_t all = rows_a + (same ? 0 : rows_b);
   const int64_t codes =
-      coarse && fast_codes(width) ? CodedRows::bytes(rows_a + (same ? 0 : rows_b), width) + 4 * size.rows * size.columns : 0;
-  return 4 * ((size.rows + size.columns) * width + size.rows * size.columns + packed) + lengths + codes;
+      CodedRows::bytes(all, width) + 4 * std::min(all, kPrepared) * width + 2 * (size.columns + 32) * (width + 512) + 4 * 224 * 512;
+  return lengths + tile + std::max(codes, plain);
 }
 
 int64_t PairFilter::tile_pairs(int64_t rows_a, int64_t rows_b, bool same) {

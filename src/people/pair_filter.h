@@ -7,9 +7,14 @@
 //
 //   | h_i + h_j - p - q |  <=  c (h_i + h_j) + t,     c = (D + 16) u / (1 - (D + 16) u),  u = 2^-24
 //
-// whatever the order of the sum: D u (h_i + h_j) bounds the product, 4 u the rounding of y, 7 u the arithmetic of a test in f32;
-// the rest, with t = 2^22 (2^-52 (D + 16))^2 + 2^-74, bounds the rounding errors in double of the distance that is defined by
-// DistanceTiles::pair, and f32 underflow. Whoever decides by these bounds and asks pair() about the pairs between them gets
+// whatever the order of the sum: D u (h_i + h_j) bounds the product, 4 u the rounding of y, 7 u the arithmetic of a test in f32. Where
+// the CPU multiplies 16-bit codes faster than f32 (coded_rows.h), p is the product of the codes y' = y - e with |e| <= r |y|, and
+//
+//   | y_i . y_j - y'_i . y'_j |  <=  |y_i| |e_j| + |e_i| (|y_j| + |e_j|)  <=  (2 r + r^2) |y_i| |y_j|  <=  (2 r + r^2) (h_i + h_j)
+//
+// stands in for most of D u: c = (2 r + r^2) + (D / 64 + 24) u / (1 - ...), with a rounding for each block of codes. In both cases
+// t = 2^22 (2^-52 (D + 16))^2 + 2^-74, bounds the rounding errors in double of the distance that is
+// defined by DistanceTiles::pair, and f32 underflow. Whoever decides by these bounds and asks pair() about the pairs between them gets
 // the answer that pair() alone would give for all pairs, bit for bit.
 
 #include <functional>
@@ -23,17 +28,13 @@ namespace reid {
 
 using Progress = std::function<void(double share)>;  // called now and then, from the calling thread; may be empty
 
-class FinePairs;
-
-// f32 products of some rows of a with some rows of b.
+// Products of some rows of a with some rows of b.
 struct ProductTile {
-  double margin = 0;                // c of these products
   int64_t row = 0, rows = 0;        // of a
   int64_t column = 0, columns = 0;  // of b
   const float* products = nullptr;  // [rows, columns]
   // A set among itself: pairs below the diagonal are in no tile of their own. True: this tile stands for its mirror image, too.
   bool mirrored = false;
-  const FinePairs* fine = nullptr;  // of coarse products: what narrows the bounds of single pairs
 };
 
 class PairFilter {
@@ -43,57 +44,35 @@ class PairFilter {
   // All tiles in a fixed order, from one thread; the tile's memory is reused. Tiles on the diagonal hold both triangles.
   void for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const;
 
-  // The same, beginning with products of 8-bit codes (coded_rows.h) where the CPU has them four times as fast: their margin is about
-  // 1/50 instead of 1/8000. `use` returns how many pairs of the tile its bounds left to tile.fine; when these are too many, the tiles that
-  // follow have products of f32. What a tile has depends on the features and the CPU, what is decided by it and pair() on the features
-  // alone.
-  void for_each_coarse(const Progress& progress, FunctionRef<int64_t(const ProductTile&)> use) const;
-  // An upper limit of what for_each (for_each_coarse) and this object hold.
-  static int64_t bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same, bool coarse);
+  // An upper limit of what for_each and this object hold.
+  static int64_t bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same);
   static int64_t tile_pairs(int64_t rows_a, int64_t rows_b, bool same);  // of the largest tile
 
   bool same() const { return pairs_.same(); }
-  double margin() const { return margin_; }                   // c of f32 products
+  bool coded() const { return coded_; }                       // products of codes, not of f32
+  double margin() const { return margin_; }                   // c
   double absolute() const { return absolute_; }               // t
   std::span<const double> half_a() const { return half_a_; }  // h
   std::span<const double> half_b() const { return same() ? half_a_ : half_b_; }
   // q lies between these two, given the product.
-  double lower(int64_t i, int64_t j, float product) const { return lower(i, j, static_cast<double>(product), margin_); }
-  double upper(int64_t i, int64_t j, float product) const { return upper(i, j, static_cast<double>(product), margin_); }
-  double lower(int64_t i, int64_t j, double product, double margin) const { return (1 - margin) * sum(i, j) - product - absolute_; }
-  double upper(int64_t i, int64_t j, double product, double margin) const { return (1 + margin) * sum(i, j) - product + absolute_; }
+  double lower(int64_t i, int64_t j, float product) const { return (1 - margin_) * sum(i, j) - double{product} - absolute_; }
+  double upper(int64_t i, int64_t j, float product) const { return (1 + margin_) * sum(i, j) - double{product} + absolute_; }
   double half_square(double distance) const;  // the q of a distance
 
  private:
   double sum(int64_t i, int64_t j) const { return half_a_[static_cast<size_t>(i)] + half_b()[static_cast<size_t>(j)]; }
-  class PlainProducts;
-  class CodedProducts;
-  template <class Tile>
-  void walk(const Progress& progress, Tile&& tile) const;
+  class Products;
   void prepare(bool b, int64_t begin, int64_t end, const Tensor& block) const;
-  std::vector<double> half_lengths(bool b) const;
+  std::vector<double> half_lengths(bool b, CodedRows* codes) const;  // and the codes, where they are wanted
 
   const DistanceTiles& pairs_;
   double scale_ = 1;                       // of all rows, a power of two; cosine: 1
   std::vector<double> scale_a_, scale_b_;  // of each row; empty: scale_
   std::vector<double> center_;             // [D]
   std::vector<double> half_a_, half_b_;
+  CodedRows codes_a_, codes_b_;
+  bool coded_ = false;
   double margin_, absolute_;
-};
-
-// Single pairs at the margin of f32 products, from the fine codes of their rows.
-class FinePairs {
- public:
-  FinePairs(const PairFilter& filter, const CodedRows& a, const CodedRows& b);
-  struct Range {
-    double lower, upper;  // q lies between these
-  };
-  Range range(int64_t i, int64_t j) const;
-
- private:
-  const PairFilter& filter_;
-  const CodedRows &a_, &b_;
-  double margin_;
 };
 
 // The test of a threshold, in f32 without branches. edge_j and bar_i come from h and the threshold.

@@ -2,10 +2,6 @@
 
 #include <cmath>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 namespace reid {
 
 namespace {
@@ -40,20 +36,44 @@ REID_INLINE void center_body(const T* __restrict x, double scale, const double* 
   for (int64_t k = 0; k < width; ++k) y[k] = static_cast<float>(static_cast<double>(x[k]) * scale - center[k]);
 }
 
-REID_INLINE CodeErrors code_body(const float* __restrict y, float scale, uint8_t* __restrict coarse, uint8_t* __restrict fine,
-                                 int64_t width) {
+REID_INLINE RowReach reach_body(const float* __restrict y, int64_t width, int64_t block) {
+  constexpr int kLanes = 32;
+  RowReach most;
+  float entries[kLanes] = {};
+  for (int64_t begin = 0; begin < width; begin += block) {
+    const int64_t end = begin + block < width ? begin + block : width;
+    double squares[kLanes] = {};
+    int64_t k = begin;
+    for (; k + kLanes <= end; k += kLanes) {
+      for (int l = 0; l < kLanes; ++l) {
+        const float square = y[k + l] * y[k + l];
+        squares[l] += static_cast<double>(y[k + l]) * static_cast<double>(y[k + l]);
+        entries[l] = square > entries[l] ? square : entries[l];
+      }
+    }
+    for (; k < end; ++k) {
+      squares[0] += static_cast<double>(y[k]) * static_cast<double>(y[k]);
+      entries[0] = y[k] * y[k] > entries[0] ? y[k] * y[k] : entries[0];
+    }
+    double sum = 0;
+    for (double s : squares) sum += s;
+    most.squares = sum > most.squares ? sum : most.squares;
+  }
+  float entry = 0;
+  for (float e : entries) entry = e > entry ? e : entry;
+  most.entry = std::sqrt(static_cast<double>(entry));
+  return most;
+}
+
+REID_INLINE double code_body(const float* __restrict y, float scale, int16_t* __restrict codes, int64_t width) {
   constexpr double kRound = 0x1.8p52;  // added and subtracted, it leaves the nearest integer of a small number
   constexpr int kLanes = 16;
   const double s = static_cast<double>(scale), inverse = 1 / s;
-  double coarse_error[kLanes] = {}, fine_error[kLanes] = {}, length[kLanes] = {};
+  double error[kLanes] = {}, length[kLanes] = {};
   const auto code = [&](int64_t k, int l) {
-    const double value = static_cast<double>(y[k]);
-    const double c = (value * inverse + kRound) - kRound, rest = value - s * c;
-    const double f = (rest * (254 * inverse) + kRound) - kRound, e = rest - s * f / 254;
-    coarse[k] = static_cast<uint8_t>(static_cast<int32_t>(c) + 128);
-    fine[k] = static_cast<uint8_t>(static_cast<int32_t>(f) + 128);
-    coarse_error[l] += rest * rest;
-    fine_error[l] += e * e;
+    const double value = static_cast<double>(y[k]), c = (value * inverse + kRound) - kRound, e = value - s * c;
+    codes[k] = static_cast<int16_t>(static_cast<int32_t>(c));
+    error[l] += e * e;
     length[l] += value * value;
   };
   int64_t k = 0;
@@ -61,45 +81,17 @@ REID_INLINE CodeErrors code_body(const float* __restrict y, float scale, uint8_t
     for (int l = 0; l < kLanes; ++l) code(k + l, l);
   }
   for (; k < width; ++k) code(k, static_cast<int>(k % kLanes));
-  double coarse_sum = 0, fine_sum = 0, lengths = 0;
-  for (int l = 0; l < kLanes; ++l) coarse_sum += coarse_error[l], fine_sum += fine_error[l], lengths += length[l];
-  return {std::sqrt(coarse_sum / lengths), std::sqrt(fine_sum / lengths)};
+  double errors = 0, lengths = 0;
+  for (int l = 0; l < kLanes; ++l) errors += error[l], lengths += length[l];
+  return std::sqrt(errors / lengths);
 }
-
-int32_t dot_portable(const uint8_t* a, const uint8_t* b, int64_t width) {
-  int32_t sum = 0;
-  for (int64_t k = 0; k < width; ++k) sum += (int32_t{a[k]} - 128) * (int32_t{b[k]} - 128);
-  return sum;
-}
-
-#if defined(__x86_64__)
-// As in the engine's products of codes: sum (a - 128) b' = sum a b' - 128 sum b' with the signed b' = b - 128.
-__attribute__((target("avx512f,avx512bw,avx512vnni"))) int32_t dot_vnni(const uint8_t* a, const uint8_t* b, int32_t sum_b, int64_t width) {
-  const __m512i flip = _mm512_set1_epi8(static_cast<char>(0x80));
-  __m512i first = _mm512_setzero_si512(), second = first;
-  int64_t k = 0;
-  for (; k + 128 <= width; k += 128) {
-    first = _mm512_dpbusd_epi32(first, _mm512_loadu_si512(a + k), _mm512_xor_si512(_mm512_loadu_si512(b + k), flip));
-    second = _mm512_dpbusd_epi32(second, _mm512_loadu_si512(a + k + 64), _mm512_xor_si512(_mm512_loadu_si512(b + k + 64), flip));
-  }
-  for (; k < width; k += 64) {
-    const __mmask64 some = width - k >= 64 ? ~__mmask64{0} : (__mmask64{1} << (width - k)) - 1;
-    // What is masked out is 0 on the unsigned side and does not count.
-    first = _mm512_dpbusd_epi32(first, _mm512_maskz_loadu_epi8(some, a + k), _mm512_xor_si512(_mm512_maskz_loadu_epi8(some, b + k), flip));
-  }
-  alignas(64) int32_t sums[16];
-  _mm512_store_si512(sums, _mm512_add_epi32(first, second));
-  int32_t sum = -128 * sum_b;
-  for (int32_t part : sums) sum += part;
-  return sum;
-}
-#endif
 
 template <class T>
 struct Portable {
   static double squared(const T* a, double sa, const T* b, double sb, int64_t width) { return squared_body(a, sa, b, sb, width); }
   static void center(const T* x, double s, const double* c, float* y, int64_t width) { center_body(x, s, c, y, width); }
-  static CodeErrors code(const float* y, float s, uint8_t* c, uint8_t* f, int64_t width) { return code_body(y, s, c, f, width); }
+  static RowReach reach(const float* y, int64_t width, int64_t block) { return reach_body(y, width, block); }
+  static double code(const float* y, float s, int16_t* c, int64_t width) { return code_body(y, s, c, width); }
 };
 
 #if defined(__x86_64__)
@@ -116,8 +108,11 @@ struct Avx2 {
   __attribute__((target("avx2"))) static void center(const T* x, double s, const double* c, float* y, int64_t width) {
     center_body(x, s, c, y, width);
   }
-  __attribute__((target("avx2"))) static CodeErrors code(const float* y, float s, uint8_t* c, uint8_t* f, int64_t width) {
-    return code_body(y, s, c, f, width);
+  __attribute__((target("avx2"))) static RowReach reach(const float* y, int64_t width, int64_t block) {
+    return reach_body(y, width, block);
+  }
+  __attribute__((target("avx2"))) static double code(const float* y, float s, int16_t* c, int64_t width) {
+    return code_body(y, s, c, width);
   }
 };
 template <class T>
@@ -126,9 +121,8 @@ struct Avx512 {
     return squared_body(a, sa, b, sb, width);
   }
   REID_AVX512 static void center(const T* x, double s, const double* c, float* y, int64_t width) { center_body(x, s, c, y, width); }
-  REID_AVX512 static CodeErrors code(const float* y, float s, uint8_t* c, uint8_t* f, int64_t width) {
-    return code_body(y, s, c, f, width);
-  }
+  REID_AVX512 static RowReach reach(const float* y, int64_t width, int64_t block) { return reach_body(y, width, block); }
+  REID_AVX512 static double code(const float* y, float s, int16_t* c, int64_t width) { return code_body(y, s, c, width); }
 };
 #endif
 
@@ -136,16 +130,19 @@ template <class T>
 struct Kernels {
   decltype(&Portable<T>::squared) squared = Portable<T>::squared;
   decltype(&Portable<T>::center) center = Portable<T>::center;
+  decltype(&Portable<T>::reach) reach = Portable<T>::reach;
   decltype(&Portable<T>::code) code = Portable<T>::code;
   Kernels() {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f")) {
       squared = Avx512<T>::squared;
       center = Avx512<T>::center;
+      reach = Avx512<T>::reach;
       code = Avx512<T>::code;
     } else if (__builtin_cpu_supports("avx2")) {
       squared = Avx2<T>::squared;
       center = Avx2<T>::center;
+      reach = Avx2<T>::reach;
       code = Avx2<T>::code;
     }
 #endif
@@ -173,16 +170,7 @@ void center_row(const double* x, double scale, const double* center, float* y, i
   kernels<double>().center(x, scale, center, y, width);
 }
 
-CodeErrors code_row(const float* y, float scale, uint8_t* c, uint8_t* f, int64_t width) {
-  return kernels<float>().code(y, scale, c, f, width);
-}
-
-int32_t code_dot(const uint8_t* a, const uint8_t* b, int32_t sum_b, int64_t width) {
-#if defined(__x86_64__)
-  static const bool vnni = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
-  if (vnni) return dot_vnni(a, b, sum_b, width);
-#endif
-  return dot_portable(a, b, width);
-}
+RowReach row_reach(const float* y, int64_t width, int64_t block) { return kernels<float>().reach(y, width, block); }
+double code_row(const float* y, float scale, int16_t* c, int64_t width) { return kernels<float>().code(y, scale, c, width); }
 
 }  // namespace reid

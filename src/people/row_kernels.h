@@ -14,13 +14,14 @@ double squared_difference(const double* a, double scale_a, const double* b, doub
 void center_row(const float* x, double scale, const double* center, float* y, int64_t width);
 void center_row(const double* x, double scale, const double* center, float* y, int64_t width);
 
-// Codes of y = scale (c - 128) + (scale / 254) (f - 128) + e, to the nearest. Needs every |y| / scale <= 127 (1 + 2^-20), |y| > 0.
-struct CodeErrors {
-  double coarse = 0, fine = 0;  // |y - scale (c - 128)| / |y| and |e| / |y|, to about 2^-45
+// The largest sum of squares of `block` entries of a row, to about 2^-45, and the largest magnitude of one, to 2^-24 where its square is
+// a normal float.
+struct RowReach {
+  double squares = 0, entry = 0;
 };
-CodeErrors code_row(const float* y, float scale, uint8_t* c, uint8_t* f, int64_t width);
+RowReach row_reach(const float* y, int64_t width, int64_t block);
 
-// The sum of (a - 128) (b - 128); sum_b is that of b - 128. At most 65,536 codes.
-int32_t code_dot(const uint8_t* a, const uint8_t* b, int32_t sum_b, int64_t width);
+// Codes of y = scale c + e, to the nearest; |e| / |y|, to about 2^-45. Needs every |y| / scale <= 32767 and |y| > 0.
+double code_row(const float* y, float scale, int16_t* c, int64_t width);
 
 }  // namespace reid

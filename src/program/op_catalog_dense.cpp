@@ -21,12 +21,17 @@ ops::ConvGeometry geometry_of(const OpCall& call) {
 
 OpEntry code_products_entry() {
   return {.name = "code_products",
-          .summary = "scalar products of rows of 8-bit codes, each meaning its value minus 128",
-          .inputs = {constant("a", "[M, K]", "codes", "u8"), constant("b", "[N, K]", "codes", "u8")},
+          .summary = "scalar products of rows of 16-bit codes with a scale each; blocks of 64 codes exactly, their sums in f32",
+          .inputs = {constant("a", "[M, K]", "codes", "i64"), constant("b", "[N, K]", "codes", "i64"),
+                     constant("scale_a", "[M]", "of the rows of a"), constant("scale_b", "[N]", "of the rows of b")},
           .attributes = {},
-          .results = {{"y", "[M, N]", "exact, i32"}},
+          .results = {{"y", "[M, N]", "f32"}},
           .kernels = {"code_products"},
-          .run = [](OpCall& c) { c.result("y", ops::code_products(c.tensor("a"), c.tensor("b"))); }};
+          .run = [](OpCall& c) {
+            const auto codes = [&](const char* name) { return c.tensor(name).to(DType::i16); };
+            const auto scales = [&](const char* name) { return c.tensor(name).to(DType::f32); };
+            c.result("y", ops::code_products(codes("a"), codes("b"), scales("scale_a"), scales("scale_b")));
+          }};
 }
 
 std::vector<OpEntry> products() {

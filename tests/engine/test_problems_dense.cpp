@@ -61,11 +61,14 @@ void conv(const ProblemLine& line, Sweep& sweep) {
 
 void codes(const ProblemLine& line, Sweep& sweep) {
   using A = CodeProductsArgs;
+  // The order of all roundings is part of the definition.
   Problem<CodeProducts> p{.args = {}, .fields = {}, .bound = [](const Values&, const Values&) { return Values(); }};
   p.args.m = line.at("m"), p.args.n = line.at("n"), p.args.k = line.at("k");
-  p.fields = {{"a", Field<A>::input, &A::a, {p.args.m, p.args.k}, Content::codes, DType::u8},
-              {"b", Field<A>::input, &A::b, {p.args.n, p.args.k}, Content::codes, DType::u8},
-              {"c", Field<A>::output, &A::c, {p.args.m, p.args.n}, Content::any, DType::i32}};
+  p.fields = {{"a", Field<A>::input, &A::a, {p.args.m, p.args.k}, Content::any, DType::i16},
+              {"b", Field<A>::input, &A::b, {p.args.n, p.args.k}, Content::any, DType::i16},
+              {"scale_a", Field<A>::input, &A::scale_a, {p.args.m}, Content::any, DType::f32},
+              {"scale_b", Field<A>::input, &A::scale_b, {p.args.n}, Content::any, DType::f32},
+              {"c", Field<A>::output, &A::c, {p.args.m, p.args.n}, Content::any, DType::f32}};
   check_problem(p, line, sweep);
 }
 

@@ -66,7 +66,7 @@ class Shape {
 };
 std::ostream& operator<<(std::ostream&, const Shape&);  // "[64, 16, 8, 2048]"
 
-enum class DType : uint8_t { f32, bf16, f64, i64, i32, u8 };
+enum class DType : uint8_t { f32, bf16, f64, i64, i32, i16, u8 };
 int64_t size_of(DType);      // bytes of one element
 const char* name_of(DType);  // "f32"
 std::ostream& operator<<(std::ostream&, DType);
@@ -88,6 +88,10 @@ constexpr DType dtype_of<int64_t>() {
 template <>
 constexpr DType dtype_of<int32_t>() {
   return DType::i32;
+}
+template <>
+constexpr DType dtype_of<int16_t>() {
+  return DType::i16;
 }
 template <>
 constexpr DType dtype_of<uint8_t>() {

@@ -20,10 +20,11 @@ Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g);  /
 Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g);    // -> dx
 Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g);  // -> dw
 
-// --- 8-bit codes ---
-// Rows a [M, K] and b [N, K] of codes (u8; code c means the integer c - 128), K <= kMostCodes -> scalar products [M, N] i32, exact.
-Tensor code_products(const Tensor& a, const Tensor& b);
-bool fast_code_products();  // whether this CPU has them faster than products of f32 (AVX-512 VNNI: up to four times)
+// --- 16-bit codes ---
+// Rows a [M, K] and b [N, K] of codes (i16) with a scale each -> scalar products [M, N] f32, see CodeProductsArgs. Throws where a block of
+// codes is too large for exact sums.
+Tensor code_products(const Tensor& a, const Tensor& b, const Tensor& scale_a, const Tensor& scale_b);
+bool fast_code_products();  // whether this CPU has them faster than products of f32 (AVX-512 VNNI: about twice)
 
 // --- normalization ---
 struct Statistics {

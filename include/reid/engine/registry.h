@@ -42,13 +42,17 @@ struct Gemm {
   static constexpr const char* name = "matmul";
 };
 
-// Scalar products of rows of 8-bit codes, exactly: c[i, j] = sum over k of (a[i, k] - 128) (b[j, k] - 128). k <= kMostCodes keeps
-// every sum within 32 bits.
-inline constexpr int64_t kMostCodes = 65536;
+// Scalar products of rows of 16-bit codes with a scale for each row:
+//   c[i, j] = (scale_a[i] scale_b[j]) sum over blocks of kCodeBlock codes of float(sum over the block of a[i, k] b[j, k])
+// A block's sum is exact, the blocks are added in order in f32. The squares of a row's block must not add up to 2^31 or more: then no
+// sum of a block leaves 32 bits (Cauchy-Schwarz), whatever the other row.
+inline constexpr int64_t kCodeBlock = 64;
 struct CodeProductsArgs {
-  const void* a;  // [M, K] u8
-  const void* b;  // [N, K] u8
-  void* c;        // [M, N] i32
+  const int16_t* a;      // [M, K]
+  const int16_t* b;      // [N, K]
+  const float* scale_a;  // [M]
+  const float* scale_b;  // [N]
+  float* c;              // [M, N]
   int64_t m, n, k;
   void describe(Visitor&) const;
 };

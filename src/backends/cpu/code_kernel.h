@@ -1,23 +1,35 @@
 #pragma once
-// The innermost loop of products of 8-bit codes: a tile of C in registers.
+// The innermost loop of products of 16-bit codes: a tile of C in registers.
 //
-//   C[i, j] (+)= sum_{k < 4 depth} A[i, k] * B[k, j],   A unsigned, B signed
-//
-// Layout: four consecutive codes of a row stand together and are consumed by one instruction (vpdpbusd: four products of an unsigned
-// and a signed byte, added to 32 bits). A is a packed panel [depth][rows][4], B a packed panel [depth][columns][4].
+// Layout: two consecutive codes of a row stand together and are consumed by one instruction (vpdpwssd: two products, added to 32 bits).
+// A is a packed panel [steps][rows][2], B a packed panel [steps][columns][2]; a block of codes has kCodeSteps steps.
 
 #include <cstdint>
 
+#include "reid/engine/registry.h"
+
 namespace reid::cpu {
 
-struct CodeKernel {
-  // start: one value a column that the sums begin with, instead of what C holds; null: add to C. c is `stride` integers a row.
-  using Run = void (*)(int64_t depth, const uint8_t* a, const int8_t* b, const int32_t* start, int32_t* c, int64_t stride);
-  int64_t rows, columns;
-  Run run;
+inline constexpr int64_t kCodeSteps = kCodeBlock / 2;
+
+// Sums over some blocks of codes, each block exactly, the blocks in f32.
+struct CodeTile {
+  int64_t blocks, steps;  // steps of a block: kCodeSteps
+  const int16_t* a;
+  const int16_t* b;
+  bool first;            // the sums begin at zero, else with what c holds
+  const float* scale_a;  // of the rows and columns, for the last blocks; else null
+  const float* scale_b;
+  float* c;
+  int64_t stride;  // of c
 };
 
-inline constexpr int64_t kMaxCodeTile = 14 * 32;
+struct CodeKernel {
+  int64_t rows, columns;
+  void (*run)(const CodeTile&);
+};
+
+inline constexpr int64_t kMaxCodeRows = 14, kMaxCodeColumns = 32;
 
 const CodeKernel& vnni_kernel();  // x86 only
 

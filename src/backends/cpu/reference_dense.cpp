@@ -24,13 +24,15 @@ void gemm(const GemmArgs& g) {
 }
 
 void code_products(const CodeProductsArgs& p) {
-  const uint8_t* a = in<uint8_t>(p.a);
-  const uint8_t* b = in<uint8_t>(p.b);
   for (int64_t i = 0; i < p.m; ++i) {
     for (int64_t j = 0; j < p.n; ++j) {
-      int64_t sum = 0;
-      for (int64_t k = 0; k < p.k; ++k) sum += (int64_t{a[i * p.k + k]} - 128) * (int64_t{b[j * p.k + k]} - 128);
-      out<int32_t>(p.c)[i * p.n + j] = static_cast<int32_t>(sum);
+      float total = 0;
+      for (int64_t block = 0; block < p.k; block += kCodeBlock) {
+        int64_t sum = 0;
+        for (int64_t k = block; k < std::min(block + kCodeBlock, p.k); ++k) sum += int64_t{p.a[i * p.k + k]} * p.b[j * p.k + k];
+        total += static_cast<float>(sum);
+      }
+      p.c[i * p.n + j] = total * (p.scale_a[i] * p.scale_b[j]);
     }
   }
 }

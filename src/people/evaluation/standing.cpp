@@ -1,7 +1,6 @@
 #include "people/evaluation/standing.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <limits>
 
@@ -17,16 +16,12 @@ constexpr int64_t kManyPlaces = 256;  // from here on a search for each product 
 
 // With p the product, a pair lies surely before a place when p - upper_j > upper_bar, and perhaps when p - lower_j >= lower_bar.
 struct Bounds {
-  double margin = -1;
   std::vector<float> upper, lower;  // [G]; infinite for entries that take no part
 
-  void set(const PairFilter& filter, const std::vector<int64_t>& junk, double margin_of_tile) {
-    margin = margin_of_tile;
-    upper.clear();
-    lower.clear();
+  Bounds(const PairFilter& filter, const std::vector<int64_t>& junk) {
     for (double h : filter.half_b()) {
-      upper.push_back(to_float((1 + margin) * h));
-      lower.push_back(to_float((1 - margin) * h));
+      upper.push_back(to_float((1 + filter.margin()) * h));
+      lower.push_back(to_float((1 - filter.margin()) * h));
     }
     for (int64_t j : junk) upper[static_cast<size_t>(j)] = lower[static_cast<size_t>(j)] = std::numeric_limits<float>::infinity();
   }
@@ -40,26 +35,21 @@ double distance_of(const DistanceTiles& pairs, int64_t query, int64_t j) {
 // One query against the products of a tile.
 class Counter {
  public:
-  Counter(const DistanceTiles& pairs, const PairFilter& filter, const Bounds& bounds, const FinePairs* fine)
-      : pairs_(pairs), filter_(filter), bounds_(bounds), fine_(fine) {}
+  Counter(const DistanceTiles& pairs, const PairFilter& filter, const Bounds& bounds) : pairs_(pairs), filter_(filter), bounds_(bounds) {}
 
-  // Adds to standing.before; returns how many pairs the products left undecided.
-  int64_t add(int64_t query, const float* products, int64_t column, int64_t count, Standing& standing) {
+  // Adds to standing.before.
+  void add(int64_t query, const float* products, int64_t column, int64_t count, Standing& standing) {
     const size_t places = standing.places.size();
     const double half = filter_.half_a()[static_cast<size_t>(query)];
     upper_bars_.resize(places);
     lower_bars_.resize(places);
-    below_.resize(places);
-    above_.resize(places);
     for (size_t m = 0; m < places; ++m) {
       // Below the previous number a pair is rounded to less than the place's distance, above the next one to more.
       const double distance = standing.places[m].first;
-      below_[m] = filter_.half_square(std::max(0.0, neighbor(distance, -1)));
-      above_[m] = filter_.half_square(neighbor(distance, 1));
-      upper_bars_[m] = to_float((1 + bounds_.margin) * half + filter_.absolute() - below_[m]);
-      lower_bars_[m] = to_float((1 - bounds_.margin) * half - filter_.absolute() - above_[m]);
+      const double below = filter_.half_square(std::max(0.0, neighbor(distance, -1))), above = filter_.half_square(neighbor(distance, 1));
+      upper_bars_[m] = to_float((1 + filter_.margin()) * half + filter_.absolute() - below);
+      lower_bars_[m] = to_float((1 - filter_.margin()) * half - filter_.absolute() - above);
     }
-    int64_t computed = 0;
     for (int64_t from = 0; from < count; from += kChunk) {
       const int64_t some = std::min(kChunk, count - from);
       const float* upper = bounds_.upper.data() + column + from;
@@ -80,32 +70,22 @@ class Counter {
       if (search) std::fill_n(undecided_, some, uint8_t{1});
       if (!search && !undecided) continue;
       for (int64_t j = 0; j < some; ++j) {
-        if (undecided_[j] != 0) computed += place(query, column + from + j, sure_[j], maybe_[j], search, standing);
+        if (undecided_[j] != 0) place(query, column + from + j, sure_[j], maybe_[j], search, standing);
       }
     }
-    return computed;
   }
 
  private:
   // One pair: bars descend, so it is surely before all places from one on, and perhaps before some places ahead of that one.
-  int64_t place(int64_t query, int64_t j, float sure, float maybe, bool count_sure, Standing& standing) {
+  void place(int64_t query, int64_t j, float sure, float maybe, bool count_sure, Standing& standing) {
     const auto first_sure = std::partition_point(upper_bars_.begin(), upper_bars_.end(), [&](float bar) { return !(sure > bar); });
     const auto first_maybe = std::partition_point(lower_bars_.begin(), lower_bars_.end(), [&](float bar) { return !(maybe >= bar); });
-    std::ptrdiff_t end = first_sure - upper_bars_.begin(), ahead = std::min(first_maybe - lower_bars_.begin(), end);
+    const std::ptrdiff_t end = first_sure - upper_bars_.begin(), ahead = std::min(first_maybe - lower_bars_.begin(), end);
     if (count_sure) add_one(end, static_cast<std::ptrdiff_t>(standing.places.size()), standing);
-    if (ahead == end) return 0;
-    if (fine_) {
-      const FinePairs::Range q = fine_->range(query, j);
-      const std::ptrdiff_t behind = std::upper_bound(below_.begin() + ahead, below_.begin() + end, q.upper) - below_.begin();
-      ahead = std::lower_bound(above_.begin() + ahead, above_.begin() + end, q.lower) - above_.begin();
-      add_one(behind, end, standing);
-      end = behind;
-    }
-    if (ahead >= end) return 1;
+    if (ahead == end) return;
     const std::pair<double, int64_t> own(distance_of(pairs_, query, j), j);
     const auto begin = standing.places.begin();
     add_one(std::upper_bound(begin + ahead, begin + end, own) - begin, end, standing);
-    return 1;
   }
 
   // The next number of the dtype, upwards or downwards.
@@ -122,9 +102,7 @@ class Counter {
   const DistanceTiles& pairs_;
   const PairFilter& filter_;
   const Bounds& bounds_;
-  const FinePairs* fine_;
   std::vector<float> upper_bars_, lower_bars_;
-  std::vector<double> below_, above_;  // the q between which a pair may tie with the place; ascending
   alignas(64) float sure_[kChunk], maybe_[kChunk];
   alignas(64) uint8_t undecided_[kChunk];
 };
@@ -157,21 +135,16 @@ std::vector<Standing> match_places(const DistanceTiles& pairs, const RetrievalFi
 void count_before(const DistanceTiles& pairs, const RetrievalFilter& filter, std::vector<Standing>& standings) {
   for (Standing& standing : standings) standing.before.assign(standing.places.size(), 0);
   const PairFilter products(pairs);
-  Bounds bounds;
-  products.for_each_coarse({}, [&](const ProductTile& tile) {
-    if (tile.margin != bounds.margin) bounds.set(products, filter.junk(), tile.margin);
-    std::atomic<int64_t> computed = 0;
+  const Bounds bounds(products, filter.junk());
+  products.for_each({}, [&](const ProductTile& tile) {
     parallel_for(tile.rows, 4, [&](int64_t first, int64_t last, int) {
-      Counter counter(pairs, products, bounds, tile.fine);
-      int64_t count = 0;
+      Counter counter(pairs, products, bounds);
       for (int64_t r = first; r < last; ++r) {
         Standing& standing = standings[static_cast<size_t>(tile.row + r)];
         if (standing.places.empty()) continue;
-        count += counter.add(tile.row + r, tile.products + r * tile.columns, tile.column, tile.columns, standing);
+        counter.add(tile.row + r, tile.products + r * tile.columns, tile.column, tile.columns, standing);
       }
-      computed += count;
     });
-    return computed.load();
   });
   parallel_for(pairs.count(), 64, [&](int64_t begin, int64_t end, int) {
     std::vector<int64_t> matches, removed;

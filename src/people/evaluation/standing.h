@@ -19,7 +19,7 @@ struct Standing {
 // functions of the two rows alone. The rounding lets distances tie that only the order of a sum tells apart.
 std::vector<Standing> match_places(const DistanceTiles& pairs, const RetrievalFilter& filter);
 
-// Fills `before`. Coarse products decide most pairs, the distance those near a place: counts depend on the features alone.
+// Fills `before`. Products decide most pairs, the distance those near a place: counts depend on the features alone.
 // Cost: the products, two comparisons of each with each place of its query, and a pair() for each pair nearer to a place than the products'
 // margin.
 void count_before(const DistanceTiles& pairs, const RetrievalFilter& filter, std::vector<Standing>& standings);
