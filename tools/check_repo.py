@@ -26,11 +26,11 @@ WINGS = {
     "kernels": {"engine"},
 }
 # Kernels and backends see these headers of the engine and no others.
-DEVICE_LEVEL = {"reid/engine/base.h", "reid/engine/device.h", "reid/engine/registry.h"}
+DEVICE_LEVEL = {f"reid/engine/{name}.h" for name in ("base", "device", "op_args", "op_args_rows", "registry")}
 
 # Floors inside a wing, lowest first; headers of one floor do not see each other. A .cpp belongs to the floor of its first include.
 FLOORS = {
-    "engine": [["base"], ["device"], ["registry"], ["tensor"], ["ops"], ["autograd"], ["nn"], ["optim"]],
+    "engine": [["base"], ["device", "op_args"], ["op_args_rows"], ["registry"], ["tensor"], ["ops"], ["autograd"], ["nn"], ["optim"]],
     "people": [["transform", "dataset", "protocol"], ["data", "dataset_check"], ["synth", "cluster"], ["evaluation"], ["rerank", "verification"], ["gallery"]],
 }
 
@@ -46,7 +46,6 @@ FORBIDDEN = ["#include <format>", "#include <source_location>", "#include <range
 
 MAX_LINES = 400          # a file
 MAX_KERNEL_LINES = 500   # a file of device code
-EXCEPTIONS = {"include/reid/engine/registry.h": 520}  # the arguments of every operation, in one place
 MAX_FUNCTION = 60        # lines of a function, tests excepted
 MAX_BYTES = 1 << 20      # any tracked file
 
@@ -61,7 +60,7 @@ BUDGET = {
     "src/learning": 5000,
     "src/program": 5500,
     "tests": 18000,
-    "tools": 4500,
+    "tools": 5000,
 }
 
 TOP_LEVEL = {
@@ -167,7 +166,7 @@ def check_functions(name, lines):
 
 def check_text(name, text, lines):
     suffix = Path(name).suffix
-    limit = EXCEPTIONS.get(name, MAX_KERNEL_LINES if name.startswith("kernels/") else MAX_LINES)
+    limit = MAX_KERNEL_LINES if name.startswith("kernels/") else MAX_LINES
     if len(lines) > limit and suffix in CODE | {".py", ".sh"}:
         problem(name, 0, f"{len(lines)} lines; at most {limit}")
     for number, line in enumerate(lines, 1):

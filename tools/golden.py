@@ -77,6 +77,8 @@ def leaf(x):
     return x.detach().clone().requires_grad_(True)
 
 
+UNSUPERVISED = ["golden_unsupervised.py", "golden_metric.py", "golden_networks.py", "golden_losses.py"]
+
 # What writes each file: a function of the first script; the others are imported by it.
 WRITERS = {
     "ops": ("ops", ["golden_ops.py"]),
@@ -88,6 +90,13 @@ WRITERS = {
     "resnet50_ibn_a": ("resnet50_ibn_a", ["golden_networks.py"]),
     "resnet50_ibn_a_gradients": ("resnet50_ibn_a_gradients", ["golden_networks.py"]),
     "trajectory": ("trajectory", ["golden_networks.py", "golden_losses.py"]),
+    "metric_losses": ("metric_losses", ["golden_metric.py", "golden_networks.py", "golden_losses.py"]),
+    "non_local": ("non_local", ["golden_metric.py", "golden_networks.py", "golden_losses.py"]),
+    "trajectory_strong_baseline": ("trajectory_strong_baseline", ["golden_metric.py", "golden_networks.py", "golden_losses.py"]),
+    "trajectory_sbs": ("trajectory_sbs", ["golden_metric.py", "golden_networks.py", "golden_losses.py"]),
+    "clusters": ("clusters", UNSUPERVISED),
+    "trajectory_cluster_contrast": ("trajectory_cluster_contrast", UNSUPERVISED),
+    "trajectory_pplr": ("trajectory_pplr", UNSUPERVISED),
 }
 
 

@@ -131,6 +131,11 @@ void AddScaledArgs::describe(Visitor& v) const {
   v.attribute("scale", scale);
   v.output("y", y, {count}, dtype);
 }
+void MultiplyArgs::describe(Visitor& v) const {
+  v.input("a", a, {count}, dtype);
+  v.input("b", b, {count}, dtype);
+  v.output("y", y, {count}, dtype);
+}
 void BiasAddArgs::describe(Visitor& v) const {
   v.input("x", x, {rows, columns}, dtype);
   v.input("bias", bias, {columns}, dtype);
@@ -206,6 +211,70 @@ void SoftmaxRowsArgs::describe(Visitor& v) const {
   v.output("ds", ds, {rows, columns}, dtype);
 }
 
+void RowDistancesArgs::describe(Visitor& v) const {
+  v.input("x", x, {m, k}, dtype);
+  v.input("y", y, {n, k}, dtype);
+  v.attribute("floor", floor);
+  v.output("d", d, {m, n}, dtype);
+}
+void RowDistancesBackwardArgs::describe(Visitor& v) const {
+  v.input("dd", dd, {m, n}, dtype);
+  v.input("x", x, {m, k}, dtype);
+  v.input("y", y, {n, k}, dtype);
+  v.input("d", d, {m, n}, dtype);
+  v.attribute("floor", floor);
+  v.output("dx", dx, {m, k}, dtype);
+  v.output("dy", dy, {n, k}, dtype);
+}
+void TripletRowsArgs::describe(Visitor& v) const {
+  v.input("d", d, {rows, columns}, dtype);
+  v.input("mask", mask, {rows, columns}, DType::u8);
+  v.input("weight", weight, {rows}, dtype);
+  v.attribute("margin", margin);
+  v.attribute("weighted", weighted);
+  v.output("loss", loss, {rows}, dtype);
+  v.output("dd", dd, {rows, columns}, dtype);
+}
+void SoftmaxArgs::describe(Visitor& v) const {
+  v.input("s", s, {rows, columns}, dtype);
+  v.output("q", q, {rows, columns}, dtype);
+}
+void SoftTargetRowsArgs::describe(Visitor& v) const {
+  v.input("s", s, {rows, columns}, dtype);
+  v.input("target", target, {rows, columns}, dtype);
+  v.input("weight", weight, {rows}, dtype);
+  v.output("loss", loss, {rows}, dtype);
+  v.output("ds", ds, {rows, columns}, dtype);
+}
+void StripePoolArgs::describe(Visitor& v) const {
+  v.input("x", x, {n, height, width, c}, dtype);
+  v.attribute("stripes", static_cast<double>(stripes));
+  v.output("y", y, {stripes * n, c}, dtype);
+}
+void StripePoolBackwardArgs::describe(Visitor& v) const {
+  v.input("dy", dy, {stripes * n, c}, dtype);
+  v.attribute("stripes", static_cast<double>(stripes));
+  v.output("dx", dx, {n, height, width, c}, dtype);
+}
+void NonLocalArgs::describe(Visitor& v) const {
+  for (const auto& [name, pointer] : {std::pair{"theta", theta}, {"phi", phi}, {"g", g}}) v.input(name, pointer, {n, length, d}, dtype);
+  v.output("y", y, {n, length, d}, dtype);
+}
+void NonLocalBackwardArgs::describe(Visitor& v) const {
+  for (const auto& [name, pointer] : {std::pair{"dy", dy}, {"theta", theta}, {"phi", phi}, {"g", g}})
+    v.input(name, pointer, {n, length, d}, dtype);
+  for (const auto& [name, pointer] : {std::pair{"dtheta", dtheta}, {"dphi", dphi}, {"dg", dg}})
+    v.output(name, pointer, {n, length, d}, dtype);
+}
+void CircleLogitsArgs::describe(Visitor& v) const {
+  v.input("s", s, {rows, columns}, dtype);
+  v.input("label", label, {rows}, DType::i32);
+  v.attribute("scale", scale);
+  v.attribute("margin", margin);
+  v.output("y", y, {rows, columns}, dtype);
+  v.output("slope", slope, {rows, columns}, dtype);
+}
+
 void SgdArgs::describe(Visitor& visitor) const {
   const Shape flat{flat_extent(segments, segment_count)};
   visitor.input("g", g, flat, dtype);
@@ -224,7 +293,7 @@ void AdamArgs::describe(Visitor& visitor) const {
   visitor.attribute("beta2", beta2);
   visitor.attribute("eps", eps);
   visitor.attribute("decay", decay);
-  visitor.attribute("step", static_cast<double>(step));
+  visitor.attribute("step", static_cast<double>(segments[0].step));
   visitor.attribute("decoupled", decoupled);
   visitor.output("w", w, flat, dtype);
   visitor.output("m", m, flat, dtype);

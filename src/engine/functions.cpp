@@ -23,11 +23,16 @@ Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g) {
 
 Var linear(const Var& x, const Var& w, const Var& bias) {
   const Var product = matmul(x, w, false, true);
-  if (!bias.value().defined()) return product;
-  Tensor y = ops::bias_add(product.value(), bias.value());
-  return record("bias_add", std::move(y), {product, bias}, [](const Tensor& dy, Grads& d) {
+  return bias.value().defined() ? bias_add(product, bias) : product;
+}
+
+Var bias_add(const Var& x, const Var& bias) {
+  const int64_t width = x.value().dim(-1);
+  const Shape rows{x.value().numel() / std::max<int64_t>(width, 1), width};
+  Tensor y = ops::bias_add(x.value().reshape(rows), bias.value()).reshape(x.shape());
+  return record("bias_add", std::move(y), {x, bias}, [rows](const Tensor& dy, Grads& d) {
     d.add(0, dy);
-    if (d.wants(1)) d.add(1, ops::column_sum(dy));
+    if (d.wants(1)) d.add(1, ops::column_sum(dy.reshape(rows)));
   });
 }
 
@@ -73,6 +78,30 @@ Var gem_pool(const Var& x, const Var& p, double eps) {
   });
 }
 
+Var stripe_pool(const Var& x, int64_t stripes) {
+  return record("stripe_pool", ops::stripe_pool(x.value(), stripes), {x},
+                [shape = x.shape(), stripes](const Tensor& dy, Grads& d) { d.add(0, ops::stripe_pool_backward(dy, shape, stripes)); });
+}
+
+Var non_local(const Var& theta, const Var& phi, const Var& g) {
+  Tensor y = ops::non_local(theta.value(), phi.value(), g.value());
+  return record("non_local", std::move(y), {theta, phi, g},
+                [t = theta.value(), p = phi.value(), v = g.value()](const Tensor& dy, Grads& d) {
+                  ops::NonLocalGradients gradients = ops::non_local_backward(dy, t, p, v);
+                  d.add(0, gradients.theta);
+                  d.add(1, gradients.phi);
+                  d.add(2, gradients.g);
+                });
+}
+
+Var rows(const Var& x, int64_t begin, int64_t end) {
+  return record("rows", x.value().rows(begin, end), {x}, [shape = x.shape(), begin, end](const Tensor& dy, Grads& d) {
+    const Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.device());
+    dx.rows(begin, end).copy_from(dy);
+    d.add(0, dx);
+  });
+}
+
 Var l2_normalize(const Var& x, double eps) {
   const ops::Normalized n = ops::l2_normalize(x.value(), eps);
   return record("l2_normalize", n.y, {x},
@@ -96,6 +125,27 @@ Var one_positive_rows(const Var& s, const Tensor& mask, const Tensor& tau, const
 
 Var softmax_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing) {
   return row_loss("softmax_rows", s, ops::softmax_rows(s.value(), mask, tau, weight, smoothing));
+}
+
+Var row_distances(const Var& x, double floor) {
+  Tensor d = ops::row_distances(x.value(), x.value(), floor);
+  return record("row_distances", d, {x}, [xv = x.value(), d, floor](const Tensor& dd, Grads& g) {
+    const ops::PairGradients both = ops::row_distances_backward(dd, xv, xv, d, floor);
+    g.add(0, ops::add(both.x, both.y));
+  });
+}
+
+Var triplet_rows(const Var& d, const Tensor& mask, const Tensor& weight, double margin, bool weighted) {
+  return row_loss("triplet_rows", d, ops::triplet_rows(d.value(), mask, weight, margin, weighted));
+}
+
+Var soft_target_rows(const Var& s, const Tensor& target, const Tensor& weight) {
+  return row_loss("soft_target_rows", s, ops::soft_target_rows(s.value(), target, weight));
+}
+
+Var circle_logits(const Var& s, const Tensor& label, double scale, double margin) {
+  const ops::CircleLogitsResult r = ops::circle_logits(s.value(), label, scale, margin);
+  return record("circle_logits", r.y, {s}, [slope = r.slope](const Tensor& dy, Grads& d) { d.add(0, ops::multiply(dy, slope)); });
 }
 
 namespace {

@@ -84,7 +84,11 @@ Var Norm::operator()(const Var& x, const Var& residual, bool relu, const Pass& p
   std::vector<ops::Statistics> seen;
   const int64_t length = parts.back().window.length;
   Var y = norm_act(x, parts, residual, eps, relu, &seen);
-  if (kind != Kind::instance && pass.batch_statistics && pass.update_running) update_running(seen.back(), length);
+  if (kind != Kind::instance && pass.batch_statistics && pass.update_running) {
+    ops::Statistics moving = seen.back();
+    if (pass.running_from_first) moving = {moving.mean.rows(0, 1), moving.variance.rows(0, 1)};
+    update_running(moving, length);
+  }
   return y;
 }
 

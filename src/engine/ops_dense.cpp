@@ -151,6 +151,13 @@ void add_into(const Tensor& a, const Tensor& b, double scale) { add_scaled(a, b,
 
 Tensor scale(const Tensor& x, double factor) { return add(Tensor::zeros(x.shape(), x.dtype(), x.device()), x, factor); }
 
+Tensor multiply(const Tensor& a, const Tensor& b) {
+  require_alike("multiply", a, b);
+  Tensor y = Tensor::empty(a.shape(), a.dtype(), a.device());
+  dispatch<Multiply>(a.device(), {.a = a.raw(), .b = b.raw(), .y = y.raw(), .count = a.numel(), .dtype = a.dtype()});
+  return y;
+}
+
 Tensor bias_add(const Tensor& x, const Tensor& bias) {
   require_same_dtype("bias_add", x, bias);
   REID_CHECK(x.shape().rank() == 2, "[bias_add] x ", x.shape(), " must be [B, D]");

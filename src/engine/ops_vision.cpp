@@ -164,6 +164,87 @@ GemGradients gem_pool_backward(const Tensor& dy, const Tensor& x, const Tensor& 
   return global_pool_backward("gem_pool_backward", dy, x, x.shape(), p, y, eps);
 }
 
+namespace {
+
+void require_stripes(const char* op, const Shape& x, int64_t stripes) {
+  REID_CHECK(x.rank() == 4 && x[2] >= 1, "[", op, "] x ", x, " must be [N, H, W, C]");
+  REID_CHECK(stripes >= 1 && stripes <= x[1], "[", op, "] ", stripes, " stripes of maps with ", x[1], " rows");
+}
+
+}  // namespace
+
+Tensor stripe_pool(const Tensor& x, int64_t stripes) {
+  require_stripes("stripe_pool", x.shape(), stripes);
+  Tensor y = Tensor::empty({stripes * x.dim(0), x.dim(3)}, x.dtype(), x.device());
+  dispatch<StripePool>(x.device(), {.x = x.raw(),
+                                    .y = y.raw(),
+                                    .n = x.dim(0),
+                                    .height = x.dim(1),
+                                    .width = x.dim(2),
+                                    .c = x.dim(3),
+                                    .stripes = stripes,
+                                    .dtype = x.dtype()});
+  return y;
+}
+
+Tensor stripe_pool_backward(const Tensor& dy, const Shape& x_shape, int64_t stripes) {
+  require_stripes("stripe_pool_backward", x_shape, stripes);
+  require_shape("stripe_pool_backward", "dy", dy, {stripes * x_shape[0], x_shape[3]});
+  Tensor dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
+  dispatch<StripePoolBackward>(dy.device(), {.dy = dy.raw(),
+                                             .dx = dx.raw(),
+                                             .n = x_shape[0],
+                                             .height = x_shape[1],
+                                             .width = x_shape[2],
+                                             .c = x_shape[3],
+                                             .stripes = stripes,
+                                             .dtype = dy.dtype()});
+  return dx;
+}
+
+namespace {
+
+void require_maps(const char* op, const Tensor& theta, const Tensor& phi, const Tensor& g) {
+  REID_CHECK(theta.shape().rank() == 4, "[", op, "] theta ", theta.shape(), " must be [N, H, W, D]");
+  require_alike(op, theta, phi);
+  require_alike(op, theta, g);
+}
+
+}  // namespace
+
+Tensor non_local(const Tensor& theta, const Tensor& phi, const Tensor& g) {
+  require_maps("non_local", theta, phi, g);
+  Tensor y = Tensor::empty(theta.shape(), theta.dtype(), theta.device());
+  dispatch<NonLocal>(theta.device(), {.theta = theta.raw(),
+                                      .phi = phi.raw(),
+                                      .g = g.raw(),
+                                      .y = y.raw(),
+                                      .n = theta.dim(0),
+                                      .length = theta.dim(1) * theta.dim(2),
+                                      .d = theta.dim(3),
+                                      .dtype = theta.dtype()});
+  return y;
+}
+
+NonLocalGradients non_local_backward(const Tensor& dy, const Tensor& theta, const Tensor& phi, const Tensor& g) {
+  require_maps("non_local_backward", theta, phi, g);
+  require_alike("non_local_backward", dy, theta);
+  const auto like = [&] { return Tensor::empty(dy.shape(), dy.dtype(), dy.device()); };
+  NonLocalGradients r{like(), like(), like()};
+  dispatch<NonLocalBackward>(dy.device(), {.dy = dy.raw(),
+                                           .theta = theta.raw(),
+                                           .phi = phi.raw(),
+                                           .g = g.raw(),
+                                           .dtheta = r.theta.raw(),
+                                           .dphi = r.phi.raw(),
+                                           .dg = r.g.raw(),
+                                           .n = theta.dim(0),
+                                           .length = theta.dim(1) * theta.dim(2),
+                                           .d = theta.dim(3),
+                                           .dtype = dy.dtype()});
+  return r;
+}
+
 Normalized l2_normalize(const Tensor& x, double eps) {
   REID_CHECK(x.shape().rank() == 2, "[l2_normalize] x ", x.shape(), " must be [B, D]");
   Normalized n{Tensor::empty(x.shape(), x.dtype(), x.device()), Tensor::empty({x.dim(0)}, x.dtype(), x.device())};

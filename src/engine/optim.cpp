@@ -1,5 +1,6 @@
 #include "reid/engine/optim.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -12,6 +13,8 @@ ParameterStore::ParameterStore(const Inventory& module) {
   for (const auto& [name, p] : module.parameters) {
     REID_CHECK(p->value.dtype() == dtype, "[parameter_store] ", name, " is ", p->value.dtype(), ", others are ", dtype);
     segments_.push_back({count, p->value.numel(), p->lr_factor, p->decay_factor, p->trainable});
+    names_.push_back(name);
+    trainable_.push_back(p->trainable);
     count += p->value.numel();
   }
   values_ = Tensor::empty({count}, dtype);
@@ -26,17 +29,30 @@ ParameterStore::ParameterStore(const Inventory& module) {
   }
 }
 
-Optimizer::Optimizer(const ParameterStore& store, const OptimizerConfig& config) : config_(config), steps_(Tensor::zeros({1}, DType::i64)) {
+void ParameterStore::freeze(const std::vector<std::string>& prefixes, bool frozen) {
+  for (size_t i = 0; i < segments_.size(); ++i) {
+    const bool named =
+        std::any_of(prefixes.begin(), prefixes.end(), [&](const std::string& prefix) { return names_[i].starts_with(prefix); });
+    if (named) segments_[i].trainable = trainable_[i] && !frozen;
+  }
+}
+
+Optimizer::Optimizer(const ParameterStore& store, const OptimizerConfig& config) : config_(config) {
   REID_CHECK(config.kind == "adam" || config.kind == "adamw" || config.kind == "sgd", "optimizer.kind = '", config.kind,
              "' is not one of adam, adamw, sgd");
+  steps_ = Tensor::zeros({static_cast<int64_t>(store.segments().size())}, DType::i64);
   first_ = Tensor::zeros(store.values().shape(), store.values().dtype());
   if (config.kind != "sgd") second_ = Tensor::zeros(store.values().shape(), store.values().dtype());
 }
 
 void Optimizer::step(ParameterStore& store, double lr) {
-  const int64_t step = ++steps_.data<int64_t>()[0];
   const Tensor& w = store.values();
-  const std::vector<Segment>& segments = store.segments();
+  std::vector<Segment> segments = store.segments();
+  for (size_t i = 0; i < segments.size(); ++i) {
+    int64_t& steps = steps_.data<int64_t>()[i];
+    steps += segments[i].trainable;
+    segments[i].step = steps;
+  }
   const int64_t segment_count = static_cast<int64_t>(segments.size());
   if (config_.kind == "sgd") {
     dispatch<SgdStep>(w.device(), {.w = w.raw(),
@@ -62,7 +78,6 @@ void Optimizer::step(ParameterStore& store, double lr) {
                                   .beta2 = config_.beta2,
                                   .eps = config_.eps,
                                   .decay = config_.decay,
-                                  .step = step,
                                   .decoupled = config_.kind == "adamw",
                                   .dtype = w.dtype()});
 }
@@ -94,7 +109,8 @@ double Schedule::at(double epoch) const {
     return rate;
   }
   REID_CHECK(kind == "cosine", "schedule.kind = '", kind, "' is not one of constant, step, cosine");
-  const double share = std::min(1.0, (epoch - warmup_epochs) / std::max(epochs - warmup_epochs, 1e-9));
+  const double begin = std::max(warmup_epochs, flat_epochs);
+  const double share = std::clamp((epoch - begin) / std::max(epochs - begin, 1e-9), 0.0, 1.0);
   return lr * (final_factor + (1 - final_factor) * 0.5 * (1 + std::cos(std::numbers::pi * share)));
 }
 

@@ -42,7 +42,9 @@ class EncoderGraph {
         weights_(weights),
         options_(options),
         source_(source_of(weights)),
-        graph_(out, source_) {}
+        graph_(out, source_) {
+    REID_CHECK(!config.backbone.non_local, source_, ": non-local blocks cannot be written as ONNX yet; export an encoder without them");
+  }
 
   void write() {
     const std::string images = options_.preprocess ? preprocessing() : normalized_input();

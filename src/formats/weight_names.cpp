@@ -213,9 +213,9 @@ class Mapper {
   MappedWeights mapped_;
 };
 
-// The first word of a tensor's name when it is of a part after the backbone, else "".
-std::string head_part(const std::string& name) {
-  for (const char* part : {"map_norm.", "pool.", "bottleneck."}) {
+// The first word of a tensor's name when it is of a part that a file may lack, else "".
+std::string optional_part(const std::string& name) {
+  for (const char* part : {"NL_", "map_norm.", "pool.", "bottleneck."}) {
     if (name.starts_with(part)) return part;
   }
   return "";
@@ -284,6 +284,8 @@ EncoderConfig encoder_shown_by(const NamedTensors& weights) {
   shown.backbone.width = weights.at("conv1.weight").dim(0);
   const bool instance_stem = weights.find("bn1.weight") && !weights.find("bn1.running_mean") && !weights.find("bn1.running_var");
   shown.backbone.ibn = weights.find("layer1.0.bn1.IN.weight") ? "a" : instance_stem ? "b" : "none";
+  shown.backbone.non_local = has_part(weights, "NL_");
+  if (const Tensor* theta = weights.find("NL_3.0.theta.weight")) shown.backbone.non_local_width = theta->dim(0);
   shown.map_norm = has_part(weights, "map_norm.");
   shown.pooling = has_part(weights, "pool.") ? "gem" : "gap";
   shown.neck = has_part(weights, "bottleneck.") ? "bn" : "none";
@@ -296,7 +298,8 @@ WeightMatch load_mapped(const Inventory& network, const NamedTensors& weights) {
   std::string strangers;
   for (const auto& [name, tensor] : weights.tensors) {
     if (complete.find(name)) continue;
-    if (head_part(name).empty()) {
+    const std::string part = optional_part(name);
+    if (part.empty() || (part == "NL_" && has_part(complete, part))) {
       strangers += (strangers.empty() ? "" : ", ") + name;
     } else {
       match.unused.push_back(name);
@@ -305,7 +308,7 @@ WeightMatch load_mapped(const Inventory& network, const NamedTensors& weights) {
   REID_CHECK(strangers.empty(), weights.source, ": its backbone has tensors that the network has no place for: ", strangers);
   NamedTensors chosen{{}, {}, weights.source};
   for (const auto& [name, tensor] : complete.tensors) {
-    const std::string part = head_part(name);
+    const std::string part = optional_part(name);
     const Tensor* found = weights.find(name);
     const bool fresh = !part.empty() && !has_part(weights, part);
     if (found || fresh) chosen.add(name, found ? *found : tensor);

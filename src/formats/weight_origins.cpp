@@ -4,8 +4,8 @@ namespace reid {
 
 namespace {
 
-const Layout kNamed = {{"conv1.", "conv1."},   {"bn1.", "bn1."},       {"layer1.", "layer1."},
-                       {"layer2.", "layer2."}, {"layer3.", "layer3."}, {"layer4.", "layer4."}};
+const Layout kNamed = {{"conv1.", "conv1."},   {"bn1.", "bn1."},       {"layer1.", "layer1."}, {"layer2.", "layer2."},
+                       {"layer3.", "layer3."}, {"layer4.", "layer4."}, {"NL_", "NL_"}};
 
 // torch.nn.Sequential over a ResNet's children: the names are positions, so each way to build it has its own numbers.
 const Layout kChildren = {{"0.", "conv1."},  {"1.", "bn1."},    {"4.", "layer1."},  // 2 ReLU, 3 max pooling
@@ -100,7 +100,6 @@ const Layout& head_names() {
 
 const std::vector<ForeignPart>& foreign_parts() {
   static const std::vector<ForeignPart> all = {
-      {"NL_", "non-local blocks (AGW, SBS)"},
       {".se.", "squeeze-and-excitation blocks"},
       {".bat_n.", "MetaBIN's mixed norms"},
       {".dsbn.", "domain-specific batch norms"},

@@ -10,7 +10,7 @@ OpInput flat(const std::string& name, const std::string& doc) { return constant(
 void adam_step(OpCall& c, bool decoupled) {
   const Tensor w = c.tensor("w").clone(), zeros = Tensor::zeros(w.shape(), w.dtype());
   const Tensor m = c.has("m") ? c.tensor("m").clone() : zeros.clone(), v = c.has("v") ? c.tensor("v").clone() : zeros.clone();
-  const Segment all{.offset = 0, .count = w.numel()};
+  const Segment all{.offset = 0, .count = w.numel(), .step = c.integer("step")};
   REID_CHECK(c.integer("step") >= 1, "step = ", c.integer("step"), ": the first update is step 1");
   dispatch<AdamStep>(w.device(), {.w = w.raw(),
                                   .g = c.tensor("g").raw(),
@@ -23,7 +23,6 @@ void adam_step(OpCall& c, bool decoupled) {
                                   .beta2 = c.number("beta2"),
                                   .eps = c.number("eps"),
                                   .decay = c.number("decay"),
-                                  .step = c.integer("step"),
                                   .decoupled = decoupled,
                                   .dtype = w.dtype()});
   c.result("w", w);

@@ -140,6 +140,45 @@ TEST_CASE("gradients: rows") {
   check("softmax_rows, smoothed", {x}, [&](const auto& v) { return softmax_rows(v[0], kinds, tau, weight, 0.2); });
 }
 
+TEST_CASE("gradients: metric learning") {
+  const Tensor x = normal_tensor("metric", {6, 3});
+  check("row_distances", {x}, [](const auto& v) { return row_distances(v[0]); });
+  check("row_distances, a floor under all", {x}, [](const auto& v) { return row_distances(v[0], 1e3); });
+  std::vector<uint8_t> mask;
+  for (int i = 0; i < 36; ++i) mask.push_back(i / 6 / 3 == i % 6 / 3 ? kPositive : kNegative);
+  mask[4] = kIgnored;
+  const Tensor kinds = Tensor::from(mask, Shape{6, 6}), weight = Tensor::from(std::vector<double>{1, 0.5, 2, 0, 1, 1});
+  for (const bool weighted : {false, true}) {
+    for (const double margin : {0.0, 0.3, 3.0})
+      check("triplet_rows", {x}, [&](const auto& v) { return triplet_rows(row_distances(v[0]), kinds, weight, margin, weighted); });
+  }
+  const Tensor logits = normal_tensor("logits", {3, 4}), target = ops::softmax(normal_tensor("target", {3, 4}));
+  const Tensor three = Tensor::from(std::vector<double>{1, 0.5, 0});
+  check("soft_target_rows", {logits}, [&](const auto& v) { return soft_target_rows(v[0], target, three); });
+  check("soft_target_rows, targets of another sum", {logits},
+        [&](const auto& v) { return soft_target_rows(v[0], ops::scale(target, 2.5), three); });
+  check("rows", {logits}, [](const auto& v) { return rows(v[0], 1, 3); });
+  const Tensor maps = normal_tensor("maps", {2, 5, 2, 3});
+  for (const int64_t stripes : {1, 2, 3, 5}) check("stripe_pool", {maps}, [=](const auto& v) { return stripe_pool(v[0], stripes); });
+  const Tensor pixels = normal_tensor("pixels", {2, 3, 2, 3});
+  check("non_local", {pixels, normal_tensor("phi", {2, 3, 2, 3}), normal_tensor("g", {2, 3, 2, 3})},
+        [](const auto& v) { return non_local(v[0], v[1], v[2]); });
+  check("bias_add", {pixels, normal_tensor("bias", {3})}, [](const auto& v) { return bias_add(v[0], v[1]); });
+  // The factor of a circle is a constant, so differences of the function are not its gradient: those of the factor's bracket are.
+  const Tensor s = normal_tensor("cosines", {2, 3}, DType::f64, 0.4), label = Tensor::from(std::vector<int32_t>{2, 0});
+  const ops::CircleLogitsResult circle = ops::circle_logits(s, label, 64, 0.35);
+  Tape tape;
+  const Var leaf = tape.input(s.clone());
+  tape.backward(sum(circle_logits(leaf, label, 64, 0.35)));
+  CHECK(difference(tape.gradient(leaf), circle.slope, 0).empty());
+  for (int64_t i = 0; i < 6; ++i) {
+    const bool own = i == 2 || i == 3;
+    const double v = s.data<double>()[i], factor = 64 * std::max(0.0, own ? 1.35 - v : v + 0.35);
+    CHECK(circle.slope.data<double>()[i] == doctest::Approx(factor).epsilon(1e-14));
+    CHECK(circle.y.data<double>()[i] == doctest::Approx(factor * (own ? v - 0.65 : v - 0.35)).epsilon(1e-14));
+  }
+}
+
 TEST_CASE("gradients: a function of a function, one value used three times") {
   check("composite", {away_from_zero("c", {4, 4})}, [](const auto& v) {
     const Var a = matmul(relu(v[0]), v[0]);

@@ -66,6 +66,11 @@ TEST_CASE("golden: relu and pooling") {
     const Var x = tape.input(g["x"]);
     check_gradients(g, tape, global_average_pool(x), {{"x", x}});
   }
+  for (const Golden& g : golden_cases("clusters", "stripes")) {
+    Tape tape;
+    const Var x = tape.input(g["x"]);
+    check_gradients(g, tape, stripe_pool(x, g.integer("stripes")), {{"x", x}});
+  }
   for (const Golden& g : golden_cases("ops", "gem_pool")) {
     Tape tape;
     const Var x = tape.input(g["x"]), p = tape.input(g["p"]);

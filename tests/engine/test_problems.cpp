@@ -9,6 +9,7 @@ Sweep run_file(const std::string& file, Sweep sweep) {
   Families families = dense_families();
   families.merge(vision_families());
   families.merge(rows_families());
+  families.merge(metric_families());
   for (const ProblemLine& line : read_problems(file)) {
     const auto found = families.find(line.family);
     REQUIRE_MESSAGE(found != families.end(), file, ": no family is called ", line.family);

@@ -125,9 +125,10 @@ void sgd(const ProblemLine& line, Sweep& sweep) {
 void adam(const ProblemLine& line, Sweep& sweep) {
   using A = AdamArgs;
   const int64_t count = line.at("count"), step = line.get("step", 1);
-  const std::vector<Segment> segments = segments_of(count);
+  std::vector<Segment> segments = segments_of(count);
+  for (Segment& segment : segments) segment.step = step;
   Problem<AdamStep> p{.args = {}, .fields = {}, .bound = {}};
-  p.args.segments = segments.data(), p.args.segment_count = 3, p.args.step = step, p.args.decoupled = line.get("decoupled", 0) != 0;
+  p.args.segments = segments.data(), p.args.segment_count = 3, p.args.decoupled = line.get("decoupled", 0) != 0;
   p.args.lr = 0.1, p.args.decay = 0.01, p.args.beta1 = 0.9, p.args.beta2 = 0.999, p.args.eps = 1e-8;
   p.fields = {{"w", Field<A>::both, &A::w, {count}},
               {"g", Field<A>::input, &A::g, {count}},

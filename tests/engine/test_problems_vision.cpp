@@ -272,8 +272,80 @@ void global_pool(const ProblemLine& line, Sweep& sweep) {
   global_pool_backward(g, line, sweep);
 }
 
+void stripe_pool(const ProblemLine& line, Sweep& sweep) {
+  const int64_t n = line.at("n"), height = line.at("h"), width = line.at("w"), c = line.at("c"), stripes = line.at("stripes");
+  const auto fill = [=](auto& args) { args.n = n, args.height = height, args.width = width, args.c = c, args.stripes = stripes; };
+  // Means are no larger than their largest term.
+  const auto bound_of = [](const std::vector<double>& in, const std::vector<double>& out, int64_t terms, double share) {
+    double top = 0;
+    for (const double v : in) top = std::max(top, std::abs(v));
+    return std::vector<double>(out.size(), share * top * (4 * std::sqrt(static_cast<double>(terms)) + 8));
+  };
+  {
+    using A = StripePoolArgs;
+    Problem<StripePool> p{.args = {}, .fields = {}, .bound = {}};
+    fill(p.args);
+    p.fields = {{"x", Field<A>::input, &A::x, {n, height, width, c}}, {"y", Field<A>::output, &A::y, {stripes * n, c}}};
+    p.bound = [=](const Values& in, const Values& oracle) {
+      return Values{{"y", bound_of(in.at("x"), oracle.at("y"), height * width, 1)}};
+    };
+    check_problem(p, line, sweep);
+  }
+  using A = StripePoolBackwardArgs;
+  Problem<StripePoolBackward> p{.args = {}, .fields = {}, .bound = {}};
+  fill(p.args);
+  p.fields = {{"dy", Field<A>::input, &A::dy, {stripes * n, c}}, {"dx", Field<A>::output, &A::dx, {n, height, width, c}}};
+  p.bound = [=](const Values& in, const Values& oracle) {  // a pixel gets at most `stripes` shares of one row or more
+    return Values{{"dx", bound_of(in.at("dy"), oracle.at("dx"), stripes, static_cast<double>(stripes) / static_cast<double>(width))}};
+  };
+  check_problem(p, line, sweep);
+}
+
+// Sums of L D products of three numbers, over L: no larger than D times the largest such product.
+void non_local(const ProblemLine& line, Sweep& sweep) {
+  const int64_t n = line.at("n"), length = line.at("length"), d = line.at("d");
+  const double cost = static_cast<double>(d) * (4 * std::sqrt(static_cast<double>(length * d)) + 8);
+  const auto top = [](const std::vector<double>& values) {
+    double most = 0;
+    for (const double v : values) most = std::max(most, std::abs(v));
+    return most;
+  };
+  {
+    using A = NonLocalArgs;
+    Problem<NonLocal> p{.args = {}, .fields = {}, .bound = {}};
+    p.args.n = n, p.args.length = length, p.args.d = d;
+    p.fields = {{"theta", Field<A>::input, &A::theta, {n, length, d}},
+                {"phi", Field<A>::input, &A::phi, {n, length, d}},
+                {"g", Field<A>::input, &A::g, {n, length, d}},
+                {"y", Field<A>::output, &A::y, {n, length, d}}};
+    p.bound = [=](const Values& in, const Values& oracle) {
+      const double most = cost * top(in.at("theta")) * top(in.at("phi")) * top(in.at("g"));
+      return Values{{"y", std::vector<double>(oracle.at("y").size(), most)}};
+    };
+    check_problem(p, line, sweep);
+  }
+  using A = NonLocalBackwardArgs;
+  Problem<NonLocalBackward> p{.args = {}, .fields = {}, .bound = {}};
+  p.args.n = n, p.args.length = length, p.args.d = d;
+  p.fields = {{"dy", Field<A>::input, &A::dy, {n, length, d}},          {"theta", Field<A>::input, &A::theta, {n, length, d}},
+              {"phi", Field<A>::input, &A::phi, {n, length, d}},        {"g", Field<A>::input, &A::g, {n, length, d}},
+              {"dtheta", Field<A>::output, &A::dtheta, {n, length, d}}, {"dphi", Field<A>::output, &A::dphi, {n, length, d}},
+              {"dg", Field<A>::output, &A::dg, {n, length, d}}};
+  p.bound = [=](const Values& in, const Values& oracle) {
+    Values b = oracle;
+    const double theta = top(in.at("theta")), phi = top(in.at("phi")), g = top(in.at("g")), dy = cost * top(in.at("dy"));
+    std::ranges::fill(b["dtheta"], dy * phi * g);
+    std::ranges::fill(b["dphi"], dy * theta * g);
+    std::ranges::fill(b["dg"], dy * theta * phi);
+    return b;
+  };
+  check_problem(p, line, sweep);
+}
+
 }  // namespace
 
-Families vision_families() { return {{"norm", norm}, {"max_pool", max_pool}, {"global_pool", global_pool}}; }
+Families vision_families() {
+  return {{"norm", norm}, {"max_pool", max_pool}, {"global_pool", global_pool}, {"stripe_pool", stripe_pool}, {"non_local", non_local}};
+}
 
 }  // namespace reid::test

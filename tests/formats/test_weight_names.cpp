@@ -81,6 +81,12 @@ Renames joined(Renames a, const Renames& b) {
   return a;
 }
 
+EncoderConfig with_non_local(EncoderConfig config) {
+  config.backbone.non_local = true;
+  config.backbone.non_local_width = 2;
+  return config;
+}
+
 std::vector<Family> families() {
   using enum Fate;
   const std::string lup = "state_dict.module.encoder_q.";
@@ -104,6 +110,11 @@ std::vector<Family> families() {
        {{"state_dict.module.fc.weight", classifier}}},
       {"torchreid", "torchreid", small(18, "a", false, false), named("state_dict."), {{"state_dict.classifier.weight", classifier}}},
       {"bot", "bot", small(50, "none", false, true), named("base."), {{"classifier.weight", classifier}}},
+      {"bot",  // AGW
+       "bot",
+       with_non_local(small(50, "none", true, true)),
+       joined(named("base."), {{"NL_", "base.NL_"}, {"bottleneck.", "bottleneck."}, {"pool.p", "global_pool.p"}}),
+       {{"classifier.weight", classifier}}},
       {"fastreid",
        "fastreid",
        small(50, "a", true, true, true),
@@ -222,6 +233,8 @@ TEST_CASE("weight names: every family maps back to the same bits and the same em
     CHECK(shown.backbone.depth == family.config.backbone.depth);
     CHECK(shown.backbone.width == 4);
     CHECK(shown.backbone.ibn == family.config.backbone.ibn);
+    CHECK(shown.backbone.non_local == family.config.backbone.non_local);
+    CHECK(shown.backbone.non_local_width == family.config.backbone.non_local_width);
     CHECK(shown.pooling == family.config.pooling);
     CHECK(shown.neck == family.config.neck);
     CHECK(shown.map_norm == family.config.map_norm);
@@ -326,12 +339,16 @@ TEST_CASE("weight names: what cannot be run is refused by name") {
   NamedTensors stranger = file;
   stranger.add("layer1.0.conv9.weight", Tensor::zeros({4, 4, 3, 3}, DType::f32));
   CHECK(contains(load(stranger), "no place for: layer1.0.conv9.weight"));
+  NamedTensors attentive =
+      module_weights(inventory(*std::make_unique<Encoder>(with_non_local(small(50, "none", false, false)), DType::f32, Rng(1))));
+  attentive.source = "foreign.pth";
+  attentive.add("NL_3.3.g.weight", Tensor::zeros({2, 64, 1, 1}, DType::f32));  // a block more than the network has
+  CHECK(contains(load(attentive), "no place for: NL_3.3.g.weight"));
   NamedTensors half_neck = file;
   half_neck.add("feat_bn.weight", Tensor::zeros({32}, DType::f32));
   CHECK(contains(load(half_neck), "missing: bottleneck.bias, bottleneck.running_mean, bottleneck.running_var"));
 
-  for (const auto& [part, what] :
-       Renames{{"NL_2.0.g.weight", "non-local"}, {"layer1.0.se.fc.0.weight", "squeeze"}, {"bn1.bat_n.weight", "MetaBIN"}}) {
+  for (const auto& [part, what] : Renames{{"layer1.0.se.fc.0.weight", "squeeze"}, {"bn1.bat_n.weight", "MetaBIN"}}) {
     const std::string name = part;
     NamedTensors other = file;
     other.add(name, Tensor::zeros({4}, DType::f32));

@@ -89,6 +89,7 @@ Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward
 Var matmul(const Var& a, const Var& b, bool transpose_a = false, bool transpose_b = false);
 Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g);
 Var linear(const Var& x, const Var& w, const Var& bias);  // [B, D] x [K, D]^T + [K]; bias may be a Var() without value
+Var bias_add(const Var& x, const Var& bias);              // [.., K] + [K]
 Var relu(const Var& x);
 Var add(const Var& a, const Var& b, double scale = 1);  // a + scale * b
 Var scale(const Var& x, double factor);
@@ -96,10 +97,18 @@ Var sum(const Var& x);  // to a scalar
 Var max_pool(const Var& x, const ops::PoolGeometry& g);
 Var global_average_pool(const Var& x);
 Var gem_pool(const Var& x, const Var& p, double eps = 1e-6);
+Var stripe_pool(const Var& x, int64_t stripes);
+Var non_local(const Var& theta, const Var& phi, const Var& g);
+Var rows(const Var& x, int64_t begin, int64_t end);  // a range of the first axis; shares storage
 Var l2_normalize(const Var& x, double eps = 1e-12);
 // Sums over rows of the row losses: scalars. Gradients flow to s only.
 Var one_positive_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight);
 Var softmax_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing = 0);
+
+Var row_distances(const Var& x, double floor = 1e-12);  // [B, K] -> [B, B]: the rows of x to each other
+Var triplet_rows(const Var& d, const Tensor& mask, const Tensor& weight, double margin, bool weighted);  // summed over rows
+Var soft_target_rows(const Var& s, const Tensor& target, const Tensor& weight);                          // summed over rows
+Var circle_logits(const Var& s, const Tensor& label, double scale, double margin);
 
 // One normalization of a window of channels: gamma, beta and where its statistics come from.
 struct NormPart {

@@ -65,10 +65,11 @@ Inventory inventory(M& module) {
 
 // What one pass through a network does.
 struct Pass {
-  Tape* tape = nullptr;           // where parameters are watched; null: they are constants
-  bool batch_statistics = false;  // batch norm uses the batch's own statistics, else the running ones
-  bool update_running = false;    // ... and moves the running ones towards them
-  int norm_groups = 1;            // the batch is cut into this many equal runs of images, each with statistics of its own
+  Tape* tape = nullptr;             // where parameters are watched; null: they are constants
+  bool batch_statistics = false;    // batch norm uses the batch's own statistics, else the running ones
+  bool update_running = false;      // ... and moves the running ones towards them
+  int norm_groups = 1;              // the batch is cut into this many equal runs of images, each with statistics of its own
+  bool running_from_first = false;  // of several groups only the first moves the running statistics, as on one of several GPUs
 };
 inline Pass training_pass(Tape& tape, int norm_groups = 1) { return {&tape, true, true, norm_groups}; }
 inline Pass own_statistics_pass(int norm_groups = 1) { return {nullptr, true, true, norm_groups}; }  // a momentum encoder in training
@@ -130,6 +131,8 @@ struct ResNetConfig {
   int64_t last_stride = 1;       // of the fourth stage: 1 keeps a 16 x 8 map for a 256 x 128 image, 2 is torchvision's
   int64_t width = 64;            // channels of the first stage; 64 is the published network
   std::string max_pool = "pad";  // pad: torchvision (pad 1, floor); ceil: Caffe and fast-reid (pad 0, ceil)
+  bool non_local = false;        // non-local blocks behind the last blocks of stages 2 and 3 (AGW); depth 50 and 101
+  int64_t non_local_width = 1;   // their inner channels: 1 in AGW's and fast-reid's code
 };
 void check(const ResNetConfig&);  // throws, naming the key
 
@@ -143,6 +146,7 @@ struct BlockPlan {
   std::vector<ConvPlan> convs;       // a ReLU follows each; that of the last one comes after the addition
   std::optional<ConvPlan> shortcut;  // without it the input itself is added
   bool norm_after;                   // IBN-b: an instance norm between the addition and its ReLU
+  bool non_local;                    // a non-local block follows
   std::string name() const;          // "layer1.0"
 };
 struct ResNetPlan {
@@ -163,6 +167,26 @@ struct ResidualBlock {
   void fields(Fields& f);
 };
 
+// x + norm(W non_local(theta x, phi x, g x)), all 1x1 convolutions with biases (Wang et al., CVPR 2018, as in AGW's and fast-reid's code).
+// The norm's weight begins at 0, so that the block begins as nothing.
+class NonLocalBlock {
+ public:
+  NonLocalBlock(int64_t channels, int64_t width, DType dtype, Rng rng);
+  Var operator()(const Var& x, const Pass& pass);
+  void fields(Fields& f);
+
+ private:
+  struct Pointwise {
+    Conv2d conv;
+    Parameter bias;
+    Pointwise(int64_t in, int64_t out, DType dtype, Rng rng);
+    Var operator()(const Var& x, const Pass& pass);
+    void fields(Fields& f);
+  };
+  Pointwise g_, theta_, phi_, out_;
+  Norm norm_;
+};
+
 // ResNet (He et al., CVPR 2016) up to the last feature map.
 class ResNet {
  public:
@@ -178,6 +202,7 @@ class ResNet {
   Conv2d conv1_;
   Norm bn1_;
   std::vector<std::vector<ResidualBlock>> stages_;
+  std::vector<std::vector<NonLocalBlock>> non_local_;  // of each stage, behind its last blocks
 };
 
 struct EncoderConfig {
@@ -195,15 +220,43 @@ class Encoder {
   Encoder() = default;
   Encoder(const EncoderConfig& config, DType dtype, Rng rng);
   Var operator()(const Var& images, const Pass& pass);  // [N, H, W, 3] -> [N, D], not normalized
+  // The features on both sides of the neck; without one they are the same. `backbone` is the pass of what comes before the pooling: one
+  // without a tape freezes it.
+  struct Sides {
+    Var before, after;  // [N, D]
+  };
+  Sides sides(const Var& images, const Pass& pass, const Pass& backbone) { return head(map(images, backbone), pass); }
+  // The two halves of it: the last feature map, [N, h, w, D], and what becomes of one.
+  Var map(const Var& images, const Pass& pass);
+  Sides head(const Var& map, const Pass& pass);
   int64_t features() const { return backbone_.features(); }
+  static std::vector<std::string> backbone_prefixes(const std::string& outer);  // of its parameters' names, behind `outer`
   void fields(Fields& f);
 
  private:
+  Var pooled(const Var& map, const Pass& pass);
+
   EncoderConfig config_;
   ResNet backbone_;
   Norm map_norm_;
   Parameter p_;  // [1]
   Norm neck_;
+};
+
+// An encoder that also looks at horizontal stripes of its last map: each is averaged and has a batch-norm neck of its own (Cho et al.,
+// CVPR 2022, PPLR). Only the encoder itself is exported.
+class PartEncoder {
+ public:
+  PartEncoder() = default;
+  PartEncoder(const EncoderConfig& config, int64_t parts, DType dtype, Rng rng);  // the encoder must have a neck
+  std::vector<Var> operator()(const Var& images, const Pass& pass);  // the whole and each part, top to bottom: [N, D] behind their necks
+  Encoder& encoder() { return encoder_; }
+  int64_t parts() const { return static_cast<int64_t>(necks_.size()); }
+  void fields(Fields& f);
+
+ private:
+  Encoder encoder_;
+  std::vector<Norm> necks_;  // of the parts
 };
 
 // Copies parameters and buffers of one module into another of the same structure.

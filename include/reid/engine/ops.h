@@ -48,6 +48,7 @@ Tensor relu_backward(const Tensor& dy, const Tensor& y);
 Tensor add(const Tensor& a, const Tensor& b, double scale = 1);     // a + scale * b
 void add_into(const Tensor& a, const Tensor& b, double scale = 1);  // a += scale * b
 Tensor scale(const Tensor& x, double factor);
+Tensor multiply(const Tensor& a, const Tensor& b);
 Tensor bias_add(const Tensor& x, const Tensor& bias);  // [B, D] + [D]
 Tensor column_sum(const Tensor& x);                    // [B, D] -> [D]
 
@@ -69,6 +70,16 @@ struct GemGradients {
 };
 GemGradients gem_pool_backward(const Tensor& dy, const Tensor& x, const Tensor& p, const Tensor& y, double eps = 1e-6);
 
+Tensor stripe_pool(const Tensor& x, int64_t stripes);  // [N,H,W,C] -> [stripes N, C]
+Tensor stripe_pool_backward(const Tensor& dy, const Shape& x_shape, int64_t stripes);
+
+// --- attention ---
+Tensor non_local(const Tensor& theta, const Tensor& phi, const Tensor& g);  // [N,H,W,D] each -> [N,H,W,D]
+struct NonLocalGradients {
+  Tensor theta, phi, g;
+};
+NonLocalGradients non_local_backward(const Tensor& dy, const Tensor& theta, const Tensor& phi, const Tensor& g);
+
 // --- rows of embeddings ---
 struct Normalized {
   Tensor y, norm;  // [B, D] unit rows, [B] their lengths before
@@ -81,6 +92,21 @@ struct RowLoss {
 };
 RowLoss one_positive_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight);  // mask u8 [B, M]
 RowLoss softmax_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing = 0);
+
+// --- metric learning ---
+Tensor row_distances(const Tensor& x, const Tensor& y, double floor = 1e-12);  // [M, K], [N, K] -> [M, N]; the floor is of the square
+struct PairGradients {
+  Tensor x, y;
+};
+PairGradients row_distances_backward(const Tensor& dd, const Tensor& x, const Tensor& y, const Tensor& d, double floor = 1e-12);
+RowLoss triplet_rows(const Tensor& d, const Tensor& mask, const Tensor& weight, double margin, bool weighted);  // ds is dd
+struct CircleLogitsResult {
+  Tensor y, slope;  // [B, C]
+};
+CircleLogitsResult circle_logits(const Tensor& s, const Tensor& label, double scale, double margin);  // label i32 [B]
+
+Tensor softmax(const Tensor& s);                                                        // [B, C] -> [B, C], by rows
+RowLoss soft_target_rows(const Tensor& s, const Tensor& target, const Tensor& weight);  // target [B, C]
 
 Tensor sum(const Tensor& x);  // all elements, in index order, to a scalar of shape []
 

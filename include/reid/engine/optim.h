@@ -21,10 +21,15 @@ class ParameterStore {
   const Tensor& grads() const { return grads_; }    // [count]
   const std::vector<Segment>& segments() const { return segments_; }
   void zero_grad() { grads_.fill(0); }
+  // Parameters whose name starts with one of `prefixes` stand still in optimizer steps, or move again. Those that are not trainable by
+  // themselves never move.
+  void freeze(const std::vector<std::string>& prefixes, bool frozen);
 
  private:
   Tensor values_, grads_;
   std::vector<Segment> segments_;
+  std::vector<std::string> names_;  // of the segments
+  std::vector<uint8_t> trainable_;  // by themselves
 };
 
 struct OptimizerConfig {
@@ -41,26 +46,25 @@ class Optimizer {
   Optimizer(const ParameterStore& store, const OptimizerConfig& config);
   void step(ParameterStore& store, double lr);  // uses store.grads(); leaves them as they are
   void fields(Fields& f);                       // moments and the step counter
-  int64_t steps() const { return steps_.data<int64_t>()[0]; }
 
  private:
   OptimizerConfig config_;
   Tensor first_, second_;  // Adam: m, v; SGD: velocity, none
-  Tensor steps_;           // [1] i64
+  Tensor steps_;           // [segments] i64: updates of each, without those in which it was frozen
 };
 
 // average = momentum * average + (1 - momentum) * source, on parameters only: buffers belong to each network's own passes.
 void ema_update(ParameterStore& average, const ParameterStore& source, double momentum);
 
 // Learning rate over a run of `epochs`: linear warm-up from lr * warmup_factor over warmup_epochs, then constant, divided at
-// milestones, or a half cosine down to lr * final_factor. `epoch` may be fractional.
+// milestones, or a half cosine down to lr * final_factor that begins at flat_epochs (after the warm-up). `epoch` may be fractional.
 struct Schedule {
   double lr = 3.5e-4;
   std::string kind = "step";  // constant, step, cosine
   double epochs = 100;
   double warmup_epochs = 10, warmup_factor = 0.1;
   std::vector<double> milestones = {40, 70};  // epochs
-  double gamma = 0.1, final_factor = 0.01;
+  double gamma = 0.1, final_factor = 0.01, flat_epochs = 0;
   double at(double epoch) const;
 };
 

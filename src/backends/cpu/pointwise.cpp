@@ -185,12 +185,12 @@ void for_each_trainable(const Args& a, F&& f) {
   for (int64_t i = 0; i < a.segment_count; ++i) {
     const Segment& s = a.segments[i];
     if (!s.trainable) continue;
-    for_each_range(s.count, [&](int64_t at, int64_t count) { f(s.offset + at, count, a.lr * s.lr_factor, a.decay * s.decay_factor); });
+    for_each_range(s.count, [&](int64_t at, int64_t count) { f(s, s.offset + at, count, a.lr * s.lr_factor, a.decay * s.decay_factor); });
   }
 }
 
 void sgd(const SgdArgs& a, Stream&) {
-  for_each_trainable(a, [&](int64_t at, int64_t count, double lr, double decay) {
+  for_each_trainable(a, [&](const Segment&, int64_t at, int64_t count, double lr, double decay) {
     sgd_range({.w = static_cast<float*>(a.w) + at,
                .g = static_cast<const float*>(a.g) + at,
                .v = static_cast<float*>(a.v) + at,
@@ -203,9 +203,9 @@ void sgd(const SgdArgs& a, Stream&) {
 }
 
 void adam(const AdamArgs& a, Stream&) {
-  const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(a.step));
-  const double correction2 = std::sqrt(1 - std::pow(a.beta2, static_cast<double>(a.step)));
-  for_each_trainable(a, [&](int64_t at, int64_t count, double lr, double decay) {
+  for_each_trainable(a, [&](const Segment& s, int64_t at, int64_t count, double lr, double decay) {
+    const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(s.step));
+    const double correction2 = std::sqrt(1 - std::pow(a.beta2, static_cast<double>(s.step)));
     adam_range({.w = static_cast<float*>(a.w) + at,
                 .g = static_cast<const float*>(a.g) + at,
                 .m = static_cast<float*>(a.m) + at,

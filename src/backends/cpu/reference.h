@@ -2,6 +2,8 @@
 // The reference implementations: plain loops in float and double, sums in double. They are the oracle that every other
 // implementation is held against, so they are written to be read, not to be fast.
 
+#include <cmath>
+
 #include "reid/engine/registry.h"
 
 namespace reid::cpu {
@@ -9,6 +11,7 @@ namespace reid::cpu {
 void register_reference_dense();
 void register_reference_vision();
 void register_reference_rows();
+void register_reference_metric();
 void register_reference_optim();
 
 inline const char* refuse_other_dtypes(DType dtype) {
@@ -28,5 +31,9 @@ template <class T>
 T* out(void* p) {
   return static_cast<T*>(p);
 }
+
+// log(1 + e^x) and its derivative, without overflow.
+inline double softplus(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
+inline double sigmoid(double x) { return x > 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
 
 }  // namespace reid::cpu

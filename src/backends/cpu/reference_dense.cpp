@@ -122,6 +122,11 @@ void add_scaled(const AddScaledArgs& args) {
 }
 
 template <class T>
+void multiply(const MultiplyArgs& a) {
+  for (int64_t i = 0; i < a.count; ++i) out<T>(a.y)[i] = in<T>(a.a)[i] * in<T>(a.b)[i];
+}
+
+template <class T>
 void bias_add(const BiasAddArgs& a) {
   const T* x = in<T>(a.x);
   const T* bias = in<T>(a.bias);
@@ -150,6 +155,7 @@ void register_reference_dense() {
   REID_REFERENCE(Relu, relu);
   REID_REFERENCE(ReluBackward, relu_backward);
   REID_REFERENCE(AddScaled, add_scaled);
+  REID_REFERENCE(Multiply, multiply);
   REID_REFERENCE(BiasAdd, bias_add);
   REID_REFERENCE(ColumnSum, column_sum);
 }

@@ -8,13 +8,13 @@ namespace reid::cpu {
 
 namespace {
 
-// Calls f(index, lr, decay) for every trainable element.
+// Calls f(index, segment, lr, decay) for every trainable element.
 template <class Args, class F>
 void for_each_trainable(const Args& a, F&& f) {
   for (int64_t i = 0; i < a.segment_count; ++i) {
     const Segment& s = a.segments[i];
     if (!s.trainable) continue;
-    for (int64_t j = s.offset; j < s.offset + s.count; ++j) f(j, a.lr * s.lr_factor, a.decay * s.decay_factor);
+    for (int64_t j = s.offset; j < s.offset + s.count; ++j) f(j, s, a.lr * s.lr_factor, a.decay * s.decay_factor);
   }
 }
 
@@ -22,7 +22,7 @@ template <class T>
 void sgd(const SgdArgs& a) {
   T* w = out<T>(a.w);
   T* velocity = out<T>(a.v);
-  for_each_trainable(a, [&, g = in<T>(a.g)](int64_t i, double lr, double decay) {
+  for_each_trainable(a, [&, g = in<T>(a.g)](int64_t i, const Segment&, double lr, double decay) {
     const double gradient = double{g[i]} + decay * double{w[i]};
     const double v = a.momentum * double{velocity[i]} + gradient;
     velocity[i] = static_cast<T>(v);
@@ -35,9 +35,9 @@ void adam(const AdamArgs& a) {
   T* w = out<T>(a.w);
   T* first = out<T>(a.m);
   T* second = out<T>(a.v);
-  const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(a.step));
-  const double correction2 = std::sqrt(1 - std::pow(a.beta2, static_cast<double>(a.step)));
-  for_each_trainable(a, [&, g = in<T>(a.g)](int64_t i, double lr, double decay) {
+  for_each_trainable(a, [&, g = in<T>(a.g)](int64_t i, const Segment& s, double lr, double decay) {
+    const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(s.step));
+    const double correction2 = std::sqrt(1 - std::pow(a.beta2, static_cast<double>(s.step)));
     double weight = double{w[i]}, gradient = double{g[i]};
     if (a.decoupled) {
       weight *= 1 - lr * decay;

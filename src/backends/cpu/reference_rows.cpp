@@ -51,9 +51,6 @@ double log_sum_exp(const T* s, const uint8_t* mask, int64_t count, double tau, W
   return top + std::log(sum);
 }
 
-double softplus(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
-double sigmoid(double x) { return x > 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
-
 int64_t count_of(const uint8_t* mask, int64_t count, uint8_t kind) {
   int64_t found = 0;
   for (int64_t j = 0; j < count; ++j) found += mask[j] == kind;

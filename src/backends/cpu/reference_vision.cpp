@@ -1,6 +1,8 @@
 // Reference: normalization over windows of channels, max pooling, global pooling.
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "reference.h"
 
@@ -172,9 +174,96 @@ void global_pool_backward(const GlobalPoolBackwardArgs& a) {
   if (a.dp) *out<T>(a.dp) = static_cast<T>(dp);
 }
 
+template <class T>
+void stripe_pool(const StripePoolArgs& a) {
+  std::vector<double> sum(static_cast<size_t>(a.c));
+  const int64_t row = a.width * a.c;
+  for (int64_t s = 0; s < a.stripes; ++s) {
+    const StripeRows r = stripe_rows(s, a.stripes, a.height);
+    const double pixels = static_cast<double>((r.end - r.begin) * a.width);
+    for (int64_t n = 0; n < a.n; ++n) {
+      std::fill(sum.begin(), sum.end(), 0.0);
+      const T* x = in<T>(a.x) + (n * a.height + r.begin) * row;
+      for (int64_t i = 0; i < (r.end - r.begin) * row; ++i) sum[static_cast<size_t>(i % a.c)] += double{x[i]};
+      T* y = out<T>(a.y) + (s * a.n + n) * a.c;
+      for (int64_t c = 0; c < a.c; ++c) y[c] = static_cast<T>(sum[static_cast<size_t>(c)] / pixels);
+    }
+  }
+}
+
+template <class T>
+void stripe_pool_backward(const StripePoolBackwardArgs& a) {
+  std::vector<double> gradient(static_cast<size_t>(a.c));
+  for (int64_t n = 0; n < a.n; ++n) {
+    for (int64_t h = 0; h < a.height; ++h) {
+      std::fill(gradient.begin(), gradient.end(), 0.0);
+      for (int64_t s = 0; s < a.stripes; ++s) {
+        const StripeRows r = stripe_rows(s, a.stripes, a.height);
+        if (h < r.begin || h >= r.end) continue;
+        const double pixels = static_cast<double>((r.end - r.begin) * a.width);
+        const T* dy = in<T>(a.dy) + (s * a.n + n) * a.c;
+        for (int64_t c = 0; c < a.c; ++c) gradient[static_cast<size_t>(c)] += double{dy[c]} / pixels;
+      }
+      T* dx = out<T>(a.dx) + (n * a.height + h) * a.width * a.c;
+      for (int64_t i = 0; i < a.width * a.c; ++i) dx[i] = static_cast<T>(gradient[static_cast<size_t>(i % a.c)]);
+    }
+  }
+}
+
+// m[e, c] = sum over the pixels of a[l, e] b[l, c].
+template <class T>
+std::vector<double> outer_sum(const T* a, const T* b, int64_t length, int64_t d) {
+  std::vector<double> m(static_cast<size_t>(d * d));
+  for (int64_t l = 0; l < length; ++l) {
+    for (int64_t e = 0; e < d; ++e) {
+      for (int64_t c = 0; c < d; ++c) m[static_cast<size_t>(e * d + c)] += double{a[l * d + e]} * double{b[l * d + c]};
+    }
+  }
+  return m;
+}
+
+// y[l, c] = share sum over e of x[l, e] m[e, c], or of m[c, e].
+template <class T>
+void rows_times(const T* x, const std::vector<double>& m, bool transposed, double share, int64_t length, int64_t d, T* y) {
+  for (int64_t l = 0; l < length; ++l) {
+    for (int64_t c = 0; c < d; ++c) {
+      double sum = 0;
+      for (int64_t e = 0; e < d; ++e) sum += double{x[l * d + e]} * m[static_cast<size_t>(transposed ? c * d + e : e * d + c)];
+      y[l * d + c] = static_cast<T>(share * sum);
+    }
+  }
+}
+
+template <class T>
+void non_local(const NonLocalArgs& a) {
+  const double share = 1 / static_cast<double>(a.length);
+  for (int64_t n = 0; n < a.n; ++n) {
+    const int64_t at = n * a.length * a.d;
+    const std::vector<double> m = outer_sum(in<T>(a.phi) + at, in<T>(a.g) + at, a.length, a.d);
+    rows_times(in<T>(a.theta) + at, m, false, share, a.length, a.d, out<T>(a.y) + at);
+  }
+}
+
+template <class T>
+void non_local_backward(const NonLocalBackwardArgs& a) {
+  const double share = 1 / static_cast<double>(a.length);
+  for (int64_t n = 0; n < a.n; ++n) {
+    const int64_t at = n * a.length * a.d;
+    const T *dy = in<T>(a.dy) + at, *phi = in<T>(a.phi) + at, *g = in<T>(a.g) + at;
+    const std::vector<double> m = outer_sum(phi, g, a.length, a.d), dm = outer_sum(in<T>(a.theta) + at, dy, a.length, a.d);
+    rows_times(dy, m, true, share, a.length, a.d, out<T>(a.dtheta) + at);
+    rows_times(g, dm, true, share, a.length, a.d, out<T>(a.dphi) + at);
+    rows_times(phi, dm, false, share, a.length, a.d, out<T>(a.dg) + at);
+  }
+}
+
 }  // namespace
 
 void register_reference_vision() {
+  REID_REFERENCE(NonLocal, non_local);
+  REID_REFERENCE(NonLocalBackward, non_local_backward);
+  REID_REFERENCE(StripePool, stripe_pool);
+  REID_REFERENCE(StripePoolBackward, stripe_pool_backward);
   REID_REFERENCE(NormStatistics, norm_statistics);
   REID_REFERENCE(NormApply, norm_apply);
   REID_REFERENCE(NormBackward, norm_backward);

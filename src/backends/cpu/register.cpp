@@ -10,6 +10,7 @@ void register_cpu() {
   cpu::register_reference_dense();
   cpu::register_reference_vision();
   cpu::register_reference_rows();
+  cpu::register_reference_metric();
   cpu::register_reference_optim();
 }
 

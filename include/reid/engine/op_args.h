@@ -1,0 +1,367 @@
+#pragma once
+// The arguments of every operation: plain pointers and sizes, which describe themselves. Those on images and maps are here, those on rows
+// of embeddings and flat buffers in op_args_rows.h.
+
+#include <cstdint>
+#include <string_view>
+
+#include "reid/engine/base.h"
+
+namespace reid {
+
+// Reads an op's arguments one by one: problem lines, traces, byte counts.
+class Visitor {
+ public:
+  virtual ~Visitor() = default;
+  virtual void input(const char* name, const void* data, const Shape& shape, DType dtype) = 0;
+  virtual void output(const char* name, void* data, const Shape& shape, DType dtype) = 0;
+  virtual void attribute(const char* name, double value) = 0;
+};
+
+// --- dense ---
+
+// c = op(a) op(b), or c += with accumulate. op(a) is [M, K], op(b) [K, N], all row-major; transposed operands are stored [K, M], [N, K].
+// Every element sums over k in one fixed order, so a row of c does not depend on the other rows of a.
+struct GemmArgs {
+  const void* a;
+  const void* b;
+  void* c;
+  int64_t m, n, k;
+  bool transpose_a = false, transpose_b = false, accumulate = false;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct Gemm {
+  using Args = GemmArgs;
+  static constexpr const char* name = "matmul";
+};
+
+// Scalar products of rows of 16-bit codes with a scale for each row:
+//   c[i, j] = (scale_a[i] scale_b[j]) sum over blocks of kCodeBlock codes of float(sum over the block of a[i, k] b[j, k])
+// A block's sum is exact, the blocks are added in order in f32. The squares of a row's block must not add up to 2^31 or more: then no
+// sum of a block leaves 32 bits (Cauchy-Schwarz), whatever the other row.
+inline constexpr int64_t kCodeBlock = 64;
+struct CodeProductsArgs {
+  const int16_t* a;      // [M, K]
+  const int16_t* b;      // [N, K]
+  const float* scale_a;  // [M]
+  const float* scale_b;  // [N]
+  float* c;              // [M, N]
+  int64_t m, n, k;
+  void describe(Visitor&) const;
+};
+struct CodeProducts {
+  using Args = CodeProductsArgs;
+  static constexpr const char* name = "code_products";
+};
+
+struct ConvShape {
+  int64_t n, h, w, c, k;  // batch, input rows and columns, input and output channels
+  int64_t r, s;           // filter rows and columns
+  int64_t stride[2] = {1, 1}, pad[2] = {0, 0}, dilation[2] = {1, 1};
+  int64_t groups = 1;
+  int64_t p() const { return (h + 2 * pad[0] - dilation[0] * (r - 1) - 1) / stride[0] + 1; }  // output rows
+  int64_t q() const { return (w + 2 * pad[1] - dilation[1] * (s - 1) - 1) / stride[1] + 1; }  // output columns
+};
+struct ConvForwardArgs {
+  const void* x;  // [N, H, W, C]
+  const void* w;  // [K, R, S, C/groups]
+  void* y;        // [N, P, Q, K]
+  ConvShape shape;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct ConvForward {
+  using Args = ConvForwardArgs;
+  static constexpr const char* name = "conv_forward";
+};
+struct ConvBackwardDataArgs {
+  const void* dy;
+  const void* w;
+  void* dx;
+  ConvShape shape;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct ConvBackwardData {
+  using Args = ConvBackwardDataArgs;
+  static constexpr const char* name = "conv_backward_data";
+};
+struct ConvBackwardWeightArgs {
+  const void* x;
+  const void* dy;
+  void* dw;
+  ConvShape shape;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct ConvBackwardWeight {
+  using Args = ConvBackwardWeightArgs;
+  static constexpr const char* name = "conv_backward_weight";
+};
+
+// --- normalization: batch norm, instance norm and groups of images differ only in which rows share statistics ---
+
+// x is [G, L, C]: G groups of L rows (pixels) share statistics per channel. Batch norm: G = 1, L = N*H*W; instance norm: G = N,
+// L = H*W. Only channels [first, first + count) are touched, so that IBN runs two norms on one tensor; statistics and
+// affine parameters have `count` columns.
+struct NormWindow {
+  int64_t groups, length, channels, first, count;
+};
+struct NormStatisticsArgs {
+  const void* x;
+  void* mean;      // [G, count]
+  void* variance;  // [G, count], biased (divided by L); computed from (x - mean), not from squares
+  NormWindow window;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct NormStatistics {
+  using Args = NormStatisticsArgs;
+  static constexpr const char* name = "norm_statistics";
+};
+// y = act((x - mean) / sqrt(variance + eps) * gamma + beta + residual)
+struct NormApplyArgs {
+  const void* x;
+  const void* mean;      // [G, count]
+  const void* variance;  // [G, count]
+  const void* gamma;     // [count]
+  const void* beta;      // [count]
+  const void* residual;  // nullable, laid out like x
+  void* y;               // laid out like x; may be x
+  NormWindow window;
+  double eps;
+  bool relu;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct NormApply {
+  using Args = NormApplyArgs;
+  static constexpr const char* name = "norm_apply";
+};
+// Gradients of norm_apply. With relu, dy is masked by y > 0 first; the masked dy is also the residual's gradient.
+struct NormBackwardArgs {
+  const void* dy;
+  const void* x;
+  const void* y;  // read only with relu
+  const void* mean;
+  const void* variance;
+  const void* gamma;
+  void* dx;         // laid out like x; may be dy
+  void* dresidual;  // nullable
+  void* dgamma;     // [count]
+  void* dbeta;      // [count]
+  NormWindow window;
+  double eps;
+  bool relu;
+  bool constant_statistics;  // statistics were given (running ones): no gradient flows through them
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct NormBackward {
+  using Args = NormBackwardArgs;
+  static constexpr const char* name = "norm_backward";
+};
+
+// --- pointwise ---
+
+struct ReluArgs {
+  const void* x;
+  void* y;
+  int64_t count;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct Relu {
+  using Args = ReluArgs;
+  static constexpr const char* name = "relu";
+};
+struct ReluBackwardArgs {
+  const void* dy;
+  const void* y;
+  void* dx;  // dy where y > 0
+  int64_t count;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct ReluBackward {
+  using Args = ReluBackwardArgs;
+  static constexpr const char* name = "relu_backward";
+};
+struct AddScaledArgs {  // y = a + scale * b; y may be a or b
+  const void* a;
+  const void* b;
+  void* y;
+  double scale;
+  int64_t count;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct AddScaled {
+  using Args = AddScaledArgs;
+  static constexpr const char* name = "add_scaled";
+};
+struct MultiplyArgs {  // y = a b, element by element
+  const void* a;
+  const void* b;
+  void* y;
+  int64_t count;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct Multiply {
+  using Args = MultiplyArgs;
+  static constexpr const char* name = "multiply";
+};
+struct BiasAddArgs {  // y[b, d] = x[b, d] + bias[d]; y may be x
+  const void* x;
+  const void* bias;
+  void* y;
+  int64_t rows, columns;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct BiasAdd {
+  using Args = BiasAddArgs;
+  static constexpr const char* name = "bias_add";
+};
+struct ColumnSumArgs {  // y[d] = sum_b x[b, d]
+  const void* x;
+  void* y;
+  int64_t rows, columns;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct ColumnSum {
+  using Args = ColumnSumArgs;
+  static constexpr const char* name = "column_sum";
+};
+
+// --- pooling ---
+
+struct PoolShape {
+  int64_t n, h, w, c;
+  int64_t kernel, stride, pad;
+  bool ceil;  // Caffe's convention: partial windows at the far edge count
+  int64_t out(int64_t extent) const;
+};
+struct MaxPoolArgs {
+  const void* x;   // [N, H, W, C]
+  void* y;         // [N, P, Q, C]
+  int32_t* index;  // [N, P, Q, C] h * W + w of the maximum, the first on ties
+  PoolShape shape;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct MaxPool {
+  using Args = MaxPoolArgs;
+  static constexpr const char* name = "max_pool";
+};
+struct MaxPoolBackwardArgs {
+  const void* dy;
+  const int32_t* index;
+  void* dx;
+  PoolShape shape;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct MaxPoolBackward {
+  using Args = MaxPoolBackwardArgs;
+  static constexpr const char* name = "max_pool_backward";
+};
+// Generalized mean (Radenovic et al., TPAMI 2019) over L pixels: y = (mean_l max(x, eps)^p)^(1/p). Without `p` (null): the plain mean.
+struct GlobalPoolArgs {
+  const void* x;  // [N, L, C]
+  const void* p;  // [1] or null
+  void* y;        // [N, C]
+  int64_t n, length, c;
+  double eps;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct GlobalPool {
+  using Args = GlobalPoolArgs;
+  static constexpr const char* name = "global_pool";
+};
+struct GlobalPoolBackwardArgs {
+  const void* dy;  // [N, C]
+  const void* x;
+  const void* p;
+  const void* y;
+  void* dx;
+  void* dp;  // [1]; null when p is
+  int64_t n, length, c;
+  double eps;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct GlobalPoolBackward {
+  using Args = GlobalPoolBackwardArgs;
+  static constexpr const char* name = "global_pool_backward";
+};
+// Means over horizontal stripes of maps, stripe k covering the rows floor(k H / S) up to ceil((k + 1) H / S), as PyTorch's adaptive
+// average pooling cuts them (neighbors share a row where S does not divide H). The stripes' blocks of N rows follow one another.
+struct StripePoolArgs {
+  const void* x;  // [N, H, W, C]
+  void* y;        // [S N, C]
+  int64_t n, height, width, c, stripes;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct StripePool {
+  using Args = StripePoolArgs;
+  static constexpr const char* name = "stripe_pool";
+};
+struct StripePoolBackwardArgs {
+  const void* dy;  // [S N, C]
+  void* dx;        // [N, H, W, C]
+  int64_t n, height, width, c, stripes;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct StripePoolBackward {
+  using Args = StripePoolBackwardArgs;
+  static constexpr const char* name = "stripe_pool_backward";
+};
+// A stripe's rows of a map: [begin, end).
+struct StripeRows {
+  int64_t begin, end;
+};
+inline StripeRows stripe_rows(int64_t stripe, int64_t stripes, int64_t height) {
+  return {stripe * height / stripes, ((stripe + 1) * height + stripes - 1) / stripes};
+}
+// A non-local block's core by dot products (Wang et al., CVPR 2018), over the L pixels of each map:
+//   y[i] = (1 / L) sum over j of (theta[i] . phi[j]) g[j] = (1 / L) theta[i] M,   M = sum over j of phi[j] g[j]^T
+// M is [D, D] for each image, so that no L x L matrix arises. Backward, with dM = (1 / L) sum over i of theta[i] dy[i]^T:
+//   dtheta[i] = (1 / L) M dy[i],   dphi[j] = dM g[j],   dg[j] = dM^T phi[j]
+struct NonLocalArgs {
+  const void* theta;  // [N, L, D]
+  const void* phi;    // [N, L, D]
+  const void* g;      // [N, L, D]
+  void* y;            // [N, L, D]
+  int64_t n, length, d;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct NonLocal {
+  using Args = NonLocalArgs;
+  static constexpr const char* name = "non_local";
+};
+struct NonLocalBackwardArgs {
+  const void* dy;  // [N, L, D], as all of these
+  const void* theta;
+  const void* phi;
+  const void* g;
+  void* dtheta;
+  void* dphi;
+  void* dg;
+  int64_t n, length, d;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct NonLocalBackward {
+  using Args = NonLocalBackwardArgs;
+  static constexpr const char* name = "non_local_backward";
+};
+
+}  // namespace reid
