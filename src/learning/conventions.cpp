@@ -24,7 +24,7 @@ const std::vector<Convention>& conventions() {
         {.name = "torchvision", .whose = "ImageNet classifiers", .last_stride = 2, .height = 224, .width = 224, .resize = "bilinear"},
         {.name = "ibn-net", .whose = "IBN-Net's ImageNet classifiers", .last_stride = 2, .height = 224, .width = 224, .resize = "bilinear"},
         {.name = "bot", .whose = "Bag of Tricks (reid-strong-baseline)", .resize = "bilinear"},
-        {.name = "fastreid", .whose = "fast-reid: BoT, SBS without non-local blocks", .max_pool = "ceil", .input = kRange255},
+        {.name = "fastreid", .whose = "fast-reid: BoT, AGW, SBS", .max_pool = "ceil", .input = kRange255},
         {.name = "mgn", .whose = "fast-reid: MGN's global branch", .max_pool = "ceil", .height = 384, .input = kRange255},
         {.name = "torchreid",
          .whose = "torchreid (deep-person-reid): its ResNets",
@@ -98,6 +98,8 @@ ResolvedSettings resolve_settings(const EncoderConfig& shown, const Convention& 
   s.model.pooling = shown.pooling;
   s.model.neck = shown.neck;
   s.model.map_norm = shown.map_norm;
+  s.model.non_local = b.non_local;
+  s.model.non_local_width = b.non_local_width;
   s.model.last_stride = convention.last_stride;
   s.model.max_pool = convention.max_pool;
   s.model.feature = convention.feature;
@@ -111,7 +113,8 @@ ResolvedSettings resolve_settings(const EncoderConfig& shown, const Convention& 
   for (const std::string& word : words) keys.set(word);
   REID_CHECK(s.model.weights.empty(), "model.weights is the file that is imported: leave it out");
   s.transform();
-  std::vector<std::string> detected = {"model.depth", "model.width", "model.ibn", "model.neck", "model.map_norm"};
+  std::vector<std::string> detected = {"model.depth", "model.width", "model.ibn", "model.neck", "model.map_norm", "model.non_local"};
+  if (b.non_local) detected.emplace_back("model.non_local_width");
   if (shown.pooling == "gem") detected.emplace_back("model.pooling");  // without its exponent GeM looks like the average
   if (!mean.empty()) detected.emplace_back("data.mean");
   if (!std.empty()) detected.emplace_back("data.std");

@@ -19,6 +19,8 @@ Json to_json(const ModelSettings& m) {
                        {"max_pool", m.max_pool},
                        {"pooling", m.pooling},
                        {"map_norm", m.map_norm},
+                       {"non_local", m.non_local},
+                       {"non_local_width", m.non_local_width},
                        {"neck", m.neck},
                        {"feature", m.feature}});
 }
@@ -33,6 +35,8 @@ ModelSettings model_from(const Json& j) {
   m.pooling = j.at("pooling").string();
   // Encoders written before these settings existed have the defaults.
   if (const Json* map_norm = j.find("map_norm")) m.map_norm = map_norm->boolean();
+  if (const Json* non_local = j.find("non_local")) m.non_local = non_local->boolean();
+  if (const Json* width = j.find("non_local_width")) m.non_local_width = width->integer();
   if (const Json* neck = j.find("neck")) m.neck = neck->string();
   if (const Json* feature = j.find("feature")) m.feature = feature->string();
   return m;

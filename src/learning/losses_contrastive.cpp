@@ -174,7 +174,8 @@ Var camera_centroid_loss(const Var& f, const Centroids& centroids, const BatchPe
     if (people.single[i]) continue;
     if (mark_camera_row(rows, i, s.value(), centroids, people, options)) rows.weight[i] = 1;
   }
-  const double anchors = std::accumulate(rows.weight.begin(), rows.weight.end(), 0.0);
+  const double anchors =
+      options.over_batch ? static_cast<double>(rows.weight.size()) : std::accumulate(rows.weight.begin(), rows.weight.end(), 0.0);
   for (double& w : rows.weight) w /= std::max(anchors, 1.0);
   const DType dtype = f.value().dtype();
   return softmax_rows(s, rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype));

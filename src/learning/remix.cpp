@@ -4,14 +4,21 @@
 #include "reid/learning/remix.h"
 
 #include <algorithm>
-#include <cmath>
-#include <functional>
 #include <numeric>
 
 #include "reid/formats/weights.h"
+#include "reid/learning/pseudo_labels.h"
 #include "remix_truth.h"
+#include "terms.h"
 
 namespace reid {
+
+std::unique_ptr<Method> ReMix::prepare(const ReMixConfig& config, Run& run) {
+  Dataset multi = run.read_training(config.common.data.multi);
+  require_training(multi);
+  Dataset single = config.common.data.single.empty() ? Dataset{} : run.read_training(config.common.data.single);
+  return std::make_unique<ReMix>(config, std::move(multi), std::move(single));
+}
 
 ReMix::ReMix(const ReMixConfig& config, Dataset multi, Dataset single) : cfg_(config), samples_(std::move(multi.train)) {
   multi_labels_ = relabel(samples_).labels;
@@ -82,26 +89,6 @@ BatchPeople people_of(const Batch& batch) {
   return who;
 }
 
-struct Term {
-  const char* name;
-  double weight;  // 0: switched off, not even computed
-  std::function<Var()> loss;
-};
-
-Var weighted_sum(Run& run, const std::vector<Term>& terms) {
-  Var total;
-  for (const Term& term : terms) {
-    if (term.weight == 0) continue;
-    const Var value = term.loss();
-    run.log(term.name, value.value().item());
-    total = total.value().defined() ? add(total, value, term.weight) : scale(value, term.weight);
-  }
-  const double loss = total.value().item();
-  run.log("loss", loss);
-  REID_CHECK(std::isfinite(loss), "the loss became ", loss, " at step ", run.step_count(), ": lower schedule.lr or raise the temperatures");
-  return total;
-}
-
 }  // namespace
 
 void ReMix::step(Run& run, const Batch& batch) {
@@ -110,10 +97,11 @@ void ReMix::step(Run& run, const Batch& batch) {
   const int groups = mixed && cfg_.bn_batches == "per_type" ? 2 : 1;
 
   Tape tape;
-  const Pass training = training_pass(tape, groups);
+  const ModelSettings& model = cfg_.common.model;
+  const Pass training = model.training(&tape, groups);
   const Var f = l2_normalize(encoder_(Var(batch.augmented), training));                                   // [B, D]
   const Var f_plain = cfg_.two_view_encoder ? l2_normalize(encoder_(Var(batch.original), training)) : f;  // [B, D]
-  const Var m = l2_normalize(momentum_encoder_(Var(batch.original), own_statistics_pass(groups)));        // [B, D] no gradient
+  const Var m = l2_normalize(momentum_encoder_(Var(batch.original), model.training(nullptr, groups)));    // [B, D] no gradient
 
   const Var total = weighted_sum(
       run, {{"instance", cfg_.instance_weight, [&] { return instance_loss(f_plain, m.value(), who, cfg_.instance()); }},
@@ -225,39 +213,10 @@ void ReMix::log_quality(Run& run, const PseudoLabels& found, double eps) const {
   run.log("clusters", static_cast<double>(found.people));
   run.log("pseudo_images", static_cast<double>(found.entries.size()));
   run.log("noise", found.images ? static_cast<double>(found.noise) / static_cast<double>(found.images) : 0.0);
-  if (truth_.empty()) return;
-  const LabelQuality q = label_quality(found.labels, found.truth);
-  run.log("purity", q.purity);
-  run.log("pair_f", q.pair_f);
-  run.log("v_measure", q.v_measure);
+  if (!truth_.empty()) reid::log_quality(run, found.labels, found.truth);
 }
 
 // --- resume ---
-
-namespace {
-
-// A plan as rows (batch, sample, label, camera, kind).
-std::vector<int64_t> flatten(const BatchPlan& plan) {
-  std::vector<int64_t> rows;
-  for (size_t b = 0; b < plan.batches.size(); ++b) {
-    for (const PlanEntry& e : plan.batches[b]) {
-      rows.insert(rows.end(), {static_cast<int64_t>(b), e.sample, e.label, e.camera, static_cast<int64_t>(e.kind)});
-    }
-  }
-  return rows;
-}
-
-BatchPlan unflatten(const std::vector<int64_t>& rows) {
-  BatchPlan plan;
-  for (size_t i = 0; i + 4 < rows.size(); i += 5) {
-    plan.batches.resize(static_cast<size_t>(rows[i]) + 1);
-    plan.batches.back().push_back(
-        {.sample = rows[i + 1], .label = rows[i + 2], .camera = rows[i + 3], .kind = static_cast<DataKind>(rows[i + 4])});
-  }
-  return plan;
-}
-
-}  // namespace
 
 void ReMix::state(State& s) {
   s.module("encoder", encoder_);
@@ -270,9 +229,7 @@ void ReMix::state(State& s) {
   s.integers("epoch.view_cameras", views_.cameras);
   s.integers("epoch.video_queue", video_queue_);
   s.integer("epoch.video_round", video_round_);
-  std::vector<int64_t> plan = flatten(plan_);
-  s.integers("epoch.plan", plan);
-  if (s.reading()) plan_ = unflatten(plan);
+  s.plan("epoch.plan", plan_);
 }
 
 }  // namespace reid

@@ -134,6 +134,7 @@ void Run::restore(Method& method) {
   State state(std::move(checkpoint));
   position(state);
   method.state(state);
+  read_times();
   truncate_file(file("metrics.jsonl"), metrics_bytes_);
   ports_.say(str("resuming at epoch ", epoch_, ", step ", step_));
 }
@@ -160,7 +161,10 @@ bool Run::train_epoch(Method& method) {
   if (!prepared_) {
     ports_.progress(str("epoch ", epoch_ + 1, "/", config_.run.epochs, "  embedding and clustering"));
     logged_ = Json::object();
+    const Clock::time_point start = Clock::now();
+    const double extraction = spent_.extraction;
     method.begin_epoch(*this, epoch_);
+    spent_.clustering += seconds_since(start) - (spent_.extraction - extraction);
     append_metrics("epoch", logged_);
     prepared_ = true;
   }
@@ -177,6 +181,7 @@ bool Run::train_epoch(Method& method) {
     if (!batch) return true;
     train_batch(method, *batch);
     const double seconds = seconds_since(start);
+    spent_.training += seconds;
     step_seconds_ = step_seconds_ == 0 ? seconds : 0.9 * step_seconds_ + 0.1 * seconds;
     logged_["images_per_second"] = static_cast<double>(batch->size()) / step_seconds_;
     show_progress();
@@ -218,7 +223,10 @@ double Run::learning_rate() const {
 void Run::log(const char* name, double value) { logged_[name] = value; }
 
 Tensor Run::extract(const std::vector<Sample>& samples, const Embed& embed) {
-  return reid::extract(samples, embed, config_.data, transform_, cache_, config_.run.workers);
+  const Clock::time_point start = Clock::now();
+  const Tensor rows = reid::extract(samples, embed, config_.data, transform_, cache_, config_.run.workers);
+  spent_.extraction += seconds_since(start);
+  return rows;
 }
 
 void Run::append_metrics(const char* kind, Json values) {
@@ -229,6 +237,7 @@ void Run::append_metrics(const char* kind, Json values) {
 
 Json Run::evaluate_all(Method& method) {
   Json results = Json::object();
+  const Clock::time_point start = Clock::now();
   for (const NamedDataset& named : evaluation_sets_) {
     ports_.progress("evaluating on " + named.name);
     const EvaluationReport report = evaluate_dataset(
@@ -239,6 +248,7 @@ Json Run::evaluate_all(Method& method) {
     line["set"] = named.name;
     append_metrics("evaluation", line);
   }
+  spent_.evaluation += seconds_since(start);
   return results;
 }
 
@@ -268,6 +278,28 @@ void Run::write_matrix(const Json& last) const {
   write_matrix_files(rows, folder_);
 }
 
+namespace {
+
+constexpr std::pair<const char*, double PhaseSeconds::*> kPhases[] = {{"extraction", &PhaseSeconds::extraction},
+                                                                      {"clustering", &PhaseSeconds::clustering},
+                                                                      {"training", &PhaseSeconds::training},
+                                                                      {"evaluation", &PhaseSeconds::evaluation}};
+
+}  // namespace
+
+// Those of the processes before this one, up to the checkpoint that it continues.
+void Run::read_times() {
+  if (!fs::exists(file("times.json"))) return;
+  const Json times = parse_json(read_text(file("times.json")), file("times.json").string());
+  for (const auto& [name, seconds] : kPhases) spent_.*seconds = times.at(name).number();
+}
+
+void Run::write_times() const {
+  Json times = Json::object();
+  for (const auto& [name, seconds] : kPhases) times[name] = spent_.*seconds;
+  write_file(file("times.json"), times.dump(2) + "\n");
+}
+
 // Where the run stands.
 void Run::position(State& state) {
   int64_t prepared = prepared_, finished = finished_;
@@ -293,6 +325,7 @@ void Run::save(Method& method) {
   method.state(state);
   sync_file(file("metrics.jsonl"));
   write_safetensors(file("checkpoint.safetensors"), state.take());
+  write_times();
 }
 
 void Run::finish(Method& method) {
@@ -304,6 +337,9 @@ void Run::finish(Method& method) {
   write_matrix(results);
   finished_ = true;
   save(method);
+  std::string line = "time: ";
+  for (const auto& [name, seconds] : kPhases) line += str(line.size() > 6 ? ", " : "", name, " ", duration(spent_.*seconds));
+  ports_.say(line);
 }
 
 }  // namespace reid

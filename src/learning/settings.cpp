@@ -5,7 +5,8 @@ namespace reid {
 using enum Origin;
 
 void RunSettings::visit(ConfigKeys& keys) {
-  keys.section("run", "How long, from which seed, and how often something is written.");
+  keys.section("run", "The recipe, how long, from which seed, and how often something is written.");
+  keys.choice("method", method, {method}, engineering, "the recipe: docs/methods.md");
   keys.key("seed", seed, engineering, "start of every random draw", Range::at_least(0));
   keys.key("epochs", epochs, inferred, "times that centroids and pseudo labels are made anew", Range::at_least(1));
   keys.key("iterations", iterations, inferred, "batches in an epoch", Range::at_least(1));
@@ -29,16 +30,37 @@ void ModelSettings::visit(ConfigKeys& keys) {
   keys.choice("neck", neck, {"bn", "none"}, inferred, "batch norm after pooling (BNNeck), or nothing");
   keys.choice("feature", feature, {"after", "before"}, inferred, "where the embedding is taken: after the neck or before it");
   keys.key("map_norm", map_norm, engineering, "a batch norm on the last feature map, before pooling (LUPerson's fine-tuning)");
+  keys.key("non_local", non_local, engineering, "non-local blocks behind the last blocks of stages 2 and 3 (AGW); depth 50 and 101");
+  keys.key("non_local_width", non_local_width, engineering, "their inner channels; 1 in AGW's and fast-reid's code",
+           Range::closed(1, 4096));
+  keys.key("bn_groups", bn_groups, engineering,
+           "batch norm in training: the batch is cut into this many equal parts with statistics of their own, as on several GPUs",
+           Range::at_least(1));
+  keys.choice("bn_running", bn_running, {"all", "first"}, engineering, "which of these parts move the running statistics");
   keys.key("weights", weights, engineering, "safetensors file to start from; empty: random weights");
 }
 
 EncoderConfig ModelSettings::encoder() const {
-  return {.backbone = {.depth = static_cast<int>(depth), .ibn = ibn, .last_stride = last_stride, .width = width, .max_pool = max_pool},
+  return {.backbone = {.depth = static_cast<int>(depth),
+                       .ibn = ibn,
+                       .last_stride = last_stride,
+                       .width = width,
+                       .max_pool = max_pool,
+                       .non_local = non_local,
+                       .non_local_width = non_local_width},
           .map_norm = map_norm,
           .pooling = pooling,
           .gem_p = gem_p,
           .neck = neck,
           .feature = feature};
+}
+
+Pass ModelSettings::training(Tape* tape, int64_t parts) const {
+  return {.tape = tape,
+          .batch_statistics = true,
+          .update_running = true,
+          .norm_groups = static_cast<int>(bn_groups * parts),
+          .running_from_first = bn_running == "first"};
 }
 
 void DataSettings::visit(ConfigKeys& keys) {
@@ -96,11 +118,21 @@ void AugmentSettings::visit(ConfigKeys& keys) {
   keys.key("saturation_min", v.saturation_min, inferred, "smallest saturation factor", Range::at_least(0));
   keys.key("saturation_max", v.saturation_max, inferred, "largest saturation factor", Range::at_least(0));
   keys.key("hue", v.hue, inferred, "largest hue shift either way, turns", Range::closed(0, 0.5));
-  keys.key("erase", v.erase, inferred, "probability of random erasing, filled with the mean color", Range::unit());
+  keys.key("erase", v.erase, inferred, "probability of random erasing", Range::unit());
+  keys.choice("erase_fill", erase_fill, {"mean_color", "mean_values"}, engineering,
+              "what is erased becomes the mean color (0 after normalization), or the numbers of the mean written after it, as the strong "
+              "baseline's code does");
   keys.key("erase_area_min", v.erase_area_min, inferred, "smallest erased share of the image", Range::closed(0, 1));
   keys.key("erase_area_max", v.erase_area_max, inferred, "largest erased share of the image", Range::closed(0, 1));
   keys.key("erase_aspect_min", v.erase_aspect_min, inferred, "smallest height / width of the erased rectangle", Range::above(0));
   keys.key("erase_aspect_max", v.erase_aspect_max, inferred, "largest height / width of the erased rectangle", Range::above(0));
+}
+
+void AugmentSettings::set_customary() {
+  values.blur = 0;
+  values.jitter = 0;
+  values.erase = 0.5;
+  erase_fill = "mean_values";
 }
 
 TransformConfig AugmentSettings::transform(const DataSettings& data) const {
@@ -109,6 +141,7 @@ TransformConfig AugmentSettings::transform(const DataSettings& data) const {
   t.width = static_cast<int>(data.width);
   t.filter = data.resize == "bicubic" ? Filter::bicubic : Filter::bilinear;
   t.pad = static_cast<int>(pad);
+  if (erase_fill == "mean_values") t.erase_value = t.mean;
   t.check();
   return t;
 }
@@ -130,6 +163,7 @@ void OptimizerSettings::visit(ConfigKeys& keys) {
   keys.key("warmup_factor", schedule.warmup_factor, inferred, "where the warm-up starts, times lr", Range::closed(0, 1));
   keys.key("milestones", schedule.milestones, inferred, "epochs at which step multiplies the rate by gamma", Range::at_least(0));
   keys.key("gamma", schedule.gamma, inferred, "factor at a milestone", Range::above(0));
+  keys.key("flat_epochs", schedule.flat_epochs, engineering, "epoch at which the cosine begins to fall", Range::at_least(0));
   keys.key("final_factor", schedule.final_factor, engineering, "where the cosine ends, times lr", Range::unit());
 }
 

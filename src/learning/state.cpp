@@ -38,4 +38,22 @@ void State::integer(const std::string& name, int64_t& value) {
   value = one.front();
 }
 
+// Rows (batch, sample, label, camera, kind).
+void State::plan(const std::string& name, BatchPlan& plan) {
+  std::vector<int64_t> rows;
+  for (size_t b = 0; b < plan.batches.size(); ++b) {
+    for (const PlanEntry& e : plan.batches[b]) {
+      rows.insert(rows.end(), {static_cast<int64_t>(b), e.sample, e.label, e.camera, static_cast<int64_t>(e.kind)});
+    }
+  }
+  integers(name, rows);
+  if (!reading()) return;
+  plan = {};
+  for (size_t i = 0; i + 4 < rows.size(); i += 5) {
+    plan.batches.resize(static_cast<size_t>(rows[i]) + 1);
+    plan.batches.back().push_back(
+        {.sample = rows[i + 1], .label = rows[i + 2], .camera = rows[i + 3], .kind = static_cast<DataKind>(rows[i + 4])});
+  }
+}
+
 }  // namespace reid

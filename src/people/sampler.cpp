@@ -92,6 +92,17 @@ void draw_across_cameras(const Entries& entries, size_t count, Rng rng, Entries&
   draw(others.empty() ? entries : std::move(others), missing, rng, out);
 }
 
+void draw_around_anchor(const Entries& entries, size_t count, Rng rng, Entries& out) {
+  const PlanEntry anchor = any_of(entries, rng);
+  Entries elsewhere, others;
+  for (const PlanEntry& entry : entries) {
+    if (entry.camera != anchor.camera) elsewhere.push_back(entry);
+    if (entry != anchor) others.push_back(entry);
+  }
+  out.push_back(anchor);
+  if (count > 1) draw(!elsewhere.empty() ? std::move(elsewhere) : !others.empty() ? std::move(others) : entries, count - 1, rng, out);
+}
+
 void check(PK pk, int64_t batches, size_t identities, const char* what) {
   REID_CHECK(pk.people >= 1 && pk.images >= 1, "[sampler] a batch of ", pk.people, " people with ", pk.images, " images each is empty");
   REID_CHECK(batches >= 0, "[sampler] ", batches, " batches");
@@ -143,8 +154,12 @@ BatchPlan multi_camera_plan(std::span<const PlanEntry> entries, PK pk, int64_t b
   return plan_of(entries, pk, batches, rng, "labeled people", draw_across_cameras);
 }
 
-BatchPlan single_camera_plan(std::span<const PlanEntry> entries, PK pk, int64_t batches, const Rng& rng) {
-  return plan_of(entries, pk, batches, rng, "pseudo labels",
+BatchPlan anchor_plan(std::span<const PlanEntry> entries, PK pk, int64_t batches, const Rng& rng) {
+  return plan_of(entries, pk, batches, rng, "pseudo labels", draw_around_anchor);
+}
+
+BatchPlan random_plan(std::span<const PlanEntry> entries, PK pk, int64_t batches, const Rng& rng, const char* whom) {
+  return plan_of(entries, pk, batches, rng, whom,
                  [](const Entries& list, size_t count, Rng draws, Entries& out) { draw(list, count, draws, out); });
 }
 
@@ -158,7 +173,7 @@ BatchPlan mixed_plan(std::span<const PlanEntry> multi, PK multi_pk, std::span<co
   };
   REID_CHECK(multi_pk.people > 0 || single_pk.people > 0, "[sampler] a mixed batch wants people of at least one kind");
   if (multi_pk.people > 0) append(multi_camera_plan(multi, multi_pk, batches, rng.at("multi")));
-  if (single_pk.people > 0) append(single_camera_plan(single, single_pk, batches, rng.at("single")));
+  if (single_pk.people > 0) append(random_plan(single, single_pk, batches, rng.at("single")));
   return plan;
 }
 

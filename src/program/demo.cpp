@@ -9,6 +9,7 @@
 #include "program/training.h"
 #include "program/verb.h"
 #include "reid/learning/encoder_file.h"
+#include "reid/learning/remix.h"
 #include "reid/people/synth.h"
 
 namespace reid::program {
@@ -135,8 +136,9 @@ void run(const Context& context, const Options& o) {
   make_folder(out);
   ensure_world(context, o, world);
 
-  ReMixConfig config;
-  ConfigKeys keys = keys_of(config);
+  RecipeOf<ReMix> recipe;
+  ReMixConfig& config = recipe.config;
+  ConfigKeys keys = recipe.keys();
   keys.read_file(file);
   config.common.data.multi = {"market1501:" + (world / "source").string()};
   config.common.data.single = {"videos:" + (world / "videos").string()};
@@ -145,7 +147,7 @@ void run(const Context& context, const Options& o) {
 
   const bool resume = fs::exists(folder / "config.toml");
   if (resume) context.say("continuing the run in ", folder.string(), "; remove ", out.string(), " to start over");
-  if (!train_remix(context, config, keys, folder.string(), resume)) return;
+  if (!train_recipe(context, recipe, keys, folder.string(), resume)) return;
 
   const Measure measure(config, world);
   const Reports histogram = measure.histogram(), untrained = measure.untrained(), trained = measure.trained(folder / "encoder.safetensors");

@@ -56,7 +56,8 @@ const OpEntry& find_op(const std::string& name);  // throws UsageError naming th
 
 std::vector<OpEntry> dense_ops();
 std::vector<OpEntry> vision_ops();
-std::vector<OpEntry> row_ops();  // normalization of rows, losses
+std::vector<OpEntry> row_ops();     // normalization of rows, losses
+std::vector<OpEntry> metric_ops();  // distances of rows, triplets, soft labels
 std::vector<OpEntry> optim_ops();
 std::vector<OpEntry> people_ops();  // distances, clustering, resizing
 std::vector<OpEntry> module_ops();

@@ -89,7 +89,7 @@ OpInput optional(OpInput input) {
 const std::vector<OpEntry>& op_catalog() {
   static const std::vector<OpEntry> all = [] {
     std::vector<OpEntry> entries;
-    for (const auto& part : {dense_ops(), vision_ops(), row_ops(), optim_ops(), people_ops(), module_ops()})
+    for (const auto& part : {dense_ops(), vision_ops(), row_ops(), metric_ops(), optim_ops(), people_ops(), module_ops()})
       entries.insert(entries.end(), part.begin(), part.end());
     return entries;
   }();

@@ -97,12 +97,15 @@ OpEntry camera_entry() {
                      labels(), constant("cameras", "[B]", "the camera of each row", "i64"), single()},
           .attributes = {{"tau", OpAttribute::number, "0.07", "temperature"},
                          {"hard_negatives", OpAttribute::integer, "50", "most similar centroids of other people; ties by index"},
-                         {"include_own_camera", OpAttribute::flag, "false", "the row's own camera is a positive, too"}},
+                         {"include_own_camera", OpAttribute::flag, "false", "the row's own camera is a positive, too"},
+                         {"over_batch", OpAttribute::flag, "false", "mean over all rows (PPLR), else over those with a positive"}},
           .results = kLoss,
           .kernels = {"matmul", "softmax_rows", "column_sum"},
           .run = [](OpCall& c) {
-            const CameraCentroidLossOptions options{
-                .tau = c.number("tau"), .hard_negatives = c.integer("hard_negatives"), .include_own_camera = c.flag("include_own_camera")};
+            const CameraCentroidLossOptions options{.tau = c.number("tau"),
+                                                    .hard_negatives = c.integer("hard_negatives"),
+                                                    .include_own_camera = c.flag("include_own_camera"),
+                                                    .over_batch = c.flag("over_batch")};
             REID_CHECK(options.hard_negatives >= 0, "hard_negatives = ", options.hard_negatives, " must not be negative");
             const Tensor& rows = c.tensor("centroids");
             const Centroids table{.rows = rows,

@@ -191,11 +191,31 @@ std::vector<OpEntry> pools() {
   };
 }
 
+std::vector<OpEntry> parts() {
+  return {
+      {.name = "stripe_pool",
+       .summary = "the means of horizontal stripes, one block of N rows for each, from the top",
+       .inputs = {differentiable("x", "[N, H, W, C]", "maps")},
+       .attributes = {{"stripes", OpAttribute::integer, "3", "how many"}},
+       .results = {{"y", "[stripes N, C]", ""}},
+       .kernels = {"stripe_pool", "stripe_pool_backward"},
+       .run = [](OpCall& c) { c.result("y", stripe_pool(c.var("x"), c.integer("stripes"))); }},
+      {.name = "non_local",
+       .summary = "the core of a non-local block: (1 / L) sum over pixels j of (theta_i . phi_j) g_j",
+       .inputs = {differentiable("theta", "[N, H, W, D]", "maps"), differentiable("phi", "[N, H, W, D]", "maps"),
+                  differentiable("g", "[N, H, W, D]", "maps")},
+       .attributes = {},
+       .results = {{"y", "[N, H, W, D]", ""}},
+       .kernels = {"non_local", "non_local_backward"},
+       .run = [](OpCall& c) { c.result("y", non_local(c.var("theta"), c.var("phi"), c.var("g"))); }},
+  };
+}
+
 }  // namespace
 
 std::vector<OpEntry> vision_ops() {
   std::vector<OpEntry> all = norms();
-  for (OpEntry& entry : pools()) all.push_back(std::move(entry));
+  for (const auto& more : {pools(), parts()}) all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 

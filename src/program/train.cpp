@@ -28,39 +28,31 @@ void declare(Flags& f, Options& o) {
   f.flag("--each", o.each, "train every row of the protocol in turn, each in a folder of --out, and write one matrix");
 }
 
-struct Setup {
-  ReMixConfig config;
-  ConfigKeys keys = keys_of(config);
-};
-
-void configure(Setup& setup, const Options& o, const ProtocolChoice* row) {
-  setup.keys.read_file(o.config);
-  for (const std::string& assignment : o.overrides) setup.keys.set(assignment);
-  if (row) setup.config.common.protocol.choice = *row;
-  setup.config.common.protocol.apply(setup.config.common.data);
+ConfiguredRecipe configure(const Options& o, const ProtocolChoice* row) {
+  ConfiguredRecipe configured = read_recipe(o.config, o.overrides);
+  RunConfig& common = configured.recipe->common();
+  if (row) common.protocol.choice = *row;
+  common.protocol.apply(common.data);
+  return configured;
 }
 
 // One run after the other, in folders named by what each leaves out or trains on.
 void train_each(const Context& context, const Options& o) {
-  Setup first;
-  first.keys.read_file(o.config);
-  for (const std::string& assignment : o.overrides) first.keys.set(assignment);
-  const ProtocolChoice& choice = first.config.common.protocol.choice;
+  const ConfiguredRecipe first = read_recipe(o.config, o.overrides);
+  const ProtocolChoice& choice = first.recipe->common().protocol.choice;
   REID_CHECK(!choice.protocol.empty(), "--each needs a protocol: set protocol.name and protocol.sets");
   const std::vector<ProtocolChoice> choices = every_row(choice);
-  for (const ProtocolChoice& row : choices)
-    configure(*std::make_unique<Setup>(), o, &row);  // whatever is wrong shows before the first starts
+  for (const ProtocolChoice& row : choices) configure(o, &row);  // whatever is wrong shows before the first starts
 
   std::vector<MatrixRow> matrix;
   for (const ProtocolChoice& row : choices) {
     const fs::path folder = fs::path(o.out) / (!row.target.empty()   ? "to-" + row.target
                                                : !row.source.empty() ? "from-" + row.source
                                                                      : row.protocol);
-    const auto setup = std::make_unique<Setup>();
-    configure(*setup, o, &row);
+    const ConfiguredRecipe configured = configure(o, &row);
     const bool resume = o.resume && fs::exists(folder / "config.toml");
     context.say("\n", folder.string());
-    if (!train_remix(context, setup->config, setup->keys, folder.string(), resume)) return;
+    if (!train_recipe(context, *configured.recipe, configured.keys, folder.string(), resume)) return;
     for (MatrixRow& finished : read_matrix(folder)) matrix.push_back(std::move(finished));
   }
   write_matrix_files(matrix, o.out);
@@ -70,9 +62,8 @@ void train_each(const Context& context, const Options& o) {
 
 void run(const Context& context, const Options& o) {
   if (o.each) return train_each(context, o);
-  Setup setup;
-  configure(setup, o, nullptr);
-  const std::optional<Json> results = train_remix(context, setup.config, setup.keys, o.out, o.resume);
+  const ConfiguredRecipe configured = configure(o, nullptr);
+  const std::optional<Json> results = train_recipe(context, *configured.recipe, configured.keys, o.out, o.resume);
   if (results) context.write_json(*results);
 }
 
@@ -103,21 +94,18 @@ RunPorts screen_ports(const Context& context) {
   return ports;
 }
 
-std::optional<Json> train_remix(const Context& context, const ReMixConfig& config, const ConfigKeys& keys, const std::string& out,
-                                bool resume) {
-  config.check();
-  if (!config.common.protocol.text.empty()) context.say(config.common.protocol.text);
+std::optional<Json> train_recipe(const Context& context, Recipe& recipe, const ConfigKeys& keys, const std::string& out, bool resume) {
+  recipe.check();
+  const RunConfig& config = recipe.common();
+  if (!config.protocol.text.empty()) context.say(config.protocol.text);
   watch_for_stop();
-  Run run(out, resume, config.common, keys, screen_ports(context));
-  Dataset multi = run.read_training(config.common.data.multi);
-  require_training(multi);
-  Dataset single = config.common.data.single.empty() ? Dataset{} : run.read_training(config.common.data.single);
-  ReMix method(config, std::move(multi), std::move(single));
-  if (!run.train(method)) return std::nullopt;
+  Run run(out, resume, config, keys, screen_ports(context));
+  const std::unique_ptr<Method> method = recipe.prepare(run);
+  if (!run.train(*method)) return std::nullopt;
   const std::string results = (std::filesystem::path(out) / "results.json").string();
   context.say("encoder: ", (std::filesystem::path(out) / "encoder.safetensors").string(), "\nresults: ", results);
-  if (!config.common.run.best_on.empty()) {
-    context.say("also kept, chosen by the labels of ", config.common.run.best_on, ": ",
+  if (!config.run.best_on.empty()) {
+    context.say("also kept, chosen by the labels of ", config.run.best_on, ": ",
                 (std::filesystem::path(out) / "best_encoder.safetensors").string());
   }
   return parse_json(read_text(results), results);

@@ -2,10 +2,13 @@
 // A world, a network and a run small enough to train in a second, for the tests of recipes.
 
 #include <filesystem>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "formats/scratch.h"
 #include "reid/formats/files.h"
+#include "reid/learning/recipe.h"
 #include "reid/learning/remix.h"
 #include "reid/people/synth.h"
 
@@ -34,20 +37,45 @@ inline const std::filesystem::path& small_world() {
   return folder;
 }
 
+// The small world's training people, a folder each; the files name no cameras, and the first person has a single image.
+inline void copy_people(const std::filesystem::path& folder) {
+  const std::vector<Sample> people = market1501(small_world() / "source").train;
+  for (size_t i = 0; i < people.size(); ++i) {
+    if (i > 0 && people[i].person == people[0].person) continue;
+    const std::filesystem::path person = folder / str("person", people[i].person);
+    std::filesystem::create_directories(person);
+    std::filesystem::copy_file(people[i].path, person / str("image", i, ".jpg"));
+  }
+}
+
+// Of any recipe: its settings are scaled down.
+inline void make_small(RunConfig& c) {
+  const std::string source = "market1501:" + (small_world() / "source").string();
+  c.run.seed = 3;
+  c.run.epochs = 2;
+  c.run.iterations = 3;
+  c.run.workers = 1;
+  c.run.checkpoint_every = 2;
+  c.run.evaluate_every = 0;
+  c.model.depth = 18;
+  c.model.width = 4;
+  c.data.multi = {source};
+  c.data.evaluate = {"test=" + source};
+  c.data.height = 32;
+  c.data.width = 16;
+  c.data.embed_batch = 16;
+  c.augment.pad = 2;
+  c.optimizer.schedule.warmup_epochs = 1;
+}
+
 inline ReMixConfig small_config() {
   ReMixConfig c;
-  const std::string source = "market1501:" + (small_world() / "source").string();
-  c.common.run = {.seed = 3, .epochs = 3, .iterations = 4, .workers = 1, .checkpoint_every = 3, .evaluate_every = 1};
-  c.common.model.depth = 18;
-  c.common.model.width = 4;
-  c.common.data.multi = {source};
+  make_small(c.common);
+  c.common.run.epochs = 3;
+  c.common.run.iterations = 4;
+  c.common.run.checkpoint_every = 3;
+  c.common.run.evaluate_every = 1;
   c.common.data.single = {"videos:" + (small_world() / "videos").string()};
-  c.common.data.evaluate = {"test=" + source};
-  c.common.data.height = 32;
-  c.common.data.width = 16;
-  c.common.data.embed_batch = 16;
-  c.common.augment.pad = 2;
-  c.common.optimizer.schedule.warmup_epochs = 1;
   c.multi_people = 3;
   c.multi_images = 3;
   c.single_people = 2;
@@ -61,15 +89,27 @@ inline ReMixConfig small_config() {
 }
 
 // Trains into `folder`; true when the run reached its end.
+template <class M>
+bool train_by(const typename M::Config& config, const std::filesystem::path& folder, bool resume = false, RunPorts ports = {}) {
+  RecipeOf<M> recipe;
+  recipe.config = config;
+  recipe.check();
+  Run run(folder, resume, recipe.common(), recipe.keys(), std::move(ports));
+  return run.train(*recipe.prepare(run));
+}
 inline bool train(const ReMixConfig& config, const std::filesystem::path& folder, bool resume = false, RunPorts ports = {}) {
-  ReMixConfig copy = config;
-  const ConfigKeys keys = keys_of(copy);
-  config.check();
-  Run run(folder, resume, config.common, keys, std::move(ports));
-  Dataset multi = run.read_training(config.common.data.multi);
-  Dataset single = config.common.data.single.empty() ? Dataset{} : run.read_training(config.common.data.single);
-  ReMix method(config, std::move(multi), std::move(single));
-  return run.train(method);
+  return train_by<ReMix>(config, folder, resume, std::move(ports));
+}
+
+// The values of one key in a run's metrics, in order.
+inline std::vector<double> logged(const std::filesystem::path& run, const char* name) {
+  std::istringstream lines(read_text(run / "metrics.jsonl"));
+  std::vector<double> values;
+  for (std::string line; std::getline(lines, line);) {
+    const Json entry = parse_json(line, "metrics.jsonl");
+    if (const Json* value = entry.find(name)) values.push_back(value->number());
+  }
+  return values;
 }
 
 inline std::string bytes_of(const std::filesystem::path& file) { return read_text(file); }

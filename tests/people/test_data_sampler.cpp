@@ -48,7 +48,8 @@ size_t distinct_cameras(const std::vector<PlanEntry>& entries) {
 TEST_CASE("sampler: shape of the plan, distinct identities, even turns") {
   const auto entries = crowd(
       23, [](int64_t p) { return 1 + p % 5; }, [](int64_t p) { return 1 + p % 3; });
-  for (const BatchPlan& plan : {multi_camera_plan(entries, {8, 4}, 50, Rng(1)), single_camera_plan(entries, {8, 4}, 50, Rng(1))}) {
+  for (const BatchPlan& plan : {multi_camera_plan(entries, {8, 4}, 50, Rng(1)), anchor_plan(entries, {8, 4}, 50, Rng(1)),
+                                random_plan(entries, {8, 4}, 50, Rng(1))}) {
     REQUIRE(plan.batches.size() == 50);
     CHECK(plan.images() == 50 * 32);
     std::map<int64_t, int64_t> turns;
@@ -96,10 +97,36 @@ TEST_CASE("sampler: of many cameras every one gets its turn, and every image") {
   for (const auto& [sample, count] : seen) CHECK(std::abs(count - 1600.0 / 21) < 40);  // 4.6 standard deviations
 }
 
+TEST_CASE("sampler: around an anchor the others come from other cameras where there are any") {
+  // Identity p has p + 1 cameras with p + 1 images each: one image, two cameras of two, three of three, four of four.
+  const auto entries = crowd(
+      4, [](int64_t p) { return p + 1; }, [](int64_t p) { return p + 1; });
+  std::set<int64_t> anchors;
+  for (const auto& batch : anchor_plan(entries, {4, 4}, 60, Rng(5)).batches) {
+    for (const auto& group : groups(batch, 4)) {
+      const int64_t person = group[0].label;
+      anchors.insert(group[0].sample);
+      for (size_t i = 1; i < 4 && person > 0; ++i) CHECK(group[i].camera != group[0].camera);
+      // Of six and more images elsewhere three are drawn without repetition, of two with; a single image is all there is.
+      if (person != 1) CHECK(distinct_samples(group) == (person == 0 ? 1 : 4));
+    }
+  }
+  CHECK(anchors.size() == entries.size());
+
+  const auto one_camera = crowd(
+      2, [](int64_t) { return 1; }, [](int64_t p) { return 3 + 2 * p; });
+  for (const auto& batch : anchor_plan(one_camera, {2, 4}, 20, Rng(6)).batches) {
+    for (const auto& group : groups(batch, 4)) {
+      if (group[0].label == 1) CHECK(distinct_samples(group) == 4);
+      CHECK(std::count(group.begin(), group.end(), group[0]) == 1);  // the anchor is not its own other
+    }
+  }
+}
+
 TEST_CASE("sampler: single-camera groups repeat images only when the cluster is small") {
   const auto entries = crowd(
       12, [](int64_t) { return 1; }, [](int64_t p) { return 1 + p; }, DataKind::single);
-  for (const auto& batch : single_camera_plan(entries, {12, 4}, 30, Rng(4)).batches)
+  for (const auto& batch : random_plan(entries, {12, 4}, 30, Rng(4)).batches)
     for (const auto& group : groups(batch, 4)) {
       const int64_t images = group[0].label + 1;
       if (images >= 4) CHECK(distinct_samples(group) == 4);
@@ -142,7 +169,7 @@ TEST_CASE("sampler: too few identities and empty wishes are errors that name P")
   CHECK(failure_of([&] {
           multi_camera_plan(entries, {16, 4}, 1, Rng(1));
         }) == "[sampler] a batch wants P = 16 different labeled people, there are only 5: lower P to at most 5 or add data");
-  CHECK(contains(failure_of([&] { single_camera_plan({}, {2, 4}, 1, Rng(1)); }), "P = 2 different pseudo labels, there are only 0"));
+  CHECK(contains(failure_of([&] { random_plan({}, {2, 4}, 1, Rng(1)); }), "P = 2 different pseudo labels, there are only 0"));
   CHECK(contains(failure_of([&] { multi_camera_plan(entries, {4, 0}, 1, Rng(1)); }), "is empty"));
   CHECK(contains(failure_of([&] { mixed_plan(entries, {0, 4}, entries, {0, 4}, 1, Rng(1)); }), "at least one kind"));
   CHECK(multi_camera_plan(entries, {5, 4}, 3, Rng(1)).batches.size() == 3);

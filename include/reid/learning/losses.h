@@ -61,9 +61,10 @@ struct CameraCentroidLossOptions {
   double tau = 0.07;
   int64_t hard_negatives = 50;      // most similar centroids of other people; all of them when there are fewer
   bool include_own_camera = false;  // the parents keep the anchor's own camera among the positives
+  bool over_batch = false;          // mean over all rows of the batch (PPLR), else over the anchors that have a positive
 };
 // Centroids of one identity under one camera each, as camera_centroids() makes them.
-// Multi-camera anchors only: pulled to their person's centroids under other cameras. Mean over anchors that have one.
+// Multi-camera anchors only: pulled to their person's centroids under other cameras.
 Var camera_centroid_loss(const Var& f, const Centroids& centroids, const BatchPeople& people, const CameraCentroidLossOptions& options);
 
 // Softmax cross-entropy with label smoothing over classes, mean over rows: logits [B, K].

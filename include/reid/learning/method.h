@@ -75,9 +75,16 @@ struct NamedDataset {
 };
 NamedDataset read_named_dataset(const std::string& spec);
 
-// A run folder: config.toml (resolved), manifest.json, metrics.jsonl (one object a line, nothing in it depends on time),
-// checkpoint.safetensors (replaced atomically), damaged.txt when images were skipped; at the end encoder.safetensors, results.json and
-// matrix.json, matrix.md (see matrix.h), all of the last epoch. With run.best_on also best_encoder.safetensors and best_results.json.
+// Seconds that a run spent, in all its processes together: embedding training images, the rest of what precedes an epoch (clustering,
+// above all), steps with waiting for their images, and evaluations.
+struct PhaseSeconds {
+  double extraction = 0, clustering = 0, training = 0, evaluation = 0;
+};
+
+// A run folder: config.toml (resolved), manifest.json, metrics.jsonl (one object a line, nothing in it depends on time), times.json
+// (PhaseSeconds), checkpoint.safetensors (replaced atomically), damaged.txt when images were skipped; at the end encoder.safetensors,
+// results.json and matrix.json, matrix.md (see matrix.h), all of the last epoch. With run.best_on also best_encoder.safetensors and
+// best_results.json.
 class Run {
  public:
   // Opens a new folder, or continues one. Throws when the folder exists (without resume), when settings differ (naming the
@@ -97,6 +104,7 @@ class Run {
   int64_t step_count() const { return step_; }  // steps finished so far
   void log(const char* name, double value);     // into the current step's line, or the epoch's inside begin_epoch
   void note(const std::string& line) const { ports_.say(line); }
+  void progress(const std::string& line) const { ports_.progress(line); }
   Tensor extract(const std::vector<Sample>& samples, const Embed& embed);
 
  private:
@@ -114,6 +122,8 @@ class Run {
   Json evaluate_all(Method& method);
   void keep_best(Method& method, const Json& results);
   void write_matrix(const Json& last) const;
+  void read_times();
+  void write_times() const;
   void position(State& state);
   void save(Method& method);
   void finish(Method& method);
@@ -135,6 +145,7 @@ class Run {
   double best_map_ = -1;
   int64_t metrics_bytes_ = 0;
   Json logged_;
+  PhaseSeconds spent_;
   std::chrono::steady_clock::time_point started_{};
   int64_t first_step_ = 0;
   double step_seconds_ = 0;

@@ -47,7 +47,9 @@ struct ReMixConfig {
 
 class ReMix final : public Method {
  public:
+  using Config = ReMixConfig;
   ReMix(const ReMixConfig& config, Dataset multi, Dataset single);
+  static std::unique_ptr<Method> prepare(const ReMixConfig& config, Run& run);  // with the training data that the run names
 
   void begin_epoch(Run& run, int64_t epoch) override;
   void step(Run& run, const Batch& batch) override;

@@ -12,6 +12,7 @@
 namespace reid {
 
 struct RunSettings {
+  std::string method = "remix";  // the one recipe that the rest of the configuration belongs to
   int64_t seed = 1;
   int64_t epochs = 100, iterations = 400;
   int64_t workers = 2;
@@ -24,9 +25,14 @@ struct RunSettings {
 struct ModelSettings {
   int64_t depth = 50, last_stride = 1, width = 64;
   std::string ibn = "a", max_pool = "pad", pooling = "gap", neck = "bn", feature = "after", weights;
-  bool map_norm = false;
+  bool map_norm = false, non_local = false;
+  int64_t non_local_width = 1;
   double gem_p = 3;
+  int64_t bn_groups = 1;
+  std::string bn_running = "all";
   EncoderConfig encoder() const;
+  // A pass of training; without a tape that of a momentum encoder. The batch consists of `parts` that never share statistics.
+  Pass training(Tape* tape, int64_t parts = 1) const;
   void visit(ConfigKeys& keys);
 };
 
@@ -54,6 +60,8 @@ struct ProtocolSettings {
 struct AugmentSettings {
   TransformConfig values;  // its height, width and filter are set from DataSettings
   int64_t pad = 10;
+  std::string erase_fill = "mean_color";
+  void set_customary();  // flip, pad and crop, erasing: what most recipes of the field use
   TransformConfig transform(const DataSettings& data) const;
   void visit(ConfigKeys& keys);
 };

@@ -9,6 +9,7 @@
 
 #include "reid/engine/nn.h"
 #include "reid/formats/safetensors.h"
+#include "reid/people/data.h"
 
 namespace reid {
 
@@ -26,6 +27,7 @@ class State {
   void tensor(const std::string& name, Tensor& t);  // replaced when read; may be undefined
   void integers(const std::string& name, std::vector<int64_t>& values);
   void integer(const std::string& name, int64_t& value);
+  void plan(const std::string& name, BatchPlan& plan);
 
   bool reading() const { return reading_; }
   NamedTensors take() { return std::move(content_); }

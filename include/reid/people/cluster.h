@@ -146,6 +146,12 @@ struct Calibration {
 Calibration calibrated_eps(const Tensor& features, const std::vector<int64_t>& labels, const std::vector<int64_t>& cameras,
                            const CalibrationOptions& options, const Rng& rng);
 
+// --- do two feature spaces agree ---
+
+// For each row, how alike its neighborhoods in two spaces are: |A n B| / |A u B|, A and B the k rows nearest to it in a [N, D] and
+// b [N, E] by cosine, itself left out, ties by index (the cross agreement of PPLR: Cho et al., CVPR 2022). k >= 1; N > k.
+std::vector<double> cross_agreement(const Tensor& a, const Tensor& b, int64_t k);
+
 // --- how good are pseudo labels ---
 
 // Purity, homogeneity, completeness and v_measure are of the clustered points (noise is not trained on; noise_ratio says how

@@ -49,10 +49,13 @@ struct PK {
 // are distinct. Fewer identities than `people` throw. The images of an identity:
 //   multi_camera_plan   one random image from every camera that has the identity; of more than K cameras a random K; fewer are
 //                       filled up with other images of the identity, without repetition while they last
-//   single_camera_plan  K random images, without repetition when there are enough
+//   anchor_plan         a random image, and K - 1 from other cameras than its own, without repetition when there are enough; where no
+//                       other camera has the identity, other images (RandomMultipleGallerySampler of SpCL, Cluster Contrast and PPLR)
+//   random_plan         K random images, without repetition when there are enough
 // An identity with fewer images repeats some: the draws of augmentation differ.
 BatchPlan multi_camera_plan(std::span<const PlanEntry> entries, PK pk, int64_t batches, const Rng& rng);
-BatchPlan single_camera_plan(std::span<const PlanEntry> entries, PK pk, int64_t batches, const Rng& rng);
+BatchPlan anchor_plan(std::span<const PlanEntry> entries, PK pk, int64_t batches, const Rng& rng);
+BatchPlan random_plan(std::span<const PlanEntry> entries, PK pk, int64_t batches, const Rng& rng, const char* whom = "pseudo labels");
 
 // Each batch: a multi-camera part, then a single-camera part. A part with people = 0 is left out.
 BatchPlan mixed_plan(std::span<const PlanEntry> multi, PK multi_pk, std::span<const PlanEntry> single, PK single_pk, int64_t batches,
