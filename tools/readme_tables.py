@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the tables of README.md and docs/scale.md from recorded measurements, so that no figure is typed: bench/demo.json
-(`reid demo --json`), bench/training.json (`tools/bench_training.py --out`) and bench/scale.json (`tools/compare_scale.py --out`).
+"""Writes the tables of README.md, docs/scale.md and docs/methods.md from recorded measurements, so that no figure is typed:
+bench/demo.json (`reid demo --json`), bench/training.json (`tools/bench_training.py --out`), bench/scale.json (`tools/compare_scale.py
+--out`) and bench/methods.json (`tools/measure_methods.py --out`).
 A table whose record is absent says "not yet measured"."""
 
 import json
 import pathlib
 import re
+import statistics
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -91,7 +93,54 @@ def scale():
     return "\n".join(lines)
 
 
-TABLES = {"README.md": (("results", results), ("performance", performance)), "docs/scale.md": (("scale", scale),)}
+def mean_and_spread(values):
+    return f"{100 * statistics.mean(values):.1f} ± {100 * statistics.stdev(values):.1f}"
+
+
+def methods():
+    measured = record("methods.json")
+    if measured is None:
+        return "Not yet measured."
+    figures = [(domain, key, title) for domain in ("source", "target") for key, title in (("mAP", "mAP"), ("rank1", "Rank-1"))]
+    lines = ["| method | epoch | " + " | ".join(f"{domain} {title}" for domain, _, title in figures) + " |", "|---|---|" + "---|" * len(figures)]
+    for method, runs in measured["methods"].items():
+        chosen = [("last", [run["results"] for run in runs])]
+        if all("best" in run for run in runs):
+            epochs = ", ".join(str(run["best"]["epoch"]) for run in runs)
+            chosen.append((f"{epochs}: best by the labels of {runs[0]['best']['chosen_by_labels_of']}", [run["best"]["results"] for run in runs]))
+        for epoch, results in chosen:
+            cells = [mean_and_spread([result[domain][key] for result in results]) for domain, key, _ in figures]
+            lines.append(f"| {method} | {epoch} | " + " | ".join(cells) + " |")
+    seeds = ", ".join(str(run["seed"]) for run in next(iter(measured["methods"].values())))
+    lines += ["", f"Percent; mean and standard deviation over seeds {seeds}; the synthetic world's `demo` preset, `configs/demo-METHOD.toml` "
+              "(`tools/measure_methods.py`). Recipes without identities go on from `start`, a short supervised run on the validation domain's "
+              "20 people, and train on the source without its identities. Source: people not trained on, under cameras that were; target: people, "
+              "cameras, clothes and light never seen. Synthetic data; says nothing about real benchmarks.", ""]
+
+    phases = ("extraction", "clustering", "training", "evaluation")
+    lines += ["| seconds of a run | " + " | ".join(phases) + " |", "|---|" + "---|" * len(phases)]
+    for method, runs in measured["methods"].items():
+        cells = [f"{min(run['seconds'][phase] for run in runs):.1f}" for phase in phases]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    lines += ["", f"The least of the seeds, on {measured['device']}, {measured['date']}. Clustering is all that precedes an epoch's steps but extraction.", ""]
+
+    for method, runs in measured["methods"].items():
+        if "epochs" not in runs[0]:
+            continue
+        epochs = list(zip(*(run["epochs"] for run in runs)))
+        lines += [f"`{method}`, epoch by epoch, means over the seeds:", "", "| | " + " | ".join(str(e + 1) for e in range(len(epochs))) + " |",
+                  "|---|" + "---|" * len(epochs)]
+        for key, title in (("clusters", "clusters"), ("noise", "noise, %"), ("purity", "purity, %"), ("v_measure", "V-measure, %"),
+                           ("agreement", "cross agreement, %")):
+            if key in runs[0]["epochs"][0]:
+                factor = 1 if key == "clusters" else 100
+                lines.append(f"| {title} | " + " | ".join(f"{factor * statistics.mean(run[key] for run in e):.0f}" for e in epochs) + " |")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+TABLES = {"README.md": (("results", results), ("performance", performance)), "docs/scale.md": (("scale", scale),),
+          "docs/methods.md": (("methods", methods),)}
 
 
 def main():
