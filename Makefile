@@ -22,7 +22,8 @@ deps: ## install what is missing (apt; root and network only then)
 test: build ## build and run the whole test suite (TESTS='-tc=*jaccard*' to filter)
 	@build/reid_tests $(TESTS)
 
-demo: build ## draw data sets, train, evaluate, show the table (PRESET=tiny or demo, OUT=folder)
+demo: deps ## draw data sets, train, evaluate, show the table (PRESET=tiny or demo, OUT=folder)
+	@$(call compile,release,--target reid)
 	@build/reid demo --preset $(PRESET) --out $(OUT)
 
 dev: deps ## debug build with inner-loop checks and warnings as errors: build-dev/reid
@@ -60,5 +61,5 @@ clean: ## remove build folders and dist/
 
 define compile
 cmake --preset $(1) $(CMAKE_ARGS) >build-configure.log 2>&1 || { cat build-configure.log; rm -f build-configure.log; exit 1; }; rm -f build-configure.log; \
-cmake --build --preset $(1) -j $(JOBS)
+cmake --build --preset $(1) -j $(JOBS) $(2)
 endef
