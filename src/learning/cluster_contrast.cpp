@@ -2,7 +2,6 @@
 
 #include "reid/learning/cluster_contrast.h"
 
-#include "reid/formats/weights.h"
 #include "terms.h"
 
 namespace reid {
@@ -42,7 +41,7 @@ std::unique_ptr<Method> ClusterContrast::prepare(const ClusterContrastConfig& co
 ClusterContrast::ClusterContrast(const ClusterContrastConfig& config, UnlabeledImages images) : cfg_(config), images_(std::move(images)) {
   const Rng init = Rng(static_cast<uint64_t>(cfg_.common.run.seed)).at("init");
   encoder_ = Encoder(cfg_.common.model.encoder(), DType::f32, init);
-  if (!cfg_.common.model.weights.empty()) load_weights(inventory(encoder_), read_safetensors(cfg_.common.model.weights));
+  cfg_.common.model.load(encoder_);
   weights_ = ParameterStore(encoder_);
   optimizer_ = Optimizer(weights_, cfg_.common.optimizer.optimizer);
 }

@@ -110,7 +110,7 @@ LoadedEncoder::LoadedEncoder(const NamedTensors& weights) {
 
 LoadedEncoder::LoadedEncoder(const ModelSettings& model, const TransformConfig& transform, uint64_t seed)
     : model_(model), transform_(transform), encoder_(model.encoder(), DType::f32, Rng(seed).at("init")) {
-  if (!model.weights.empty()) load_weights(inventory(encoder_), read_safetensors(model.weights));
+  model.load(encoder_);
 }
 
 Tensor LoadedEncoder::embed(const Tensor& images) { return encoder_(Var(images), inference_pass()).value(); }

@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "reid/formats/weights.h"
 #include "reid/learning/losses.h"
 #include "reid/learning/losses_metric.h"
 #include "reid/learning/losses_parts.h"
@@ -77,7 +76,7 @@ PPLR::PPLR(const PPLRConfig& config, UnlabeledImages images) : cfg_(config), ima
   const Rng init = Rng(static_cast<uint64_t>(cfg_.common.run.seed)).at("init");
   network_.encoder = PartEncoder(cfg_.common.model.encoder(), cfg_.parts, DType::f32, init);
   Encoder& encoder = network_.encoder.encoder();
-  if (!cfg_.common.model.weights.empty()) load_weights(inventory(encoder), read_safetensors(cfg_.common.model.weights));
+  cfg_.common.model.load(encoder);
   const Shape rows{cfg_.max_clusters, encoder.features()};
   for (int64_t view = 0; view <= cfg_.parts; ++view) network_.classifiers.push_back({.value = Tensor::zeros(rows, DType::f32), .grad = {}});
   weights_ = ParameterStore(network_);

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "reid/formats/weights.h"
 #include "reid/learning/pseudo_labels.h"
 #include "remix_truth.h"
 #include "terms.h"
@@ -32,7 +31,7 @@ ReMix::ReMix(const ReMixConfig& config, Dataset multi, Dataset single) : cfg_(co
   const Rng init = Rng(static_cast<uint64_t>(cfg_.common.run.seed)).at("init");
   encoder_ = Encoder(cfg_.common.model.encoder(), DType::f32, init);
   momentum_encoder_ = Encoder(cfg_.common.model.encoder(), DType::f32, init);
-  if (!cfg_.common.model.weights.empty()) load_weights(inventory(encoder_), read_safetensors(cfg_.common.model.weights));
+  cfg_.common.model.load(encoder_);
   copy_state(inventory(encoder_), inventory(momentum_encoder_));
   weights_ = ParameterStore(encoder_);
   momentum_weights_ = ParameterStore(momentum_encoder_);

@@ -1,5 +1,7 @@
 #include "reid/learning/settings.h"
 
+#include "reid/formats/weights.h"
+
 namespace reid {
 
 using enum Origin;
@@ -53,6 +55,10 @@ EncoderConfig ModelSettings::encoder() const {
           .gem_p = gem_p,
           .neck = neck,
           .feature = feature};
+}
+
+void ModelSettings::load(Encoder& encoder) const {
+  if (!weights.empty()) load_weights(inventory(encoder), read_safetensors(weights));
 }
 
 Pass ModelSettings::training(Tape* tape, int64_t parts) const {

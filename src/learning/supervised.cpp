@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "reid/formats/weights.h"
 #include "reid/learning/losses.h"
 #include "terms.h"
 
@@ -29,7 +28,7 @@ Supervised::Supervised(const SupervisedConfig& config, Dataset multi) : cfg_(con
 
   const Rng init = Rng(static_cast<uint64_t>(cfg_.common.run.seed)).at("init");
   network_.encoder = Encoder(cfg_.common.model.encoder(), DType::f32, init);
-  if (!cfg_.common.model.weights.empty()) load_weights(inventory(network_.encoder), read_safetensors(cfg_.common.model.weights));
+  cfg_.common.model.load(network_.encoder);
   const int64_t width = network_.encoder.features();
   network_.classifier = IdentityRows(people_, width, cfg_.classifier_deviation, init.at("classifier"));
   weights_ = ParameterStore(network_);

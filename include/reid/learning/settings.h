@@ -31,6 +31,7 @@ struct ModelSettings {
   int64_t bn_groups = 1;
   std::string bn_running = "all";
   EncoderConfig encoder() const;
+  void load(Encoder& encoder) const;  // what `weights` holds, if it names a file
   // A pass of training; without a tape that of a momentum encoder. The batch consists of `parts` that never share statistics.
   Pass training(Tape* tape, int64_t parts = 1) const;
   void visit(ConfigKeys& keys);
