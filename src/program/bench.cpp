@@ -1,5 +1,7 @@
 // reid bench: images a second of a whole training step, and of inference, on random images.
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -38,29 +40,44 @@ Tensor random_normal(const Shape& shape, Rng rng) {
   return t;
 }
 
-struct Seconds {
-  double median = 0, least = 0, most = 0;
+// Of the measured steps; what they asked of the system is of all of them together.
+struct Measured {
+  double median = 0, least = 0, most = 0;  // seconds
+  int64_t allocations = 0, page_faults = 0;
 };
 
+int64_t page_faults() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt + usage.ru_majflt;
+}
+
 template <class F>
-Seconds measure(const Options& o, F&& step) {
+Measured measure(const Options& o, F&& step) {
   for (int64_t i = 0; i < o.warmup; ++i) step();
+  const int64_t allocations = allocator_stats({}).system_allocations, faults = page_faults();
   std::vector<double> seconds;
   for (int64_t i = 0; i < o.steps; ++i) {
     const auto start = std::chrono::steady_clock::now();
     step();
     seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   }
+  const int64_t asked = allocator_stats({}).system_allocations - allocations, faulted = page_faults() - faults;
   std::ranges::sort(seconds);
-  return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
+  return {seconds[seconds.size() / 2], seconds.front(), seconds.back(), asked, faulted};
 }
 
-Json report(const Context& context, const Options& o, const char* what, const Seconds& s) {
+Json report(const Context& context, const Options& o, const char* what, const Measured& s) {
   const double rate = static_cast<double>(o.batch) / s.median;
   char text[128];
   std::snprintf(text, sizeof text, "%-10s %8.2f images/s   %.3f s a step (%.3f to %.3f)", what, rate, s.median, s.least, s.most);
-  context.say(text);
-  return Json::object({{"images_per_second", rate}, {"median_seconds", s.median}, {"least_seconds", s.least}, {"most_seconds", s.most}});
+  context.say(text, "   ", s.allocations, " allocations, ", s.page_faults, " page faults");
+  return Json::object({{"images_per_second", rate},
+                       {"median_seconds", s.median},
+                       {"least_seconds", s.least},
+                       {"most_seconds", s.most},
+                       {"allocations", s.allocations},
+                       {"page_faults", s.page_faults}});
 }
 
 // Forward, softmax over 1,000 centroids, backward, Adam.
