@@ -1,5 +1,7 @@
 // Problem families of metric learning, with their error bounds in units of u = 2^-24.
 
+#include <algorithm>
+
 #include "problems.h"
 
 namespace reid::test {
@@ -123,11 +125,11 @@ void softmax(const ProblemLine& line, Sweep& sweep) {
   p.fields = {{"s", Field<A>::input, &A::s, {rows, columns}}, {"q", Field<A>::output, &A::q, {rows, columns}}};
   p.bound = [=](const Values& in, const Values& oracle) {
     Values b = oracle;
-    for (int64_t i = 0; i < rows * columns; ++i) {
-      double reach = 0;  // an exponent carries an error of its own size
-      for (int64_t c = 0; c < columns; ++c)
-        reach = std::max(reach, std::abs(in.at("s")[static_cast<size_t>(i)] - in.at("s")[static_cast<size_t>(i / columns * columns + c)]));
-      b["q"][static_cast<size_t>(i)] *= spread_of(columns) + 4 * reach;
+    for (int64_t r = 0; r < rows; ++r) {
+      const auto row = in.at("s").begin() + r * columns;
+      const auto [least, most] = std::minmax_element(row, row + columns);
+      const double cost = spread_of(columns) + 4 * (*most - *least);  // an exponent carries an error of its own size
+      for (int64_t c = r * columns; c < (r + 1) * columns; ++c) b["q"][static_cast<size_t>(c)] *= cost;
     }
     return b;
   };
