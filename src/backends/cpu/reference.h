@@ -2,7 +2,9 @@
 // The reference implementations: plain loops in float and double, sums in double. They are the oracle that every other
 // implementation is held against, so they are written to be read, not to be fast.
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "reid/engine/registry.h"
 
@@ -30,6 +32,16 @@ const T* in(const void* p) {
 template <class T>
 T* out(void* p) {
   return static_cast<T*>(p);
+}
+
+// log of the sum over j < count of exp(value(j)), without overflow; -inf where all are.
+template <class F>
+double log_sum_exp(int64_t count, F&& value) {
+  double top = -std::numeric_limits<double>::infinity(), sum = 0;
+  for (int64_t j = 0; j < count; ++j) top = std::max(top, value(j));
+  if (std::isinf(top) && top < 0) return top;
+  for (int64_t j = 0; j < count; ++j) sum += std::exp(value(j) - top);
+  return top + std::log(sum);
 }
 
 // log(1 + e^x) and its derivative, without overflow.

@@ -117,20 +117,11 @@ void circle_logits(const CircleLogitsArgs& a) {
   }
 }
 
-// log sum over c of exp(s[c]), without overflow.
-template <class T>
-double log_sum_exp(const T* s, int64_t count) {
-  const double top = double{*std::max_element(s, s + count)};
-  double sum = 0;
-  for (int64_t c = 0; c < count; ++c) sum += std::exp(double{s[c]} - top);
-  return top + std::log(sum);
-}
-
 template <class T>
 void softmax(const SoftmaxArgs& a) {
   for (int64_t b = 0; b < a.rows; ++b) {
     const T* s = in<T>(a.s) + b * a.columns;
-    const double total = log_sum_exp(s, a.columns);
+    const double total = log_sum_exp(a.columns, [&](int64_t c) { return double{s[c]}; });
     for (int64_t c = 0; c < a.columns; ++c) out<T>(a.q)[b * a.columns + c] = static_cast<T>(std::exp(double{s[c]} - total));
   }
 }
@@ -139,7 +130,7 @@ template <class T>
 void soft_target_rows(const SoftTargetRowsArgs& a) {
   for (int64_t b = 0; b < a.rows; ++b) {
     const T *s = in<T>(a.s) + b * a.columns, *target = in<T>(a.target) + b * a.columns;
-    const double total = log_sum_exp(s, a.columns), weight = double{in<T>(a.weight)[b]};
+    const double total = log_sum_exp(a.columns, [&](int64_t c) { return double{s[c]}; }), weight = double{in<T>(a.weight)[b]};
     double mass = 0, loss = 0;
     for (int64_t c = 0; c < a.columns; ++c) {
       mass += double{target[c]};

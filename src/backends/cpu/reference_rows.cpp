@@ -40,15 +40,8 @@ void l2_normalize_backward(const L2NormalizeBackwardArgs& a) {
 // log sum exp of s / tau over the entries whose mask is in `wanted`; -inf when there are none.
 template <class T, class Wanted>
 double log_sum_exp(const T* s, const uint8_t* mask, int64_t count, double tau, Wanted&& wanted) {
-  double top = -std::numeric_limits<double>::infinity(), sum = 0;
-  for (int64_t j = 0; j < count; ++j) {
-    if (wanted(mask[j])) top = std::max(top, double{s[j]} / tau);
-  }
-  if (std::isinf(top) && top < 0) return top;
-  for (int64_t j = 0; j < count; ++j) {
-    if (wanted(mask[j])) sum += std::exp(double{s[j]} / tau - top);
-  }
-  return top + std::log(sum);
+  return cpu::log_sum_exp(count,
+                          [&](int64_t j) { return wanted(mask[j]) ? double{s[j]} / tau : -std::numeric_limits<double>::infinity(); });
 }
 
 int64_t count_of(const uint8_t* mask, int64_t count, uint8_t kind) {
