@@ -167,6 +167,42 @@ TEST_CASE("reid op: rows and losses") {
                                    .more = {"--grad"}});
 }
 
+TEST_CASE("reid op: metric learning, parts, agreement") {
+  check(Golden("clusters", "stripes_shared"), {.op = "stripe_pool",
+                                               .inputs = same({"x", "dy"}),
+                                               .attributes = same({"stripes"}),
+                                               .results = same({"y", "dx"}),
+                                               .more = {"--grad"}});
+  for (const char* name : {"triplet_weighted", "triplet_normalized"})
+    check(Golden("metric_losses", name), {.op = "triplet_loss",
+                                          .inputs = same({"f", "labels"}),
+                                          .attributes = same({"margin", "weighted", "normalize"}),
+                                          .results = {{"y", "loss"}, {"df", "df"}},
+                                          .more = {"--grad"}});
+  check(Golden("metric_losses", "center"), {.op = "center_loss",
+                                            .inputs = {{"f", "f"}, {"w", "centers"}, {"labels", "labels"}},
+                                            .attributes = {},
+                                            .results = {{"y", "loss"}, {"df", "df"}, {"dw", "dcenters"}},
+                                            .more = {"--grad"}});
+  check(Golden("clusters", "agreement_smoothing"), {.op = "agreement_smoothing_loss",
+                                                    .inputs = same({"logits", "labels", "agreement"}),
+                                                    .attributes = {},
+                                                    .results = {{"y", "loss"}, {"df", "dlogits"}},
+                                                    .more = {"--grad"}});
+  check(Golden("clusters", "camera_over_batch"), {.op = "camera_centroid_loss",
+                                                  .inputs = {{"f", "f"},
+                                                             {"proxies", "centroids"},
+                                                             {"labels", "centroid_labels"},
+                                                             {"cameras", "centroid_cameras"},
+                                                             {"labels", "labels"},
+                                                             {"cameras", "cameras"}},
+                                                  .attributes = {{"tau", "tau"}, {"hardest", "hard_negatives"}},
+                                                  .results = {{"y", "loss"}, {"df", "df"}},
+                                                  .more = {"over_batch=true", "--grad"}});
+  check(Golden("clusters", "agreement_of_spaces"),
+        {.op = "cross_agreement", .inputs = same({"a", "b"}), .attributes = same({"k"}), .results = same({"agreement"})});
+}
+
 TEST_CASE("reid op: the first step of each optimizer, the moving average") {
   // The goldens' first segment has no factors of its own.
   for (const char* name : {"adam", "adamw", "sgd_nesterov"}) {

@@ -40,6 +40,33 @@ TEST_CASE("reid op: pointwise ops in both dtypes") {
   }
 }
 
+TEST_CASE("reid op: distances of rows, margins, soft labels, attention in both dtypes") {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const Tensor x = normal_tensor("x", {4, 3}, dtype), s = normal_tensor("s", {4, 5}, dtype, 0.3), q = ops::softmax(s);
+    const Tensor weight = Tensor::full({4}, 0.5, dtype), d = ops::row_distances(x, x);
+    CHECK(bitwise_equal(run("multiply", {{"a", s}, {"b", q}}).at("y"), ops::multiply(s, q)));
+    CHECK(bitwise_equal(run("row_distances", {{"x", x}}).at("d"), d));
+    CHECK(bitwise_equal(run("softmax", {{"s", s}}).at("q"), q));
+    const Tensor mask = Tensor::from(std::vector<uint8_t>{1, 1, 2, 2, 1, 1, 2, 2, 2, 2, 1, 1, 2, 2, 1, 0}, Shape{4, 4});
+    const std::vector<std::pair<std::string, Tensor>> triplet = {{"d", d}, {"mask", mask}, {"weight", weight}};
+    CHECK(bitwise_equal(run("triplet_rows", triplet, {"margin=0.2"}).at("loss"),
+                        ops::sum(ops::triplet_rows(d, mask, weight, 0.2, false).loss)));
+    CHECK(bitwise_equal(run("soft_target_rows", {{"s", s}, {"target", q}, {"weight", weight}}).at("loss"),
+                        ops::sum(ops::soft_target_rows(s, q, weight).loss)));
+    const Tensor label = Tensor::from(std::vector<int32_t>{0, 4, 2, 1});
+    CHECK(bitwise_equal(run("circle_logits", {{"s", s}, {"labels", numbers({0, 4, 2, 1})}}, {"scale=8", "margin=0.2"}).at("y"),
+                        ops::circle_logits(s, label, 8, 0.2).y));
+    const Tensor maps = normal_tensor("maps", {2, 3, 2, 2}, dtype), others = normal_tensor("others", {2, 3, 2, 2}, dtype);
+    CHECK(bitwise_equal(run("non_local", {{"theta", maps}, {"phi", others}, {"g", maps}}).at("y"), ops::non_local(maps, others, maps)));
+    // With the label's whole share a part says nothing, and the loss is plain cross-entropy.
+    const Tensor labels = numbers({0, 4, 2, 1}), agreement = Tensor::full({4}, 0.3, dtype);
+    const double refined =
+        run("refined_label_loss", {{"logits", s}, {"part", q}, {"labels", labels}, {"agreement", agreement}}, {"beta=1"}).at("loss").item();
+    const double plain = run("cross_entropy", {{"logits", s}, {"labels", labels}}).at("loss").item();
+    CHECK(refined == doctest::Approx(plain).epsilon(dtype == DType::f32 ? 1e-6 : 1e-14));
+  }
+}
+
 TEST_CASE("reid op: distances, clusters, centroids") {
   const Tensor a = normal_tensor("rows", {30, 6}, DType::f32), b = normal_tensor("others", {4, 6}, DType::f32);
   for (const Metric metric : {Metric::cosine, Metric::euclidean, Metric::squared_euclidean})
