@@ -281,6 +281,9 @@ TEST_CASE("onnx: errors name the file and the tensor") {
   OnnxOptions tiny = small();
   tiny.width = 4;
   CHECK(contains(failure_of([&] { serialize_onnx(network.config, network.weights(), tiny); }), "64 x 4"));
+  EncoderConfig attentive = network.config;
+  attentive.backbone.non_local = true;
+  CHECK(contains(failure_of([&] { serialize_onnx(attentive, network.weights(), small()); }), "non-local blocks"));
   EncoderConfig unknown = network.config;
   unknown.backbone.depth = 20;
   CHECK(contains(failure_of([&] { serialize_onnx(unknown, network.weights(), small()); }), "model.depth = 20"));

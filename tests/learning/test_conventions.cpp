@@ -86,6 +86,26 @@ TEST_CASE("conventions: every origin's convention exists") {
     CHECK_NOTHROW(find_convention(origin));
 }
 
+TEST_CASE("encoder file: non-local blocks are there again") {
+  ModelSettings model;
+  model.width = 4;
+  model.non_local = true;
+  model.non_local_width = 2;
+  Encoder encoder(model.encoder(), DType::f32, Rng(2));
+  for (const auto& [name, p] : inventory(encoder).parameters) {
+    if (name.starts_with("NL_") && name.ends_with("W.1.weight")) p->value.fill(0.5);  // it begins at 0, and the block as nothing
+  }
+  NamedTensors content = exported_encoder(inventory(encoder), model, TransformConfig());
+  content.source = "memory";
+  LoadedEncoder loaded(content);
+  CHECK(loaded.model().non_local);
+  CHECK(loaded.model().non_local_width == 2);
+  Tensor images = Tensor::empty({2, 64, 32, 3}, DType::f32);
+  Rng rng(3);
+  for (float& v : images.span<float>()) v = static_cast<float>(rng.normal());
+  CHECK(bitwise_equal(loaded.embed(images), encoder(Var(images), inference_pass()).value()));
+}
+
 TEST_CASE("encoder file: one in memory loads as one on disk does") {
   EncoderConfig config = kShown;
   config.backbone.width = 4;
