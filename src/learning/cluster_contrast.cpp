@@ -23,6 +23,8 @@ ClusterContrastConfig::ClusterContrastConfig() {
 
 void ClusterContrastConfig::visit(ConfigKeys& keys) {
   common.visit(keys);
+  customary_origins(keys);
+  keys.published({"run.iterations", "model.bn_groups", "model.bn_running"});
   batches.visit(keys);
   clusters.visit(keys);
   keys.section("memory", "A unit vector for each cluster, at first the mean of its images.");

@@ -199,6 +199,14 @@ void ConfigKeys::add(const std::string& name, ConfigKey::Value value, Origin ori
   keys_.push_back(std::move(key));
 }
 
+void ConfigKeys::published(std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    const auto found = std::ranges::find(keys_, name, &ConfigKey::name);
+    REID_CHECK(found != keys_.end(), "[config] there is no key '", name, "' to call published");
+    found->origin = Origin::published;
+  }
+}
+
 void ConfigKeys::key(const std::string& name, bool& v, Origin origin, const std::string& doc) { add(name, &v, origin, doc, {}, {}); }
 void ConfigKeys::key(const std::string& name, int64_t& v, Origin origin, const std::string& doc, Range range) {
   add(name, &v, origin, doc, range, {});

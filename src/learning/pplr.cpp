@@ -31,6 +31,8 @@ PPLRConfig::PPLRConfig() {
 
 void PPLRConfig::visit(ConfigKeys& keys) {
   common.visit(keys);
+  customary_origins(keys);
+  keys.published({"run.iterations", "model.bn_groups", "model.bn_running"});
   batches.visit(keys);
   clusters.visit(keys);
   keys.key("max_clusters", max_clusters, published, "rows of the classifiers; of more clusters the largest are trained on",
@@ -155,27 +157,24 @@ void PPLR::step(Run& run, const Batch& batch) {
 
 Tensor PPLR::embed(const Tensor& images) { return network_.encoder.encoder()(Var(images), inference_pass()).value(); }
 
-// All views of an image come from one pass and stand side by side in a row while they are gathered.
+// All views of an image come from one pass and stand side by side while they are gathered: [N, views, D].
 std::vector<Tensor> PPLR::extract_views(Run& run) {
   const int64_t width = network_.encoder.encoder().features(), count = cfg_.parts + 1;
-  const auto column_of = [width](const Tensor& wide, int64_t view, const Tensor& narrow, bool gather) {
-    const int64_t stride = wide.dim(1);
-    for (int64_t i = 0; i < wide.dim(0); ++i) {
-      float *in_wide = wide.data<float>() + i * stride + view * width, *in_narrow = narrow.data<float>() + i * width;
-      gather ? std::copy_n(in_narrow, width, in_wide) : std::copy_n(in_wide, width, in_narrow);
-    }
-  };
-  const Tensor wide = run.extract(images_.samples, [&](const Tensor& images) {
+  const auto place = [&](const Tensor& all, int64_t image, int64_t view) { return all.data<float>() + (image * count + view) * width; };
+  const Tensor all = run.extract(images_.samples, [&](const Tensor& images) {
     const std::vector<Var> views = network_.encoder(Var(images), inference_pass());
-    const Tensor row = Tensor::empty({images.dim(0), count * width}, DType::f32);
-    for (int64_t view = 0; view < count; ++view) column_of(row, view, views[static_cast<size_t>(view)].value(), true);
-    return row;
+    const Tensor batch = Tensor::empty({images.dim(0), count * width}, DType::f32);
+    for (int64_t view = 0; view < count; ++view) {
+      const float* rows = views[static_cast<size_t>(view)].value().data<float>();
+      for (int64_t i = 0; i < images.dim(0); ++i) std::copy_n(rows + i * width, width, place(batch, i, view));
+    }
+    return batch;
   });
   std::vector<Tensor> views;
   for (int64_t view = 0; view < count; ++view) {
-    const Tensor narrow = Tensor::empty({wide.dim(0), width}, DType::f32);
-    column_of(wide, view, narrow, false);
-    views.push_back(ops::l2_normalize(narrow).y);
+    const Tensor rows = Tensor::empty({all.dim(0), width}, DType::f32);
+    for (int64_t i = 0; i < all.dim(0); ++i) std::copy_n(place(all, i, view), width, rows.data<float>() + i * width);
+    views.push_back(ops::l2_normalize(rows).y);
   }
   return views;
 }

@@ -72,20 +72,13 @@ Clusters largest_clusters(const Clusters& clusters, int64_t count) {
   return kept;
 }
 
-namespace {
-
-// Whether batch norm can cut a batch into equal groups of which each has a variance.
-bool fits_groups(int64_t images, int64_t groups) { return images % groups == 0 && images / groups >= 2; }
-
-}  // namespace
-
 BatchPlan cluster_plan(Run& run, const std::vector<Sample>& samples, const Clusters& clusters, const ClusterBatches& batches,
                        const Rng& rng) {
   const RunConfig& config = run.config();
   PK pk{batches.people, batches.images};
   if (clusters.count < pk.people) {
     pk.people = clusters.count;
-    while (pk.people > 0 && !fits_groups(pk.people * pk.images, config.model.bn_groups)) --pk.people;
+    while (pk.people > 0 && !config.model.can_cut(pk.people * pk.images)) --pk.people;
     REID_CHECK(pk.people >= 2, "a batch of ", clusters.count, " clusters, all that there are, with ", pk.images,
                " images each cannot be cut into model.bn_groups = ", config.model.bn_groups,
                " equal parts of at least two images: change pseudo.eps, batch.images or model.bn_groups");
@@ -101,9 +94,7 @@ void check_unlabeled(const RunConfig& common, const ClusterBatches& batches, con
   REID_CHECK(!common.data.multi.empty(), "data.multi is empty: name at least one set, e.g. multi = [\"market1501:PATH\"]");
   REID_CHECK(common.data.single.empty(), "data.single is set, but ", recipe, " trains on data.multi only: remove it");
   reid::check(common.model.encoder().backbone);
-  const int64_t images = batches.people * batches.images;
-  REID_CHECK(fits_groups(images, common.model.bn_groups), "model.bn_groups = ", common.model.bn_groups, " does not divide a batch of ",
-             images, " images into equal parts of at least two");
+  common.model.check_batch(batches.people * batches.images);
 }
 
 }  // namespace reid

@@ -109,10 +109,13 @@ void ReMixConfig::check() const {
   reid::check(common.model.encoder().backbone);
   REID_CHECK(instance_weight + augmentation_weight + centroid_weight + camera_weight > 0,
              "all weights of section loss are 0: nothing to train on");
+  const int64_t multi = multi_people * multi_images, single = single_people * single_images;
+  common.model.check_batch(multi);  // an epoch without pseudo labels trains on these alone
+  if (!common.data.single.empty()) common.model.check_batch(bn_batches == "joint" ? multi + single : std::min(multi, single));
   REID_CHECK(
-      bn_batches == "joint" || multi_people * multi_images == single_people * single_images,
+      bn_batches == "joint" || multi == single,
       "batch.bn_batches = per_type needs as many single-camera as multi-camera images in a batch; batch.multi_people * multi_images is ",
-      multi_people * multi_images, ", batch.single_people * single_images is ", single_people * single_images);
+      multi, ", batch.single_people * single_images is ", single);
 }
 
 }  // namespace reid

@@ -10,7 +10,9 @@ void RunSettings::visit(ConfigKeys& keys) {
   keys.section("run", "The recipe, how long, from which seed, and how often something is written.");
   keys.choice("method", method, {method}, engineering, "the recipe: docs/methods.md");
   keys.key("seed", seed, engineering, "start of every random draw", Range::at_least(0));
-  keys.key("epochs", epochs, inferred, "times that centroids and pseudo labels are made anew", Range::at_least(1));
+  keys.key("epochs", epochs, inferred,
+           "rounds of `iterations` batches; before each the recipe makes anew what it has of the kind: centroids, pseudo labels",
+           Range::at_least(1));
   keys.key("iterations", iterations, inferred, "batches in an epoch", Range::at_least(1));
   keys.key("workers", workers, engineering, "threads that decode and augment; results do not depend on it", Range::closed(1, 256));
   keys.key("checkpoint_every", checkpoint_every, engineering, "steps between checkpoints; one is also written after each epoch",
@@ -21,7 +23,7 @@ void RunSettings::visit(ConfigKeys& keys) {
 }
 
 void ModelSettings::visit(ConfigKeys& keys) {
-  keys.section("model", "The encoder; the momentum encoder is its twin.");
+  keys.section("model", "The encoder (of remix also its twin, the momentum encoder).");
   keys.key("depth", depth, inferred, "ResNet depth: 18, 34, 50, 101 or 152");
   keys.choice("ibn", ibn, {"none", "a", "b"}, inferred, "instance-batch norm variant");
   keys.key("last_stride", last_stride, inferred, "stride of the fourth stage, 1 or 2", Range::closed(1, 2));
@@ -61,6 +63,11 @@ void ModelSettings::load(Encoder& encoder) const {
   if (!weights.empty()) load_weights(inventory(encoder), read_safetensors(weights));
 }
 
+void ModelSettings::check_batch(int64_t images) const {
+  REID_CHECK(can_cut(images), "model.bn_groups = ", bn_groups, " does not cut a batch of ", images,
+             " images into equal parts of at least two: change it or the batch");
+}
+
 Pass ModelSettings::training(Tape* tape, int64_t parts) const {
   return {.tape = tape,
           .batch_statistics = true,
@@ -71,8 +78,9 @@ Pass ModelSettings::training(Tape* tape, int64_t parts) const {
 
 void DataSettings::visit(ConfigKeys& keys) {
   keys.section("data", "Which images, and at what size the network sees them.");
-  keys.key("multi", multi, engineering, "labeled multi-camera sets, each LAYOUT:PATH");
-  keys.key("single", single, engineering, "single-camera videos, each LAYOUT:PATH; empty: multi-camera training only");
+  keys.key("multi", multi, engineering,
+           "multi-camera sets, each LAYOUT:PATH; recipes without identities look at theirs for measuring only");
+  keys.key("single", single, engineering, "remix: single-camera videos, each LAYOUT:PATH; empty: multi-camera training only");
   keys.key("evaluate", evaluate, engineering, "sets to evaluate on, each NAME=LAYOUT:PATH");
   keys.key("height", height, inferred, "input rows", Range::closed(16, 4096));
   keys.key("width", width, inferred, "input columns", Range::closed(16, 4096));
@@ -110,7 +118,7 @@ void ProtocolSettings::apply(DataSettings& data) {
 
 void AugmentSettings::visit(ConfigKeys& keys) {
   TransformConfig& v = values;
-  keys.section("augment", "The augmented view; the original view is resized and normalized only.");
+  keys.section("augment", "The augmented view; the original view (remix, embedding) is resized and normalized only.");
   keys.key("pad", pad, inferred, "pixels around the image before the random crop", Range::closed(0, 512));
   keys.key("flip", v.flip, inferred, "probability of the mirror image", Range::unit());
   keys.key("blur", v.blur, inferred, "probability of Gaussian blur", Range::unit());
@@ -171,6 +179,16 @@ void OptimizerSettings::visit(ConfigKeys& keys) {
   keys.key("gamma", schedule.gamma, inferred, "factor at a milestone", Range::above(0));
   keys.key("flat_epochs", schedule.flat_epochs, engineering, "epoch at which the cosine begins to fall", Range::at_least(0));
   keys.key("final_factor", schedule.final_factor, engineering, "where the cosine ends, times lr", Range::unit());
+}
+
+void customary_origins(ConfigKeys& keys) {
+  keys.published({"run.epochs"});
+  keys.published({"model.depth", "model.ibn", "model.last_stride", "model.pooling", "model.neck", "model.feature"});
+  keys.published({"data.height", "data.width", "data.resize"});
+  keys.published({"augment.pad", "augment.flip", "augment.blur", "augment.jitter", "augment.erase", "augment.erase_fill",
+                  "augment.erase_area_min", "augment.erase_area_max", "augment.erase_aspect_min", "augment.erase_aspect_max"});
+  keys.published({"optimizer.kind", "optimizer.decay"});
+  keys.published({"schedule.lr", "schedule.kind", "schedule.warmup_epochs", "schedule.milestones", "schedule.gamma"});
 }
 
 }  // namespace reid

@@ -18,6 +18,8 @@ SupervisedConfig::SupervisedConfig() {
 
 void SupervisedConfig::visit(ConfigKeys& keys) {
   common.visit(keys);
+  customary_origins(keys);
+  keys.published({"schedule.warmup_factor"});
   keys.section("batch", "Identities and images of each in a batch.");
   keys.key("people", people, published, "identities in a batch", Range::at_least(2));
   keys.key("images", images, published, "images of each", Range::at_least(1));
@@ -55,8 +57,7 @@ void SupervisedConfig::check() const {
   REID_CHECK(triplet_weight == 0 || images >= 2,
              "batch.images = 1 leaves the triplet loss without positives: set at least 2, or "
              "loss.triplet_weight = 0");
-  REID_CHECK(people * images % common.model.bn_groups == 0, "model.bn_groups = ", common.model.bn_groups, " does not divide a batch of ",
-             people * images, " images");
+  common.model.check_batch(people * images);
 }
 
 }  // namespace reid

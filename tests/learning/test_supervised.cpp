@@ -98,6 +98,16 @@ TEST_CASE("supervised: a person with a single image, and images without cameras"
   CHECK(logged(scratch / "run", "loss").size() == 6);
 }
 
+TEST_CASE("recipes: a default that a recipe takes from its publication is called published") {
+  const auto origin = [](const char* method, const char* key) { return make_recipe(method)->keys().find(key)->origin; };
+  CHECK(origin("supervised", "schedule.lr") == Origin::published);
+  CHECK(origin("pplr", "model.bn_groups") == Origin::published);
+  CHECK(origin("remix", "schedule.lr") == Origin::inferred);
+  CHECK(origin("supervised", "run.workers") == Origin::engineering);
+  ConfigKeys keys;
+  CHECK(contains(failure_of([&] { keys.published({"loss.tua"}); }), "there is no key 'loss.tua'"));
+}
+
 TEST_CASE("recipes: every configuration of configs/ can be read") {
   std::set<std::string> methods;
   for (const auto& file : std::filesystem::directory_iterator(std::filesystem::path(REID_SOURCE_DIR) / "configs")) {
@@ -127,7 +137,7 @@ TEST_CASE("supervised: settings that make no sense are refused") {
   CHECK(contains(refusal_of(config), "nothing to train on"));
   config = small_supervised();
   config.common.model.bn_groups = 5;
-  CHECK(contains(refusal_of(config), "model.bn_groups = 5 does not divide a batch of 12 images"));
+  CHECK(contains(refusal_of(config), "model.bn_groups = 5 does not cut a batch of 12 images"));
   config = small_supervised();
   config.people = 1000;
   const Scratch scratch("refused");

@@ -175,11 +175,17 @@ TEST_CASE("unsupervised: settings that make no sense are refused") {
   };
   CHECK(contains(refusal([](PPLRConfig& c) { c.common.data.multi.clear(); }), "data.multi is empty"));
   CHECK(contains(refusal([](PPLRConfig& c) { c.common.data.single = {"videos:x"}; }), "pplr trains on data.multi only"));
-  CHECK(contains(refusal([](PPLRConfig& c) { c.common.model.bn_groups = 5; }), "does not divide a batch of 12 images"));
+  CHECK(contains(refusal([](PPLRConfig& c) { c.common.model.bn_groups = 5; }), "model.bn_groups = 5 does not cut a batch of 12 images"));
   CHECK(contains(refusal([](PPLRConfig& c) { c.common.model.bn_groups = 12; }), "into equal parts of at least two"));
   CHECK(contains(refusal([](PPLRConfig& c) { c.common.model.neck = "none"; }), "pplr needs model.neck = bn"));
   CHECK(contains(refusal([](PPLRConfig& c) { c.refined_weight = c.triplet_weight = c.parts_weight = 0; }), "nothing to train on"));
   CHECK(failure_of([] { small_contrast().check(); }) == "");
+
+  ReMixConfig remix = small_config();  // 9 labeled images and 4 of videos
+  remix.common.model.bn_groups = 3;
+  CHECK(contains(failure_of([&] { remix.check(); }), "model.bn_groups = 3 does not cut a batch of 13 images"));
+  remix.common.model.bn_groups = 2;
+  CHECK(contains(failure_of([&] { remix.check(); }), "does not cut a batch of 9 images"));
 }
 
 }  // namespace reid::test

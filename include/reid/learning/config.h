@@ -21,6 +21,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -76,6 +77,9 @@ class ConfigKeys {
   void key(const std::string& name, std::vector<std::string>& value, Origin, const std::string& doc);
   void key(const std::string& name, std::vector<double>& value, Origin, const std::string& doc, Range each = {});
   void choice(const std::string& name, std::string& value, std::vector<std::string> allowed, Origin, const std::string& doc);
+
+  // Afterwards: the defaults of these keys, which a recipe replaced in shared settings, are those of its publication.
+  void published(std::initializer_list<const char*> names);
 
   // Reading. Every error names the file (or the override), the key, the value found and what was expected; an unknown key
   // is answered with the nearest known one. Keys that are not mentioned keep their value.

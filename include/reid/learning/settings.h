@@ -32,6 +32,9 @@ struct ModelSettings {
   std::string bn_running = "all";
   EncoderConfig encoder() const;
   void load(Encoder& encoder) const;  // what `weights` holds, if it names a file
+  // Whether bn_groups cuts a batch into equal parts that have a variance each; the other throws, naming the key.
+  bool can_cut(int64_t images) const { return images % bn_groups == 0 && images / bn_groups >= 2; }
+  void check_batch(int64_t images) const;
   // A pass of training; without a tape that of a momentum encoder. The batch consists of `parts` that never share statistics.
   Pass training(Tape* tape, int64_t parts = 1) const;
   void visit(ConfigKeys& keys);
@@ -73,5 +76,9 @@ struct OptimizerSettings {
   bool per_step = false;
   void visit(ConfigKeys& keys);
 };
+
+// Calls published, among these keys, what every recipe of the field states: network, size, erasing, optimizer, schedule. For recipes that
+// set their defaults to those of a publication.
+void customary_origins(ConfigKeys& keys);
 
 }  // namespace reid
