@@ -20,7 +20,9 @@ namespace {
 
 constexpr int64_t kBlockRows = 224;          // 16 panels of 14
 constexpr int64_t kBlockColumns = 256;       // of a tile of multiply_split
-constexpr int64_t kPackedFloats = 8 << 20;   // packed B of one group of columns: 32 MB
+constexpr int64_t kWideTiles = 4;            // such tiles a task takes at most
+constexpr int64_t kLeastTasks = 16;          // ... as long as that many tasks are left
+constexpr int64_t kPackedFloats = 8 << 20;   // packed B in memory at a time: 32 MB
 constexpr int64_t kTasks = 32;               // wanted at least, so that 16 threads stay busy
 constexpr int64_t kPartialFloats = 4 << 20;  // limit of the partial results of multiply_split
 
@@ -41,8 +43,9 @@ struct Block {
   bool add;
   // Set by place_a.
   const float* a = nullptr;
-  int64_t a_tile = 0, a_stride = 0;  // floats from tile to tile, and from row to row (by row)
+  int64_t a_tile = 0, a_stride = 0;  // floats from tile to tile; see MicroKernel
   const float* a_rest = nullptr;     // the incomplete tile, packed
+  int64_t rest_stride = 0;
 };
 
 // A tile that sticks out of C: computed whole from zero-padded panels, its inner part copied.
@@ -68,7 +71,7 @@ void multiply_block(const MicroKernel& kernel, MicroKernel::Run run, const Block
     for (int64_t i = 0; i < block.rows; i += kernel.rows, a += block.a_tile) {
       const int64_t rows = std::min(kernel.rows, block.rows - i);
       if (rows < kernel.rows) {
-        edge_tile(kernel, run, block, block.a_rest, kRowStride, b, c + i, rows, j, columns);
+        edge_tile(kernel, run, block, block.a_rest, block.rest_stride, b, c + i, rows, j, columns);
       } else if (columns < kernel.columns) {
         edge_tile(kernel, run, block, a, block.a_stride, b, c + i, rows, j, columns);
       } else {
@@ -86,7 +89,8 @@ void place_a(const MicroKernel& kernel, const Product& p, int64_t row, int64_t k
   const int64_t whole = block.rows / kernel.rows * kernel.rows;
   const bool in_place = p.a && p.k <= kInPlace;
   block.a = in_place ? p.a + row * p.k + k : scratch;
-  block.a_stride = in_place ? p.k : kRowStride;
+  block.rest_stride = p.a_by_depth ? kernel.rows : kRowStride;
+  block.a_stride = in_place ? p.k : block.rest_stride;
   block.a_tile = in_place ? kernel.rows * p.k : kernel.rows * kRowStride;
   block.a_rest = in_place ? scratch : scratch + whole * kRowStride;
   if (!in_place) {
@@ -156,6 +160,75 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
   }
 }
 
+namespace {
+
+// How multiply_split cuts its product. The ranges of k decide the order of sums and depend on m, n and k alone.
+struct SplitPlan {
+  int64_t tile_rows, down;  // rows of a tile of C, and how many such tiles
+  int64_t columns, across;  // columns of a task
+  int64_t range, ranges;    // of k
+  int64_t group;            // k whose packed B is in memory at a time
+  int64_t b_panel;          // floats of a packed panel of columns: group * kernel.columns
+  int64_t partial_floats, packed_floats, a_floats;
+
+  SplitPlan(const MicroKernel& kernel, const Product& p) {
+    const int64_t size = p.m * p.n, k_blocks = ceil_div(p.k, kDepth);
+    tile_rows = even_block(p.m, kernel.rows, kBlockRows);
+    down = ceil_div(p.m, tile_rows);
+    const int64_t tile_columns = even_block(p.n, kernel.columns, kBlockColumns), tiles = down * ceil_div(p.n, tile_columns);
+    const int64_t wanted = std::clamp<int64_t>(ceil_div(kTasks, tiles), 1, std::max<int64_t>(1, kPartialFloats / size));
+    range = ceil_div(k_blocks, std::min(wanted, k_blocks)) * kDepth;
+    ranges = ceil_div(p.k, range);
+    // A is packed again for other columns: a task takes many where enough tasks are left.
+    columns = tile_columns * std::clamp<int64_t>(ranges * tiles / kLeastTasks, 1, kWideTiles);
+    across = ceil_div(p.n, columns);
+    const int64_t width = round_up(p.n, kernel.columns);
+    group = std::min(k_blocks, std::max<int64_t>(1, kPackedFloats / width / kDepth)) * kDepth;
+    b_panel = group * kernel.columns;
+    partial_floats = ranges > 1 ? round_up(ranges * size, 16) : 0;
+    packed_floats = group * width;
+    a_floats = tile_rows * kRowStride;
+  }
+};
+
+// Packs B for k in [first, end): panel j of columns at packed + j * b_panel.
+void pack_group(const MicroKernel& kernel, const Product& p, const SplitPlan& plan, int64_t first, int64_t end, float* packed) {
+  const int64_t width = even_block(p.n, kernel.columns, kBlockColumns), parts = ceil_div(p.n, width);
+  parallel_for(ceil_div(end - first, kDepth) * parts, 1, [&](int64_t begin, int64_t stop, int) {
+    for (int64_t i = begin; i < stop; ++i) {
+      const int64_t k = first + i / parts * kDepth, column = i % parts * width;
+      p.pack_b(column, std::min(width, p.n - column), k, std::min(kDepth, end - k),
+               packed + column / kernel.columns * plan.b_panel + (k - first) * kernel.columns, plan.b_panel);
+    }
+  });
+}
+
+// One task's share of C for k in [first, end), which lies in one group.
+struct SplitTask {
+  int64_t row, column, first, end;
+  bool add;
+  float* c;  // [m, n]
+};
+void run_split(const MicroKernel& kernel, const Product& p, const SplitPlan& plan, const SplitTask& task, const float* b, float* a) {
+  float* rows_of_c[kBlockRows];
+  const int64_t rows = std::min(plan.tile_rows, p.m - task.row);
+  for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = task.c + (task.row + i) * p.n;
+  for (int64_t k = task.first; k < task.end; k += kDepth) {
+    const int64_t depth = std::min(kDepth, task.end - k);
+    Block block{.b = b + task.column / kernel.columns * plan.b_panel + k % plan.group * kernel.columns,
+                .b_panel = plan.b_panel,
+                .rows = rows,
+                .column = task.column,
+                .columns = std::min(plan.columns, p.n - task.column),
+                .depth = depth,
+                .add = task.add || k > task.first};
+    place_a(kernel, p, task.row, k, a, block);
+    multiply_block(kernel, p.a_by_depth ? kernel.by_depth : kernel.by_row, block, rows_of_c);
+  }
+}
+
+}  // namespace
+
 void multiply_split(const MicroKernel& kernel, const Product& p, float* c, Stream& stream) {
   const int64_t size = p.m * p.n;
   if (size == 0) return;
@@ -163,49 +236,33 @@ void multiply_split(const MicroKernel& kernel, const Product& p, float* c, Strea
     std::fill_n(c, size, 0.0f);
     return;
   }
-  const int64_t tile_rows = even_block(p.m, kernel.rows, kBlockRows), tile_columns = even_block(p.n, kernel.columns, kBlockColumns);
-  const int64_t down = ceil_div(p.m, tile_rows), across = ceil_div(p.n, tile_columns), tiles = down * across;
-  const int64_t k_blocks = ceil_div(p.k, kDepth);
-  const int64_t wanted = std::clamp<int64_t>(ceil_div(kTasks, tiles), 1, std::max<int64_t>(1, kPartialFloats / size));
-  const int64_t range = ceil_div(k_blocks, std::min(wanted, k_blocks)) * kDepth;
-  const int64_t ranges = ceil_div(p.k, range);
-  const int64_t a_floats = tile_rows * kRowStride, b_floats = tile_columns * kDepth;
-  const int64_t partial_floats = ranges > 1 ? round_up(ranges * size, 16) : 0;
-  auto* partial =
-      static_cast<float*>(stream.workspace(static_cast<size_t>(partial_floats + (a_floats + b_floats) * threads()) * sizeof(float)));
-  float* scratch = partial + partial_floats;
-  const MicroKernel::Run run = p.a_by_depth ? kernel.by_depth : kernel.by_row;
-
-  parallel_for(ranges * tiles, 1, [&](int64_t begin, int64_t end, int worker) {
-    float* a = scratch + worker * (a_floats + b_floats);
-    float* b = a + a_floats;
-    float* rows_of_c[kBlockRows];
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t part = task / tiles, tile = task % tiles;
-      const int64_t row = tile / across * tile_rows, rows = std::min(tile_rows, p.m - row);
-      const int64_t column = tile % across * tile_columns, columns = std::min(tile_columns, p.n - column);
-      float* base = ranges > 1 ? partial + part * size : c;
-      for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = base + (row + i) * p.n;
-      const int64_t k_end = std::min(p.k, (part + 1) * range);
-      for (int64_t k = part * range; k < k_end; k += kDepth) {
-        const int64_t depth = std::min(kDepth, k_end - k);
-        Block block{.b = b,
-                    .b_panel = kernel.columns * kDepth,
-                    .rows = rows,
-                    .column = column,
-                    .columns = columns,
-                    .depth = depth,
-                    .add = k > part * range};
-        place_a(kernel, p, row, k, a, block);
-        p.pack_b(column, columns, k, depth, b, block.b_panel);
-        multiply_block(kernel, run, block, rows_of_c);
+  const SplitPlan plan(kernel, p);
+  auto* packed = static_cast<float*>(
+      stream.workspace(static_cast<size_t>(plan.packed_floats + plan.partial_floats + plan.a_floats * threads()) * sizeof(float)));
+  float* partial = packed + plan.packed_floats;
+  float* scratch = partial + plan.partial_floats;
+  const int64_t tiles = plan.down * plan.across;
+  for (int64_t first = 0; first < p.k; first += plan.group) {
+    const int64_t end = std::min(p.k, first + plan.group);
+    pack_group(kernel, p, plan, first, end, packed);
+    const int64_t first_range = first / plan.range, count = ceil_div(end, plan.range) - first_range;
+    parallel_for(count * tiles, 1, [&](int64_t begin, int64_t stop, int worker) {
+      for (int64_t i = begin; i < stop; ++i) {
+        const int64_t part = first_range + i / tiles, tile = i % tiles, from = std::max(first, part * plan.range);
+        const SplitTask task{.row = tile / plan.across * plan.tile_rows,
+                             .column = tile % plan.across * plan.columns,
+                             .first = from,
+                             .end = std::min(end, (part + 1) * plan.range),
+                             .add = from > part * plan.range,
+                             .c = plan.ranges > 1 ? partial + part * size : c};
+        run_split(kernel, p, plan, task, packed, scratch + worker * plan.a_floats);
       }
-    }
-  });
-  if (ranges == 1) return;
+    });
+  }
+  if (plan.ranges == 1) return;
   parallel_for(size, 4096, [&](int64_t begin, int64_t end, int) {
     std::copy(partial + begin, partial + end, c + begin);
-    for (int64_t part = 1; part < ranges; ++part) {
+    for (int64_t part = 1; part < plan.ranges; ++part) {
       const float* add = partial + part * size;
       for (int64_t i = begin; i < end; ++i) c[i] += add[i];
     }

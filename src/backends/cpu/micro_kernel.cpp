@@ -11,7 +11,7 @@ template <bool kByDepth>
 void tile(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c, int64_t column, bool add) {
   float sum[kRows][kColumns] = {};
   const int64_t step = kByDepth ? 1 : stride;
-  for (int64_t k = 0; k < depth; ++k, a += kByDepth ? kRows : 1, b += kColumns) {
+  for (int64_t k = 0; k < depth; ++k, a += kByDepth ? stride : 1, b += kColumns) {
     for (int i = 0; i < kRows; ++i) {
       const float value = a[i * step];
       for (int j = 0; j < kColumns; ++j) sum[i][j] += value * b[j];

@@ -3,9 +3,9 @@
 //
 //   C[i, j] (+)= sum_{k < depth} A[i, k] * B[k, j],   i < rows, j < columns
 //
-// Layout: B is a packed panel [depth][columns]. A is a packed panel [depth][rows] (by depth), or rows through which k runs, `stride`
-// floats apart (by row): a packed panel with stride kRowStride, or the operand in place. A step reads columns + rows floats and
-// does 2 * rows * columns flops from registers, so tiles are as large as the register file allows.
+// Layout: B is a packed panel [depth][columns]. A lies by row (A[i, k] at a[i * stride + k]: a panel packed with stride kRowStride, or
+// rows in place) or by depth (at a[k * stride + i]: a panel packed with stride `rows`, or in place). A step reads columns + rows
+// floats and does 2 * rows * columns flops from registers, so tiles are as large as the register file allows.
 //
 // Every tile starts from zero, sums k upwards with one rounding a step (fused multiply-add; the portable kernel rounds twice),
 // and is stored or added once. So an element depends on its row of A and its column of B only, never on the size of C, on its
@@ -26,7 +26,7 @@ struct MicroKernel {
   using Run = void (*)(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c, int64_t column, bool add);
   const char* isa;  // "avx512", "avx2", "portable"
   int64_t rows, columns;
-  Run by_row, by_depth;  // by_depth ignores `stride`
+  Run by_row, by_depth;
 };
 
 const MicroKernel& portable_kernel();

@@ -17,7 +17,7 @@ __attribute__((target("avx2,fma"))) void tile(int64_t depth, const float* a, int
 #pragma GCC unroll 6
   for (int i = 0; i < kRows; ++i) left[i] = right[i] = _mm256_setzero_ps();
   const int64_t step = kByDepth ? 1 : stride;
-  for (int64_t k = 0; k < depth; ++k, a += kByDepth ? kRows : 1, b += kColumns) {
+  for (int64_t k = 0; k < depth; ++k, a += kByDepth ? stride : 1, b += kColumns) {
     const __m256 b0 = _mm256_load_ps(b), b1 = _mm256_load_ps(b + 8);
 #pragma GCC unroll 6
     for (int i = 0; i < kRows; ++i) {

@@ -11,7 +11,7 @@ namespace {
 
 constexpr int kRows = 14, kColumns = 32;
 
-// Value k of row i: by row at a[i * stride + k], by depth at a[k * kRows + i]. Rows are addressed from every fifth one, so that
+// Value k of row i: by row at a[i * stride + k], by depth at a[k * stride + i]. Rows are addressed from every fifth one, so that
 // base + {0, 1, 2, 3, 4} * stride needs no arithmetic in the loop.
 template <bool kByDepth>
 __attribute__((target("avx512f"))) void tile(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c, int64_t column,
@@ -30,9 +30,9 @@ __attribute__((target("avx512f"))) void tile(int64_t depth, const float* a, int6
       left[i] = _mm512_fmadd_ps(value, b0, left[i]);
       right[i] = _mm512_fmadd_ps(value, b1, right[i]);
     }
-    first += kByDepth ? kRows : 1;
-    second += kByDepth ? kRows : 1;
-    third += kByDepth ? kRows : 1;
+    first += kByDepth ? stride : 1;
+    second += kByDepth ? stride : 1;
+    third += kByDepth ? stride : 1;
   }
 #pragma GCC unroll 14
   for (int i = 0; i < kRows; ++i) {
