@@ -16,6 +16,7 @@ void describe_conv(Visitor& v, const ConvShape& s) {
   v.attribute("dilation_h", static_cast<double>(s.dilation[0]));
   v.attribute("dilation_w", static_cast<double>(s.dilation[1]));
   v.attribute("groups", static_cast<double>(s.groups));
+  v.attribute("other_sums", s.other_sums);
 }
 Shape x_shape(const ConvShape& s) { return {s.n, s.h, s.w, s.c}; }
 Shape w_shape(const ConvShape& s) { return {s.k, s.r, s.s, s.c / s.groups}; }

@@ -130,7 +130,9 @@ void Norm::fields(Fields& f) {
 }
 
 Var conv_norm_act(const Var& x, Conv2d& conv_, Norm& norm, const Var& residual, bool relu, const Pass& pass) {
-  return norm(conv(x, watched(conv_.weight, pass), conv_.geometry), residual, relu, pass);
+  ops::ConvGeometry geometry = conv_.geometry;
+  geometry.other_sums = pass.other_sums;
+  return norm(conv(x, watched(conv_.weight, pass), geometry), residual, relu, pass);
 }
 
 }  // namespace reid

@@ -83,7 +83,8 @@ ConvShape conv_shape(const char* op, const Shape& x, const Shape& w, const ConvG
                     .stride = {g.stride, g.stride},
                     .pad = {g.pad, g.pad},
                     .dilation = {g.dilation, g.dilation},
-                    .groups = g.groups};
+                    .groups = g.groups,
+                    .other_sums = g.other_sums};
   const bool fits = s.h + 2 * g.pad >= g.dilation * (s.r - 1) + 1 && s.w + 2 * g.pad >= g.dilation * (s.s - 1) + 1;
   REID_CHECK(fits, "[", op, "] filters ", w, " with dilation ", g.dilation, " are larger than the padded input ", x, ", pad ", g.pad);
   return s;

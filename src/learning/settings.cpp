@@ -41,6 +41,10 @@ void ModelSettings::visit(ConfigKeys& keys) {
            "batch norm in training: the batch is cut into this many equal parts with statistics of their own, as on several GPUs",
            Range::at_least(1));
   keys.choice("bn_running", bn_running, {"all", "first"}, engineering, "which of these parts move the running statistics");
+  keys.choice(
+      "numerics", numerics, {"deterministic", "strict"}, engineering,
+      "deterministic: training takes 3x3 convolutions by minimal filtering (Winograd), twice as fast, with about twice the rounding; "
+      "strict: by the sums of their definition, as embedding always does. Results are repeatable either way");
   keys.key("weights", weights, engineering, "safetensors file to start from; empty: random weights");
 }
 
@@ -73,7 +77,8 @@ Pass ModelSettings::training(Tape* tape, int64_t parts) const {
           .batch_statistics = true,
           .update_running = true,
           .norm_groups = static_cast<int>(bn_groups * parts),
-          .running_from_first = bn_running == "first"};
+          .running_from_first = bn_running == "first",
+          .other_sums = numerics == "deterministic"};
 }
 
 void DataSettings::visit(ConfigKeys& keys) {

@@ -9,14 +9,18 @@ std::vector<OpAttribute> geometry(std::vector<OpAttribute> more = {}) {
   std::vector<OpAttribute> all = {{"stride", OpAttribute::integer, "1", "step between windows, rows and columns alike"},
                                   {"pad", OpAttribute::integer, "0", "zeros on each side"},
                                   {"dilation", OpAttribute::integer, "1", "step inside a window"},
-                                  {"groups", OpAttribute::integer, "1", "blocks of channels that do not see each other"}};
+                                  {"groups", OpAttribute::integer, "1", "blocks of channels that do not see each other"},
+                                  {"other_sums", OpAttribute::flag, "false", "allow minimal filtering"}};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }
 
 ops::ConvGeometry geometry_of(const OpCall& call) {
-  return {
-      .stride = call.integer("stride"), .pad = call.integer("pad"), .dilation = call.integer("dilation"), .groups = call.integer("groups")};
+  return {.stride = call.integer("stride"),
+          .pad = call.integer("pad"),
+          .dilation = call.integer("dilation"),
+          .groups = call.integer("groups"),
+          .other_sums = call.flag("other_sums")};
 }
 
 OpEntry code_products_entry() {

@@ -5,6 +5,8 @@ namespace reid::cpu {
 void register_fast_cpu() {
   register_gemm();
   register_codes();
+  register_winograd();
+  register_winograd_weight();
   register_conv();
   register_norm();
   register_pointwise();

@@ -5,12 +5,14 @@ namespace reid::cpu {
 
 void register_fast_cpu();  // all of the following
 
-void register_gemm();       // matmul
-void register_codes();      // code_products
-void register_conv();       // conv_forward, conv_backward_data, conv_backward_weight
-void register_norm();       // norm_statistics, norm_apply, norm_backward
-void register_pointwise();  // relu, add_scaled, bias_add, column_sum and backward, sgd, adam, ema_update
-void register_pool();       // max_pool, global_pool and backward
-void register_rows();       // l2_normalize and backward
+void register_gemm();             // matmul
+void register_codes();            // code_products
+void register_winograd();         // conv_forward, conv_backward_data of 3x3 filters
+void register_winograd_weight();  // conv_backward_weight of 3x3 filters
+void register_conv();             // conv_forward, conv_backward_data, conv_backward_weight
+void register_norm();             // norm_statistics, norm_apply, norm_backward
+void register_pointwise();        // relu, add_scaled, bias_add, column_sum and backward, sgd, adam, ema_update
+void register_pool();             // max_pool, global_pool and backward
+void register_rows();             // l2_normalize and backward
 
 }  // namespace reid::cpu
