@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the full-width ResNet-50-IBN-a embedding with PyTorch's: the check that is too large for a committed golden.
 
-    python tools/compare_torch.py [--program build/reid] [--images 4] [--height 256] [--width 128]
+    python tools/check_encoder.py [--program build/reid] [--images 4] [--height 256] [--width 128]
 
 Random weights and running statistics, images from N(0, 1). `reid op run encoder` embeds them in float32 and in float64; PyTorch in
 float64. Needs torch and safetensors. Exit status 1 when float32 is further than 1e-5, or float64 further than 1e-10, from PyTorch,
@@ -26,8 +26,8 @@ BOUNDS = {torch.float32: 1e-5, torch.float64: 1e-10}
 
 def network():
     model = Embedder(ResNet(**IBN_A, width=64)).double()
-    initialize(model, "compare_torch")
-    random = generator("compare_torch buffers")
+    initialize(model, "check_encoder")
+    random = generator("check_encoder buffers")
     for name, buffer in model.named_buffers():
         if name.endswith("running_mean"):
             buffer.copy_(0.1 * torch.randn(buffer.shape, generator=random, dtype=torch.float64).float())
@@ -58,7 +58,7 @@ def main():
     words = parser.parse_args()
     model = network()
     shape = (words.images, 3, words.height, words.width)
-    images = torch.randn(shape, generator=generator("compare_torch images"), dtype=torch.float32).double()
+    images = torch.randn(shape, generator=generator("check_encoder images"), dtype=torch.float32).double()
     with torch.no_grad():
         expected = model(images)[2]
     wrong = 0
