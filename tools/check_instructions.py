@@ -30,14 +30,15 @@ KERNEL = re.compile(r"[\w<>, ]+\(\w+Args\)|tile<\w+>")  # as shortened: "adam(Ad
 
 
 def compiler_of(build):
-    """The first line that the build's compiler says of itself; ends the program when the build is none that can be compared."""
+    """What the build's compiler says of itself, however it was called; ends the program when the build is none that can be compared."""
     cache = pathlib.Path(build) / "CMakeCache.txt"
     if not cache.exists():
         sys.exit(f"check_instructions: {cache} is not there; build first (make build)")
     values = dict(re.findall(r"^(CMAKE_BUILD_TYPE|CMAKE_CXX_COMPILER):\w+=(.*)$", cache.read_text(), re.M))
     if values["CMAKE_BUILD_TYPE"] != "Release":
         sys.exit(f"check_instructions: {build} is a {values['CMAKE_BUILD_TYPE']} build; counts are those of Release")
-    return subprocess.run([values["CMAKE_CXX_COMPILER"], "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
+    first = subprocess.run([values["CMAKE_CXX_COMPILER"], "--version"], check=True, capture_output=True, text=True).stdout.splitlines()[0]
+    return re.sub(r"^(c\+\+|g\+\+|gcc)\S* ", "g++ ", first)
 
 
 def run_callgrind(program, folder):
