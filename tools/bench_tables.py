@@ -40,10 +40,11 @@ def network(report):
             seconds, images = entry["seconds"], entry["images_per_second"] * entry["seconds"]["median"]
             rows.append([f"{title}: {NAMES[side]} {dtype}", f"{entry['images_per_second']:.2f}",
                          f"{images / seconds['most']:.2f} to {images / seconds['least']:.2f}",
-                         percent(entry["share_of_peak"]) if "share_of_peak" in entry else "",
+                         percent(entry["share_of_peak"]),
                          f"{times(entry['faster'])} {entry['beside'].split()[1]}" if "faster" in entry else ""])
     size = "x".join(str(n) for n in part["size"])
-    return (f"ResNet-50-IBN-a, {size}, last stride 1, batch {part['batch']}; training is forward, softmax over 1,000 centroids, backward, Adam.\n\n"
+    return (f"ResNet-50-IBN-a, {size}, last stride 1, batch {part['batch']}; training is forward, softmax over 1,000 centroids, backward, Adam; "
+            f"peak {part['peak_gflops']:.0f} GFLOP/s f32.\n\n"
             + table(["images/s", "median", "spread", "of the peak", "reid.cpp is faster by"], rows))
 
 
@@ -116,4 +117,4 @@ def alone(speed):
             rows.append([f"{row['name']}: {title}, one thread", f"{row[what]['images_per_second']:.0f} images/s", ""])
     peak = speed["machine"]["peak"]
     return (table(["what", "rate", "of the peak"], rows) + f"\n\n{speed['device']}, {speed['threads']} threads, {speed['program']}; peak "
-            f"{peak['gflops']:.0f} GFLOP/s f32 ({peak['least']:.0f} to {peak['most']:.0f}).")
+            f"{peak['gflops']:.0f} GFLOP/s f32 (median sample {peak['median']:.0f}).")

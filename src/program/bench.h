@@ -2,8 +2,7 @@
 // What the measurements of reid bench share: options, times, the machine's peak, the list of convolutions.
 //
 // Design: each measurement is a function from options to Json that says its table as it goes. Times are those of whole calls on warm
-// memory; rates are of the median, and shares are of the peak measured between the calls, so that both saw the same clock and the same
-// neighbors.
+// memory; rates are of the median, and shares are of the best peak seen between the calls, so that both had the same machine.
 
 #include <chrono>
 #include <string>
@@ -46,9 +45,9 @@ Times measure(const BenchOptions& o, Call&& call) {
 // The rate of f32 multiply-adds in registers, on all threads, in the widest vectors of this machine: what no kernel can exceed.
 class Peak {
  public:
-  Peak();               // five samples
+  Peak();               // samples of a fifth of a second
   void sample();        // another: some milliseconds
-  double rate() const;  // flop/s, the median sample
+  double rate() const;  // flop/s, the best sample: neighbors only take away
   std::string text() const;
   Json json() const;
 
