@@ -38,13 +38,14 @@ def beside(part):
     """A table of bench_tables on what compare_torch.py recorded."""
     def write():
         report = record("torch.json")
-        return getattr(bench_tables, part)(report) if report else "Not yet measured."
+        there = report and (part == "machine" or part in report)
+        return getattr(bench_tables, part)(report) if there else "Not yet measured."
     return write
 
 
 def performance():
     report = record("torch.json")
-    if report is None:
+    if report is None or "network" not in report:
         return "Not yet measured."
     return (f"{bench_tables.network(report)}\n\n{bench_tables.machine(report)} More, and how it was measured: [docs/benchmarks.md](docs/benchmarks.md). "
             "GPU: not yet measured, there is no CUDA backend yet.")
