@@ -4,11 +4,12 @@ MAKEFLAGS += --no-print-directory
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PRESET ?= demo
 OUT ?= demo
+BENCH ?= bench/speed.json
 PREFIX ?= /usr/local
 DESTDIR ?=
 TESTS ?=
 
-.PHONY: build all help deps test demo bundle asan tsan dev check format fuzz install clean
+.PHONY: build all help deps test demo bench bundle asan tsan dev check guard format fuzz install clean
 build: deps ## build the program: build/reid
 	@$(call compile,release)
 all: build
@@ -48,6 +49,15 @@ check: ## format and structure: wings, floors, sizes, self-contained headers
 format: ## clang-format every source file in place
 	@tools/deps.sh --check-tools
 	@find include src tests kernels docs -name '*.h' -o -name '*.cpp' -o -name '*.c' -o -name '*.cu' -o -name '*.cuh' 2>/dev/null | xargs clang-format -i
+
+bench: deps ## how fast it is here: network, layers, products, loading (BENCH=bench/speed.json; beside PyTorch: tools/compare_torch.py)
+	@$(call compile,release,--target reid)
+	@build/reid bench all --json $(BENCH)
+
+guard: build ## machine code of the inner loops, instruction counts of the kernels
+	@tools/deps.sh --check-tools
+	@tools/check_loops.py
+	@tools/check_instructions.py
 
 bundle: ## dist/reid-VERSION.tar.gz: sources with the header-only libraries inside, builds offline
 	@tools/deps.sh

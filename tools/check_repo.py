@@ -58,9 +58,9 @@ BUDGET = {
     "src/formats": 6000,
     "src/people": 12500,
     "src/learning": 5000,
-    "src/program": 5500,
+    "src/program": 6000,
     "tests": 18000,
-    "tools": 5000,
+    "tools": 6000,
 }
 
 TOP_LEVEL = {

@@ -102,8 +102,8 @@ def environment(threads, avx512):
     return chosen
 
 
-def python_of(words):
-    """The Python that has the packages: --python, or a virtual environment of our own."""
+def python_of(words, packages, alone=()):
+    """The Python that has the packages: --python, or a virtual environment of our own. Those alone come without what they ask for."""
     if words.python:
         return words.python
     python = pathlib.Path(words.venv) / "bin" / "python"
@@ -111,8 +111,9 @@ def python_of(words):
     if not complete.exists():
         subprocess.run([sys.executable, "-m", "venv", words.venv], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *PACKAGES], check=True)
-        subprocess.run([*pip, "--no-deps", *PACKAGES_ALONE], check=True)
+        subprocess.run([*pip, *packages], check=True)
+        if alone:
+            subprocess.run([*pip, "--no-deps", *alone], check=True)
         complete.touch()
     return str(python)
 
@@ -122,7 +123,7 @@ def python_of(words):
 
 class Machine:
     def __init__(self, words):
-        self.words, self.python = words, python_of(words)
+        self.words, self.python = words, python_of(words, PACKAGES, PACKAGES_ALONE)
         self.cpu, self.avx512 = cpu()
         self.environment = environment(words.threads, self.avx512)
 

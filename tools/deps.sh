@@ -2,8 +2,8 @@
 # Makes sure that what the build needs is there: a C++20 compiler, CMake, a few header-only libraries; and what it can do without:
 # libjpeg-turbo, libmatio, liblmdb.
 # Looks by trying, touches network and root only when something is missing, and prints the exact package command when it
-# may not install. Usage: tools/deps.sh [--check-tools]   (--check-tools: also clang-format, python3 and pkg-config, for `make check`
-# and tools/check_install.sh)
+# may not install. Usage: tools/deps.sh [--check-tools]   (--check-tools: also clang-format, python3, pkg-config and, on x86, valgrind, for
+# `make check`, `make guard` and tools/check_install.sh)
 set -eu
 cd "$(dirname "$0")/.."
 cxx=${CXX:-c++}
@@ -37,6 +37,7 @@ look() {
     clang-format --version >/dev/null 2>&1 || need="$need clang-format"
     python3 --version >/dev/null 2>&1 || need="$need python3"
     pkg-config --version >/dev/null 2>&1 || need="$need pkg-config"
+    [ "$(uname -m)" != x86_64 ] || valgrind --version >/dev/null 2>&1 || need="$need valgrind"
   fi
   packages=$(echo $need $optional)
 }

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Writes the tables of README.md, docs/scale.md and docs/methods.md from recorded measurements, so that no figure is typed:
-bench/demo.json (`reid demo --json`), bench/training.json (`tools/bench_training.py --out`), bench/scale.json (`tools/compare_scale.py
---out`) and bench/methods.json (`tools/measure_methods.py --out`).
-A table whose record is absent says "not yet measured"."""
+"""Writes the tables of README.md and of docs from recorded measurements, so that no figure is typed: bench/demo.json (`reid demo --json`),
+bench/speed.json (`make bench`), bench/torch.json (`tools/compare_torch.py --out`), bench/scale.json (`tools/compare_scale.py --out`) and
+bench/methods.json (`tools/measure_methods.py --out`). A table whose record is absent says "not yet measured"."""
 
 import json
 import pathlib
 import re
 import statistics
 import sys
+
+import bench_tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS = (("mAP", "mAP"), ("rank1", "Rank-1"), ("rank5", "Rank-5"), ("rank10", "Rank-10"), ("mINP", "mINP"))
@@ -33,20 +34,26 @@ def results():
     return "\n".join(lines)
 
 
+def beside(part):
+    """A table of bench_tables on what compare_torch.py recorded."""
+    def write():
+        report = record("torch.json")
+        there = report and (part == "machine" or part in report)
+        return getattr(bench_tables, part)(report) if there else "Not yet measured."
+    return write
+
+
 def performance():
-    training = record("training.json")
-    if training is None:
+    report = record("torch.json")
+    if report is None or "network" not in report:
         return "Not yet measured."
-    names = {"reid": "reid.cpp", "torch": f"PyTorch {training['torch_version']}, out of the box",
-             "torch+jemalloc": f"PyTorch {training['torch_version']}, jemalloc and huge pages"}
-    lines = ["| training, images/s | median | spread | reid.cpp / it |", "|---|---|---|---|"]
-    for key, median in training["median"].items():
-        values = training["rounds"][key]
-        ratio = f"{training['ratio'][key]:.2f}" if key != "reid" else ""
-        lines.append(f"| {names[key]} | {median:.2f} | {min(values):.2f} to {max(values):.2f} | {ratio} |")
-    lines += ["", f"ResNet-50-IBN-a, 256x128, last stride 1, batch {training['batch']}, f32, {training['threads']} threads of {training['cpu']}; "
-              f"{len(training['rounds']['reid'])} interleaved rounds (`tools/bench_training.py`). GPU: not yet measured, there is no CUDA backend yet."]
-    return "\n".join(lines)
+    return (f"{bench_tables.network(report)}\n\n{bench_tables.machine(report)} More, and how it was measured: [docs/benchmarks.md](docs/benchmarks.md). "
+            "GPU: not yet measured, there is no CUDA backend yet.")
+
+
+def alone():
+    speed = record("speed.json")
+    return bench_tables.alone(speed) if speed else "Not yet measured."
 
 
 def scale_rows(rows):
@@ -140,7 +147,9 @@ def methods():
 
 
 TABLES = {"README.md": (("results", results), ("performance", performance)), "docs/scale.md": (("scale", scale),),
-          "docs/methods.md": (("methods", methods),)}
+          "docs/methods.md": (("methods", methods),),
+          "docs/benchmarks.md": (("machine", beside("machine")), ("network", beside("network")), ("layers", beside("layers")),
+                                 ("gemm", beside("gemm")), ("loader", beside("loader")), ("alone", alone))}
 
 
 def main():

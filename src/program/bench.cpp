@@ -1,124 +1,152 @@
-// reid bench: images a second of a whole training step, and of inference, on random images.
+// reid bench: how fast the network, its convolutions, products of matrices and the loading of images are on this machine.
 
-#include <sys/resource.h>
+#include "program/bench.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <memory>
 
-#include "program/verb.h"
-#include "reid/engine/optim.h"
-#include "reid/learning/losses.h"
-#include "reid/learning/settings.h"
+#include "reid/formats/image.h"
 
 namespace reid::program {
+
+double Times::median() const {
+  std::vector<double> sorted = seconds;
+  std::ranges::sort(sorted);
+  return (sorted[sorted.size() / 2] + sorted[(sorted.size() - 1) / 2]) / 2;
+}
+double Times::least() const { return std::ranges::min(seconds); }
+double Times::most() const { return std::ranges::max(seconds); }
+
+Json Times::json() const {
+  Json all = Json::array();
+  for (const double s : seconds) all.push_back(s);
+  return Json::object({{"median", median()}, {"least", least()}, {"most", most()}, {"seconds", all}});
+}
+
+Tensor random_normal(const Shape& shape, Rng rng, DType dtype) {
+  constexpr int64_t kPeriod = 65537;  // a prime: rows and channels see different runs of it
+  Tensor t = Tensor::empty(shape, DType::f32);
+  auto* values = t.data<float>();
+  const int64_t count = t.numel();
+  for (int64_t i = 0; i < std::min(count, kPeriod); ++i) values[i] = static_cast<float>(rng.normal());
+  for (int64_t i = kPeriod; i < count; ++i) values[i] = values[i - kPeriod];
+  return t.to(dtype);
+}
+
+DType dtype_named(const std::string& name) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    if (name == name_of(dtype)) return dtype;
+  }
+  throw UsageError("there is no measurement in " + name);
+}
+
 namespace {
 
-struct Options {
-  ModelSettings model;
-  int64_t height = 256, width = 128, batch = 64, steps = 5, warmup = 2;
-};
-
-constexpr int64_t kCentroids = 1000;
-
-void declare(Flags& f, Options& o) {
-  f.option("--depth", o.model.depth, "ResNet depth");
-  f.choice("--ibn", o.model.ibn, {"none", "a", "b"}, "instance-batch norm variant");
-  f.option("--last-stride", o.model.last_stride, "stride of the fourth stage", Range::closed(1, 2));
-  f.option("--channels", o.model.width, "channels of the first stage", Range::closed(2, 1024));
-  f.option("--height", o.height, "rows of an image", Range::closed(16, 4096));
-  f.option("--width", o.width, "columns of an image", Range::closed(16, 4096));
-  f.option("--batch", o.batch, "images in a step", Range::at_least(2));
-  f.option("--steps", o.steps, "steps measured", Range::at_least(1));
-  f.option("--warmup", o.warmup, "steps before", Range::at_least(0));
-}
-
-Tensor random_normal(const Shape& shape, Rng rng) {
-  Tensor t = Tensor::empty(shape, DType::f32);
-  for (float& v : t.span<float>()) v = static_cast<float>(rng.normal());
-  return t;
-}
-
-// Of the measured steps; what they asked of the system is of all of them together.
-struct Measured {
-  double median = 0, least = 0, most = 0;  // seconds
-  int64_t allocations = 0, page_faults = 0;
-};
-
-int64_t page_faults() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_minflt + usage.ru_majflt;
-}
-
-template <class F>
-Measured measure(const Options& o, F&& step) {
-  for (int64_t i = 0; i < o.warmup; ++i) step();
-  const int64_t allocations = allocator_stats({}).system_allocations, faults = page_faults();
-  std::vector<double> seconds;
-  for (int64_t i = 0; i < o.steps; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    step();
-    seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+std::vector<std::string> all_dtypes() {
+  std::vector<std::string> all;
+  for (const auto& some : {network_dtypes(), conv_dtypes(), gemm_dtypes()}) {
+    for (const std::string& name : some) {
+      if (std::ranges::find(all, name) == all.end()) all.push_back(name);
+    }
   }
-  const int64_t asked = allocator_stats({}).system_allocations - allocations, faulted = page_faults() - faults;
-  std::ranges::sort(seconds);
-  return {seconds[seconds.size() / 2], seconds.front(), seconds.back(), asked, faulted};
+  return all;
 }
 
-Json report(const Context& context, const Options& o, const char* what, const Measured& s) {
-  const double rate = static_cast<double>(o.batch) / s.median;
-  char text[128];
-  std::snprintf(text, sizeof text, "%-10s %8.2f images/s   %.3f s a step (%.3f to %.3f)", what, rate, s.median, s.least, s.most);
-  context.say(text, "   ", s.allocations, " allocations, ", s.page_faults, " page faults");
-  return Json::object({{"images_per_second", rate},
-                       {"median_seconds", s.median},
-                       {"least_seconds", s.least},
-                       {"most_seconds", s.most},
-                       {"allocations", s.allocations},
-                       {"page_faults", s.page_faults}});
+void declare(Flags& f, BenchOptions& o) {
+  f.argument(
+      "WHAT", o.what,
+      "network: a training step, inference of a batch and of one image (the default); layers: each convolution of the network; gemm: "
+      "products of matrices; loader: decoding and augmenting, on one thread; machine: the peak, and what there is; all: everything");
+  f.choice("--dtype", o.dtype, all_dtypes(), "network, layers, gemm: numbers to compute with; all measures every one");
+  f.option("--steps", o.steps, "steps, or calls, measured", Range::at_least(1));
+  f.option("--warmup", o.warmup, "steps, or calls, before", Range::at_least(0));
+  f.option("--batch", o.batch, "network, layers: images in a step", Range::at_least(2));
+  f.option("--height", o.height, "network, layers: rows of an image", Range::closed(16, 4096));
+  f.option("--width", o.width, "network, layers: columns of an image", Range::closed(16, 4096));
+  f.option("--depth", o.model.depth, "network, layers: ResNet depth");
+  f.choice("--ibn", o.model.ibn, {"none", "a", "b"}, "network, layers: instance-batch norm variant");
+  f.option("--last-stride", o.model.last_stride, "network, layers: stride of the fourth stage", Range::closed(1, 2));
+  f.option("--channels", o.model.width, "network, layers: channels of the first stage", Range::closed(2, 1024));
+  f.option("--impl", o.implementation, "NAME", "layers, gemm: this implementation and no other (reid op describe conv_forward)");
+  f.options("--size", o.sizes, "MxNxK", "gemm: sizes of [M, K] x [K, N]; default: square ones and those of 1x1 convolutions");
+  f.option("--images", o.images, "DIR",
+           "loader: each folder in it is a set of images; drawn when DIR is absent; default: drawn and removed again");
 }
 
-// Forward, softmax over 1,000 centroids, backward, Adam.
-void run(const Context& context, const Options& o) {
-  Encoder encoder(o.model.encoder(), DType::f32, Rng(1));
-  ParameterStore store(encoder);
-  Optimizer optimizer(store, {});
-  const Tensor images = random_normal({o.batch, o.height, o.width, 3}, Rng(2));
-  const Tensor centroids = ops::l2_normalize(random_normal({kCentroids, encoder.features()}, Rng(3))).y;
-  BatchPeople people;
-  for (int64_t i = 0; i < o.batch; ++i) people.labels.push_back(i % kCentroids);
-  people.cameras.assign(static_cast<size_t>(o.batch), 0);
-  people.single.assign(static_cast<size_t>(o.batch), 0);
-  const auto train = [&] {
-    Tape tape;
-    const Var f = l2_normalize(encoder(Var(images), training_pass(tape)));
-    const Var loss = centroid_loss(f, centroids, kCentroids, people, {.tau_multi = 0.05, .tau_single = 0.05});
-    store.zero_grad();
-    tape.backward(loss);
-    optimizer.step(store, 3.5e-4);
-  };
-  const auto infer = [&] { encoder(Var(images), inference_pass()); };
-  context.say(describe_cpu(), ", ", context.threads, " threads, ResNet-", o.model.depth, " IBN ", o.model.ibn, ", ", o.height, "x", o.width,
-              ", batch ", o.batch, ", f32");
-  const Json training = report(context, o, "training", measure(o, train));
-  const Json inference = report(context, o, "inference", measure(o, infer));
-  const int64_t peak = allocator_stats({}).peak_bytes;
-  context.say("peak memory ", peak / (o.batch << 20), " MiB an image");
-  context.write_json(Json::object({{"device", describe_cpu()},
-                                   {"threads", static_cast<int64_t>(context.threads)},
-                                   {"batch", o.batch},
-                                   {"training", training},
-                                   {"inference", inference},
-                                   {"peak_bytes", peak}}));
+Json names_json(const std::vector<std::string>& names) {
+  Json all = Json::array();
+  for (const std::string& name : names) all.push_back(name);
+  return all;
+}
+
+Json machine_json(const Context& context) {
+  return Json::object({{"device", describe_cpu()},
+                       {"threads", static_cast<int64_t>(context.threads)},
+                       {"program", version()},
+                       {"decoder", image_decoder()}});
+}
+
+Json bench_machine(const Context& context) {
+  Peak peak;
+  for (int i = 0; i < 20; ++i) peak.sample();
+  context.say(peak.text());
+  Json implementations = Json::object();
+  for (const OpInfo& op : Registry::ops()) implementations[op.name] = names_json(op.implementations);
+  return Json::object({{"peak", peak.json()},
+                       {"dtypes", Json::object({{"network", names_json(network_dtypes())},
+                                                {"layers", names_json(conv_dtypes())},
+                                                {"gemm", names_json(gemm_dtypes())}})},
+                       {"implementations", implementations}});
+}
+
+using Measurement = Json (*)(const Context&, const BenchOptions&);
+
+void check_dtype(const BenchOptions& o, const std::vector<std::string>& there) {
+  if (std::ranges::find(there, o.dtype) == there.end()) throw UsageError(str(o.what, " has no measurement in ", o.dtype));
+}
+
+// A measurement in each of its dtypes.
+Json in_each(const Context& context, BenchOptions o, const std::vector<std::string>& dtypes, Measurement measurement) {
+  Json all = Json::array();
+  for (const std::string& dtype : dtypes) {
+    o.dtype = dtype;
+    all.push_back(measurement(context, o));
+    context.say("");
+  }
+  return all;
+}
+
+Json bench_all(const Context& context, const BenchOptions& o) {
+  return Json::object({{"machine", bench_machine(context)},
+                       {"network", in_each(context, o, network_dtypes(), bench_network)},
+                       {"layers", in_each(context, o, conv_dtypes(), bench_layers)},
+                       {"gemm", in_each(context, o, gemm_dtypes(), bench_gemm)},
+                       {"loader", bench_loader(context, o)}});
+}
+
+Json measured(const Context& context, const BenchOptions& o) {
+  if (o.what == "machine") return bench_machine(context);
+  if (o.what == "all") return bench_all(context, o);
+  if (o.what == "loader") return bench_loader(context, o);
+  if (o.what == "network") return check_dtype(o, network_dtypes()), bench_network(context, o);
+  if (o.what == "layers") return check_dtype(o, conv_dtypes()), bench_layers(context, o);
+  if (o.what == "gemm") return check_dtype(o, gemm_dtypes()), bench_gemm(context, o);
+  throw UsageError(str("'", o.what, "' is not one of network, layers, gemm, loader, machine, all"));
+}
+
+void run(const Context& context, const BenchOptions& o) {
+  context.say(describe_cpu(), ", ", context.threads, " threads");
+  Json result = machine_json(context);
+  const Json measurement = measured(context, o);
+  for (const auto& [key, value] : measurement.members()) result[key] = value;
+  context.write_json(result);
 }
 
 }  // namespace
 
 Verb bench_verb() {
-  auto o = std::make_shared<Options>();
-  return {"bench", "images a second of a training step and of inference", "reid bench --batch 64 --steps 5 --json speed.json",
+  auto o = std::make_shared<BenchOptions>();
+  return {"bench", "how fast the network, its layers and the loading of images are here", "reid bench layers --batch 32 --json layers.json",
           [o](Flags& f) { declare(f, *o); }, [o](const Context& context) { run(context, *o); }};
 }
 

@@ -1,0 +1,94 @@
+// Products of matrices: square ones, and the tall and the flat ones of 1x1 convolutions of the network's first stages at batch 64.
+
+#include "program/bench.h"
+#include "reid/engine/registry.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+
+namespace reid::program {
+namespace {
+
+using Size = std::array<int64_t, 3>;  // m, n, k
+
+constexpr Size kSizes[] = {{1024, 1024, 1024}, {2048, 2048, 2048}, {4096, 4096, 4096},
+                           {131072, 64, 256},  {32768, 256, 64},   {64, 131072, 256}};
+
+Size parse_size(const std::string& text) {
+  Size size{};
+  const char* at = text.data();
+  const char* end = at + text.size();
+  for (size_t i = 0; i < 3; ++i) {
+    const auto [stopped, error] = std::from_chars(at, end, size[i]);
+    const bool ends = i == 2 ? stopped == end : stopped != end && *stopped == 'x';
+    if (error != std::errc{} || !ends || size[i] < 1 || size[i] > (1 << 24))
+      throw UsageError("--size takes MxNxK, each in [1, 2^24], not '" + text + "'");
+    at = stopped + 1;
+  }
+  return size;
+}
+
+const Impl<Gemm>& implementation(const BenchOptions& o, Device device, const GemmArgs& args) {
+  if (o.implementation.empty()) return Registry::pick<Gemm>(device.type, args);
+  std::string names;
+  for (const Impl<Gemm>& impl : Registry::implementations<Gemm>(device.type)) {
+    if (o.implementation == impl.name) return impl;
+    names += str(names.empty() ? "" : ", ", impl.name);
+  }
+  throw UsageError(str("matmul has no implementation '", o.implementation, "' (it has: ", names, ")"));
+}
+
+Json bench_size(const Context& context, const BenchOptions& o, const Size& size, Peak& peak) {
+  const auto [m, n, k] = size;
+  const DType dtype = dtype_named(o.dtype);
+  const Tensor a = random_normal({m, k}, Rng(1), dtype), b = random_normal({k, n}, Rng(2), dtype), c = Tensor::zeros({m, n}, dtype);
+  const GemmArgs args{.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = m, .n = n, .k = k, .dtype = dtype};
+  const Impl<Gemm>& impl = implementation(o, context.device, args);
+  peak.sample();
+  const Times times = measure(o, [&] { impl.run(args, current_stream(context.device)); });
+  const double rate = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / times.median();
+  char text[128];
+  std::snprintf(text, sizeof text, "%-20s %9.2f ms %7.0f GFLOP/s %4.0f %%", str(m, "x", n, "x", k).c_str(), 1e3 * times.median(),
+                rate / 1e9, 100 * rate / peak.rate());
+  context.say(text);
+  return Json::object({{"m", m},
+                       {"n", n},
+                       {"k", k},
+                       {"implementation", impl.name},
+                       {"gflops", rate / 1e9},
+                       {"share_of_peak", rate / peak.rate()},
+                       {"times", times.json()}});
+}
+
+}  // namespace
+
+std::vector<std::string> gemm_dtypes() {
+  initialize();
+  std::vector<std::string> names;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const GemmArgs args{.a = nullptr, .b = nullptr, .c = nullptr, .m = 64, .n = 64, .k = 64, .dtype = dtype};
+    const auto& all = Registry::implementations<Gemm>(DeviceType::cpu);
+    const bool there = std::ranges::any_of(
+        all, [&](const Impl<Gemm>& impl) { return std::string_view(impl.name) != "reference" && !(impl.refuses && impl.refuses(args)); });
+    if (there) names.emplace_back(name_of(dtype));
+  }
+  return names;
+}
+
+Json bench_gemm(const Context& context, const BenchOptions& o) {
+  context.say("products [M, K] x [K, N], ", o.dtype, ": MxNxK, time, rate, share of the peak");
+  std::vector<Size> sizes(std::begin(kSizes), std::end(kSizes));
+  if (!o.sizes.empty()) {
+    sizes.clear();
+    for (const std::string& text : o.sizes) sizes.push_back(parse_size(text));
+  }
+  Peak peak;
+  Json rows = Json::array();
+  for (const Size& size : sizes) rows.push_back(bench_size(context, o, size, peak));
+  context.say(peak.text());
+  return Json::object({{"dtype", o.dtype}, {"rows", rows}, {"peak", peak.json()}});
+}
+
+}  // namespace reid::program

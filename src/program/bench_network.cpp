@@ -1,0 +1,104 @@
+// Images a second of a whole training step and of inference, on random images, and their share of the machine's peak.
+
+#include <sys/resource.h>
+
+#include <cstdio>
+
+#include "program/bench.h"
+#include "reid/engine/optim.h"
+#include "reid/learning/losses.h"
+
+namespace reid::program {
+namespace {
+
+constexpr int64_t kCentroids = 1000;
+
+int64_t page_faults() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_minflt + usage.ru_majflt;
+}
+
+// Times of a step, and what all the measured steps together asked of the system.
+struct Measured {
+  Times times;
+  int64_t allocations, page_faults;
+};
+
+template <class Step>
+Measured measure_counting(BenchOptions o, Step&& step) {
+  for (int64_t i = 0; i < o.warmup; ++i) step();
+  o.warmup = 0;
+  const int64_t allocations = allocator_stats({}).system_allocations, faults = page_faults();
+  const Times times = measure(o, step);
+  return {times, allocator_stats({}).system_allocations - allocations, page_faults() - faults};
+}
+
+Json report(const Context& context, const char* what, int64_t images, double flop, const Measured& m, const Peak& peak) {
+  const double median = m.times.median(), rate = static_cast<double>(images) / median, share = flop / median / peak.rate();
+  char text[160];
+  std::snprintf(text, sizeof text, "%-10s %8.2f images/s  %3.0f %% of the peak  %.4f s (%.4f to %.4f)", what, rate, 100 * share, median,
+                m.times.least(), m.times.most());
+  context.say(text, "  ", m.allocations, " allocations, ", m.page_faults, " page faults");
+  return Json::object({{"images", images},
+                       {"images_per_second", rate},
+                       {"share_of_peak", share},
+                       {"gflop", flop / 1e9},
+                       {"times", m.times.json()},
+                       {"allocations", m.allocations},
+                       {"page_faults", m.page_faults}});
+}
+
+}  // namespace
+
+std::vector<std::string> network_dtypes() { return {"f32"}; }
+
+// Training: forward, softmax over 1,000 centroids, backward, Adam.
+Json bench_network(const Context& context, const BenchOptions& o) {
+  Encoder encoder(o.model.encoder(), dtype_named(o.dtype), Rng(1));
+  ParameterStore store(encoder);
+  Optimizer optimizer(store, {});
+  const Tensor images = random_normal({o.batch, o.height, o.width, 3}, Rng(2)), one = images.rows(0, 1);
+  const Tensor centroids = ops::l2_normalize(random_normal({kCentroids, encoder.features()}, Rng(3))).y;
+  BatchPeople people;
+  for (int64_t i = 0; i < o.batch; ++i) people.labels.push_back(i % kCentroids);
+  people.cameras.assign(static_cast<size_t>(o.batch), 0);
+  people.single.assign(static_cast<size_t>(o.batch), 0);
+  const auto train = [&] {
+    Tape tape;
+    const Var f = l2_normalize(encoder(Var(images), training_pass(tape)));
+    const Var loss = centroid_loss(f, centroids, kCentroids, people, {.tau_multi = 0.05, .tau_single = 0.05});
+    store.zero_grad();
+    tape.backward(loss);
+    optimizer.step(store, 3.5e-4);
+  };
+
+  double forward = 0, all = 0;  // flop of the convolutions; norms, pooling and the optimizer are under a percent
+  for (const ConvLayer& layer : conv_layers(o)) {
+    forward += layer.flop() * static_cast<double>(layer.count);
+    all += layer.flop() * static_cast<double>(layer.count * layer.passes());
+  }
+  context.say("ResNet-", o.model.depth, " IBN ", o.model.ibn, ", ", o.height, "x", o.width, ", last stride ", o.model.last_stride,
+              ", batch ", o.batch, ", ", o.dtype);
+  Peak peak;
+  const Measured training = measure_counting(o, train);
+  peak.sample();
+  const Measured inference = measure_counting(o, [&] { encoder(Var(images), inference_pass()); });
+  peak.sample();
+  const Measured single = measure_counting(o, [&] { encoder(Var(one), inference_pass()); });
+  peak.sample();
+  const Json training_json = report(context, "training", o.batch, all, training, peak);
+  const Json inference_json = report(context, "inference", o.batch, forward, inference, peak);
+  const Json single_json = report(context, "one image", 1, forward / static_cast<double>(o.batch), single, peak);
+  const int64_t bytes = allocator_stats({}).peak_bytes;
+  context.say(peak.text(), "; memory ", bytes / (o.batch << 20), " MiB an image");
+  return Json::object({{"dtype", o.dtype},
+                       {"batch", o.batch},
+                       {"training", training_json},
+                       {"inference", inference_json},
+                       {"single", single_json},
+                       {"peak", peak.json()},
+                       {"peak_bytes", bytes}});
+}
+
+}  // namespace reid::program
