@@ -129,19 +129,20 @@ def beside(ours, theirs):
 
 
 def network(run):
-    """Ours in each of its dtypes; PyTorch in f32, out of the box and tuned, and tuned in bf16."""
+    """Ours in each of its dtypes, also with strict numerics; PyTorch in f32, out of the box and tuned, and tuned in bf16."""
     words = run.words
     request = {"do": "network", "batch": words.batch, "height": 256, "width": 128}
     steps = 1 if words.quick else 2
 
-    def ours(dtype):
-        return lambda: run.reid("network", "--dtype", dtype, "--batch", words.batch, "--warmup", 1, "--steps", steps)
+    def ours(dtype, numerics):
+        return lambda: run.reid("network", "--dtype", dtype, "--numerics", numerics, "--batch", words.batch, "--warmup", 1, "--steps", steps)
 
     def theirs(side, dtype):
         return lambda: {what: statistics.median(run.side(side).ask({**request, "what": what, "dtype": dtype, "steps": steps})["seconds"])
                         for what in ("training", "inference", "single")}
 
-    contenders = {f"reid {dtype}": ours(dtype) for dtype in run.machine["dtypes"]["network"]}
+    contenders = {f"reid {dtype}": ours(dtype, "deterministic") for dtype in run.machine["dtypes"]["network"]}
+    contenders["reid f32,strict"] = ours("f32", "strict")
     for dtype in ("f32", "bf16"):
         if dtype == "f32" or has_bf16() or not words.quick:
             contenders |= {f"{side} {dtype}": theirs(side, dtype) for side in ("default", "tuned")}
@@ -163,6 +164,8 @@ def network(run):
             if own != "reid":  # beside ours of the same dtype, where there is one, else f32
                 match = f"reid {dtype}" if f"reid {dtype}" in results else "reid f32"
                 record[what][name] |= {"beside": match, "faster": beside(seconds[match], seconds[name])["faster"]}
+                if what == "training" and dtype == "f32":
+                    record[what][name]["faster_strict"] = beside(seconds["reid f32,strict"], seconds[name])["faster"]
     return record
 
 

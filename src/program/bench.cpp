@@ -66,6 +66,8 @@ void declare(Flags& f, BenchOptions& o) {
   f.option("--depth", o.model.depth, "network, layers: ResNet depth");
   f.choice("--ibn", o.model.ibn, {"none", "a", "b"}, "network, layers: instance-batch norm variant");
   f.option("--last-stride", o.model.last_stride, "network, layers: stride of the fourth stage", Range::closed(1, 2));
+  f.choice("--numerics", o.model.numerics, {"deterministic", "strict"},
+           "network, layers: convolutions of training by any fixed sums, or by those of their definition alone");
   f.option("--channels", o.model.width, "network, layers: channels of the first stage", Range::closed(2, 1024));
   f.option("--impl", o.implementation, "NAME", "layers, gemm: this implementation and no other (reid op describe conv_forward)");
   f.options("--size", o.sizes, "MxNxK", "gemm: sizes of [M, K] x [K, N]; default: square ones and those of 1x1 convolutions");

@@ -33,7 +33,8 @@ ConvShape add(std::vector<ConvLayer>& layers, const std::string& name, const Con
                         .r = plan.kernel,
                         .s = plan.kernel,
                         .stride = {plan.stride, plan.stride},
-                        .pad = {pad, pad}};
+                        .pad = {pad, pad},
+                        .other_sums = input.other_sums};
   const auto found = std::ranges::find_if(layers, [&](const ConvLayer& layer) { return same(layer.shape, shape); });
   if (found != layers.end()) {
     ++found->count;
@@ -43,14 +44,18 @@ ConvShape add(std::vector<ConvLayer>& layers, const std::string& name, const Con
   return shape;
 }
 
-ConvShape behind(const ConvShape& s) { return {.n = s.n, .h = s.p(), .w = s.q(), .c = s.k, .k = 0, .r = 0, .s = 0}; }
+ConvShape behind(const ConvShape& s) {
+  return {.n = s.n, .h = s.p(), .w = s.q(), .c = s.k, .k = 0, .r = 0, .s = 0, .other_sums = s.other_sums};
+}
 
 }  // namespace
 
 std::vector<ConvLayer> conv_layers(const BenchOptions& o) {
   const ResNetPlan plan = plan_of(o.model.encoder().backbone);
   std::vector<ConvLayer> layers;
-  ConvShape map = behind(add(layers, "conv1", plan.stem, {.n = o.batch, .h = o.height, .w = o.width, .c = 3, .k = 0, .r = 0, .s = 0}));
+  ConvShape map = behind(
+      add(layers, "conv1", plan.stem,
+          {.n = o.batch, .h = o.height, .w = o.width, .c = 3, .k = 0, .r = 0, .s = 0, .other_sums = o.model.numerics == "deterministic"}));
   const PoolShape pool{.n = map.n, .h = map.h, .w = map.w, .c = map.c, .kernel = 3, .stride = 2, .pad = 1, .ceil = false};
   map.h = pool.out(map.h);
   map.w = pool.out(map.w);

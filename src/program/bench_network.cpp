@@ -66,7 +66,7 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   people.single.assign(static_cast<size_t>(o.batch), 0);
   const auto train = [&] {
     Tape tape;
-    const Var f = l2_normalize(encoder(Var(images), training_pass(tape)));
+    const Var f = l2_normalize(encoder(Var(images), o.model.training(&tape)));
     const Var loss = centroid_loss(f, centroids, kCentroids, people, {.tau_multi = 0.05, .tau_single = 0.05});
     store.zero_grad();
     tape.backward(loss);
@@ -79,7 +79,7 @@ Json bench_network(const Context& context, const BenchOptions& o) {
     all += layer.flop() * static_cast<double>(layer.count * layer.passes());
   }
   context.say("ResNet-", o.model.depth, " IBN ", o.model.ibn, ", ", o.height, "x", o.width, ", last stride ", o.model.last_stride,
-              ", batch ", o.batch, ", ", o.dtype);
+              ", batch ", o.batch, ", ", o.dtype, ", ", o.model.numerics, " numerics");
   Peak peak;
   const Measured training = measure_counting(o, train);
   peak.sample();
@@ -93,6 +93,7 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   const int64_t bytes = allocator_stats({}).peak_bytes;
   context.say(peak.text(), "; memory ", bytes / (o.batch << 20), " MiB an image");
   return Json::object({{"dtype", o.dtype},
+                       {"numerics", o.model.numerics},
                        {"batch", o.batch},
                        {"training", training_json},
                        {"inference", inference_json},

@@ -67,7 +67,7 @@ TEST_CASE("the moving average touches parameters only; the momentum encoder's bu
       Encoder twin(config.common.model.encoder(), DType::f32, Rng(99));
       State state(before);
       state.module("momentum_encoder", twin);
-      twin(Var(batch.original), own_statistics_pass());
+      twin(Var(batch.original), config.common.model.training(nullptr));
       const double momentum = std::min(config.ema, (1.0 + static_cast<double>(step)) / (10.0 + static_cast<double>(step)));
       for (const auto& [name, buffer] : inventory(twin).buffers) CHECK(bitwise_equal(*buffer, after.at("momentum_encoder." + name)));
       for (const auto& [name, tensor] : after.tensors) {

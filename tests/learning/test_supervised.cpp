@@ -98,6 +98,14 @@ TEST_CASE("supervised: a person with a single image, and images without cameras"
   CHECK(logged(scratch / "run", "loss").size() == 6);
 }
 
+TEST_CASE("recipes: strict numerics keep the sums of the definition") {
+  ModelSettings model;
+  CHECK(model.training(nullptr).other_sums);
+  model.numerics = "strict";
+  CHECK(!model.training(nullptr).other_sums);
+  CHECK(!inference_pass().other_sums);
+}
+
 TEST_CASE("recipes: a default that a recipe takes from its publication is called published") {
   const auto origin = [](const char* method, const char* key) { return make_recipe(method)->keys().find(key)->origin; };
   CHECK(origin("supervised", "schedule.lr") == Origin::published);

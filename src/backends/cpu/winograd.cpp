@@ -252,7 +252,7 @@ void convolve(const MicroKernel& kernel, const Layer& s, const float* w, bool mi
 }
 
 template <const MicroKernel& (*kKernel)()>
-void forward(const ConvForwardArgs& a, Stream& stream) {
+void winograd_forward(const ConvForwardArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   convolve(kKernel(),
            {.x = static_cast<const float*>(a.x),
@@ -270,7 +270,7 @@ void forward(const ConvForwardArgs& a, Stream& stream) {
 }
 
 template <const MicroKernel& (*kKernel)()>
-void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
+void winograd_data(const ConvBackwardDataArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   convolve(kKernel(),
            {.x = static_cast<const float*>(a.dy),
@@ -294,8 +294,8 @@ const char* refuses(const Args& args) {
 
 template <const MicroKernel& (*kKernel)()>
 void add(const char* name) {
-  Registry::add<ConvForward>(DeviceType::cpu, {name, refuses<ConvForwardArgs>, forward<kKernel>});
-  Registry::add<ConvBackwardData>(DeviceType::cpu, {name, refuses<ConvBackwardDataArgs>, backward_data<kKernel>});
+  Registry::add<ConvForward>(DeviceType::cpu, {name, refuses<ConvForwardArgs>, winograd_forward<kKernel>});
+  Registry::add<ConvBackwardData>(DeviceType::cpu, {name, refuses<ConvBackwardDataArgs>, winograd_data<kKernel>});
 }
 
 }  // namespace

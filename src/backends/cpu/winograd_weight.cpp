@@ -190,7 +190,7 @@ void multiply_chunk(const MicroKernel& kernel, const Plan& plan, int64_t count, 
 }
 
 template <const MicroKernel& (*kKernel)()>
-void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
+void winograd_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
   const MicroKernel& kernel = kKernel();
   const ConvShape& s = a.shape;
   auto* dw = static_cast<float*>(a.dw);
@@ -224,7 +224,7 @@ const char* refuses(const ConvBackwardWeightArgs& args) { return winograd_refuse
 
 template <const MicroKernel& (*kKernel)()>
 void add(const char* name) {
-  Registry::add<ConvBackwardWeight>(DeviceType::cpu, {name, refuses, backward_weight<kKernel>});
+  Registry::add<ConvBackwardWeight>(DeviceType::cpu, {name, refuses, winograd_weight<kKernel>});
 }
 
 }  // namespace
