@@ -78,7 +78,10 @@ void conv(const ProblemLine& line, Sweep& sweep) {
   const std::string_view defined = preferred();
   conv_problems(s, line, sweep);
   s.other_sums = true;
-  if (preferred() != defined) conv_problems(s, line, sweep);
+  if (preferred() == defined) return;
+  const bool references = std::exchange(sweep.references, false);  // they have run already
+  conv_problems(s, line, sweep);
+  sweep.references = references;
 }
 
 void codes(const ProblemLine& line, Sweep& sweep) {
