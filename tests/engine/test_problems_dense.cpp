@@ -1,5 +1,7 @@
 // Problem families of the dense ops: matrix products, convolutions, pointwise.
 
+#include <utility>
+
 #include "problems.h"
 
 namespace reid::test {

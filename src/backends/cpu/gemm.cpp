@@ -23,6 +23,7 @@ constexpr int64_t kBlockColumns = 256;       // of a tile of multiply_split
 constexpr int64_t kWideTiles = 4;            // such tiles a task takes at most
 constexpr int64_t kLeastTasks = 16;          // ... as long as that many tasks are left
 constexpr int64_t kPackedFloats = 8 << 20;   // packed B in memory at a time: 32 MB
+constexpr int64_t kPackedOnce = 1 << 18;     // ... where it is used by one block of rows only: 1 MB, which stays in cache
 constexpr int64_t kTasks = 32;               // wanted at least, so that 16 threads stay busy
 constexpr int64_t kPartialFloats = 4 << 20;  // limit of the partial results of multiply_split
 
@@ -112,8 +113,9 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
     if (!p.accumulate) clear(p);
     return;
   }
+  const int64_t packed_floats = p.m <= kBlockRows ? kPackedOnce : kPackedFloats;
   const int64_t group =
-      std::min(round_up(p.n, kernel.columns), std::max<int64_t>(1, kPackedFloats / p.k / kernel.columns) * kernel.columns);
+      std::min(round_up(p.n, kernel.columns), std::max<int64_t>(1, packed_floats / p.k / kernel.columns) * kernel.columns);
   const int64_t block_rows = even_block(p.m, kernel.rows, kBlockRows);
   const int64_t row_blocks = ceil_div(p.m, block_rows);
   const int64_t a_floats = block_rows * kRowStride, b_panel = p.k * kernel.columns;
