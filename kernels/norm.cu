@@ -8,7 +8,8 @@
 // Map: a block takes a chunk of 256 rows of one group and one tile of channels. channels: 32 lanes along channels by 8 rows, a warp
 //      reads 128 neighboring bytes. vec4: 16 lanes of 4 channels by 16 rows, 256 neighboring bytes for half a warp. A chunk's results
 //      are merged in order by a second kernel; where a group has one chunk only they are final (instance norm of the last stage).
-// Statistics: a chunk's mean, then its squares about that mean while the chunk is in the caches; merged by Chan, Golub and LeVeque (1979):
+// Statistics: a chunk's mean, then its squares about that mean while the chunk is in the caches, corrected for what the mean was off by;
+//      chunks are merged in order (Chan, Golub and LeVeque, The American Statistician 37(3), 1983):
 //      m = m_a + (m_b - m_a) n_b / n,   M = M_a + M_b + (m_b - m_a)^2 n_a n_b / n
 // Bytes an element: statistics 4; apply 8, with a residual 12; backward 8 + 12 (with relu 4 more each time). Floors on H200 (4.3 TB/s):
 //      0.9, 1.9 and 4.7 ps. No version was measured yet.
@@ -86,28 +87,34 @@ __device__ Pack<V> sum_rows(const Place<V>& at, Pack<V>* part, const Pack<V>& ow
 
 // --- statistics ---
 
-// Means and sums of squares about them, for each chunk. `last`: there is one chunk, so the squares become the variance.
+// Means and sums of squares about them, for each chunk. `last`: there is one chunk, so the squares become the variance. What the first
+// mean is off by, the sum of deviations from it tells: it corrects both.
 template <int V>
 __global__ void statistics_kernel(const float* x, NormWindow w, float* means, float* squares, bool last) {
   SHARED_ARRAY(Pack<V>, part, kThreads);  // see sum_rows
   const Place<V> at(w);
   const float rows = static_cast<float>(at.end - at.begin);
-  Pack<V> own{}, mean;
+  Pack<V> sum{}, rest{}, square{};
   for (int64_t l = at.begin + at.row; at.live && l < at.end; l += at.kRows) {
     const Pack<V> values = load<V>(x + at.element(w, l));
-    for (int i = 0; i < V; ++i) own.v[i] += values.v[i];
+    for (int i = 0; i < V; ++i) sum.v[i] += values.v[i];
   }
-  mean = sum_rows(at, part, own);
-  for (int i = 0; i < V; ++i) mean.v[i] /= rows, own.v[i] = 0;
+  Pack<V> mean = sum_rows(at, part, sum);
+  for (int i = 0; i < V; ++i) mean.v[i] /= rows;
   for (int64_t l = at.begin + at.row; at.live && l < at.end; l += at.kRows) {
     const Pack<V> values = load<V>(x + at.element(w, l));
-    for (int i = 0; i < V; ++i) own.v[i] += (values.v[i] - mean.v[i]) * (values.v[i] - mean.v[i]);
+    for (int i = 0; i < V; ++i) {
+      const float deviation = values.v[i] - mean.v[i];
+      rest.v[i] += deviation, square.v[i] += deviation * deviation;
+    }
   }
-  Pack<V> square = sum_rows(at, part, own);
+  rest = sum_rows(at, part, rest);
+  square = sum_rows(at, part, square);
   if (!at.live || at.row > 0) return;
   for (int i = 0; i < V; ++i) {
-    means[at.partial(w) + i] = mean.v[i];
-    squares[at.partial(w) + i] = last ? square.v[i] / rows : square.v[i];
+    const float off = rest.v[i] / rows, about_mean = fmaxf(square.v[i] - rest.v[i] * off, 0);
+    means[at.partial(w) + i] = mean.v[i] + off;
+    squares[at.partial(w) + i] = last ? about_mean / rows : about_mean;
   }
 }
 
