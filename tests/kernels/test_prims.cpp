@@ -75,10 +75,11 @@ TEST_CASE("emulator: atomic operations on integers") {
 
 __global__ void reductions(const float* x, float* y) {
   const float value = x[blockIdx.x * blockDim.x + threadIdx.x];
-  float* mine = y + (blockIdx.x * blockDim.x + threadIdx.x) * 3;
+  float* mine = y + (blockIdx.x * blockDim.x + threadIdx.x) * 4;
   mine[0] = warp_reduce(value, Add());
-  mine[1] = block_reduce(value, Add());
-  mine[2] = block_reduce(value, Max());  // at once after the other: it uses the same array
+  mine[1] = block_reduce(value, Max());
+  mine[2] = block_reduce(value, Add());
+  mine[3] = block_reduce(2 * value, Add());  // at once after the other: it uses the same array
 }
 
 TEST_CASE("prims: sums and maxima over warps and blocks") {
@@ -87,13 +88,15 @@ TEST_CASE("prims: sums and maxima over warps and blocks") {
     Rng rng(threads);
     for (float& v : x) v = static_cast<float>(rng.below(101) - 50);
     under_every_schedule([&] {
-      std::vector<float> y(6 * threads);
+      std::vector<float> y(8 * threads);
       launch(reductions, 2, threads, 0, stream(), x.data(), y.data());
       for (size_t i = 0; i < x.size(); ++i) {
         const auto warp = x.begin() + static_cast<int64_t>(i / 32 * 32), block = x.begin() + static_cast<int64_t>(i / threads * threads);
-        CHECK(y[3 * i] == std::accumulate(warp, warp + 32, 0.0f));
-        CHECK(y[3 * i + 1] == std::accumulate(block, block + threads, 0.0f));
-        CHECK(y[3 * i + 2] == *std::max_element(block, block + threads));
+        const float sum = std::accumulate(block, block + threads, 0.0f);
+        CHECK(y[4 * i] == std::accumulate(warp, warp + 32, 0.0f));
+        CHECK(y[4 * i + 1] == *std::max_element(block, block + threads));
+        CHECK(y[4 * i + 2] == sum);
+        CHECK(y[4 * i + 3] == 2 * sum);
       }
     });
   }
