@@ -92,6 +92,7 @@ template <size_t matrices>
 void ldmatrix(const char* call, uint32_t (&r)[matrices], const bf16* row, bool transposed) {
   Row mine{};
   if (lane() < 8 * matrices) {  // the addresses of the other lanes are not used
+    check_shared(call, row, 16, {__FILE__, __LINE__});
     check_aligned(row, 16);
     std::memcpy(&mine, row, sizeof(mine));
   }

@@ -1,7 +1,8 @@
 // Optimizer steps and the moving average over flat parameter buffers. The equations stand beside the arguments in op_args_rows.h.
 //
-// Layout: weights, gradients and moments as one array each; segments of it share settings.
-// Map: neighboring segments with equal settings become one run, so that a network needs a few runs only; the table of runs travels in the
+// Layout: weights, gradients and moments as one array each; segments of it share settings. The list of segments is read by the launcher, so
+// it lies in the host's memory. Map: neighboring segments with equal settings become one run, so that a network needs a few runs only; the
+// table of runs travels in the
 //      kernel's arguments, kMostRuns to a launch. A block works on 1024 neighboring elements of one run, four to a thread.
 // Bytes an element: sgd 12 read, 8 written; adam 16 and 12; moving average 8 and 4. Floors on H200 (4.3 TB/s): 4.7, 6.5 and 2.8 ps; for the
 //      24 million of a ResNet-50: 0.11, 0.16 and 0.07 ms. No version was measured yet.

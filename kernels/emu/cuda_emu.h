@@ -43,7 +43,6 @@ inline constexpr unsigned kFullMask = 0xFFFFFFFFu;
 inline constexpr size_t kStaticShared = 48 << 10;   // bytes a block may declare
 inline constexpr size_t kOptInShared = 227 << 10;   // bytes a block may have in all (sm_90; sm_80: 163 KB)
 inline constexpr size_t kParameterBytes = 4 << 10;  // of a kernel's arguments
-inline constexpr size_t kDefaultShared = 48 << 10;  // dynamic bytes beyond which a kernel must opt in; launch() does
 
 struct Site {
   const char* file;
@@ -94,6 +93,8 @@ inline unsigned lane() { return linear_thread() % kWarp; }
 
 // A pointer for vector loads must be aligned to the vector: a GPU stops the kernel, so does this.
 void check_aligned(const void* pointer, size_t alignment);
+// Some instructions take addresses in the block's shared memory only.
+void check_shared(const char* call, const void* pointer, size_t bytes, Site site);
 
 }  // namespace detail
 

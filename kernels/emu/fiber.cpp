@@ -21,7 +21,7 @@
 
 namespace reid::emu {
 
-#if defined(__x86_64__)
+#ifdef REID_EMU_ASSEMBLY
 
 // Saves the registers that a call preserves, stores the stack pointer and continues on the other stack. 15 instructions, where
 // glibc's swapcontext asks the kernel for the signal mask. Kernels leave the floating-point control words alone.
@@ -101,7 +101,7 @@ void Fibers::start(Fiber& fiber) {
   }
   fiber.stack = free_.back();
   free_.pop_back();
-#if defined(__x86_64__)
+#ifdef REID_EMU_ASSEMBLY
   // What reid_emu_switch takes from a stack: six registers, then where to go on. A function expects (stack pointer + 8) % 16 == 0.
   auto** top = reinterpret_cast<void**>(fiber.stack->top());
   *--top = nullptr;
@@ -123,7 +123,7 @@ void Fibers::resume(Fiber& fiber) {
 #ifdef REID_ASAN
   __sanitizer_start_switch_fiber(&host_.fake_stack, fiber.stack->bottom(), Stack::kBytes);
 #endif
-#if defined(__x86_64__)
+#ifdef REID_EMU_ASSEMBLY
   reid_emu_switch(&host_.stack_pointer, fiber.stack_pointer);
 #else
   swapcontext(&host_.context, &fiber.context);
@@ -143,7 +143,7 @@ void Fibers::to_host(bool last) {
 #ifdef REID_ASAN
   __sanitizer_start_switch_fiber(last ? nullptr : &self.fake_stack, host_bottom_, host_size_);
 #endif
-#if defined(__x86_64__)
+#ifdef REID_EMU_ASSEMBLY
   reid_emu_switch(&self.stack_pointer, host_.stack_pointer);
 #else
   swapcontext(&self.context, &host_.context);
@@ -154,13 +154,14 @@ void Fibers::to_host(bool last) {
 }
 
 void Fibers::abandon(Fiber& fiber) {
-  if (fiber.stack) recycle(fiber);
-}
-
-void Fibers::recycle(Fiber& fiber) {
+  if (!fiber.stack) return;
 #ifdef REID_ASAN
   ASAN_UNPOISON_MEMORY_REGION(fiber.stack->bottom(), Stack::kBytes);  // frames that never returned
 #endif
+  recycle(fiber);
+}
+
+void Fibers::recycle(Fiber& fiber) {
   free_.push_back(fiber.stack);
   fiber.stack = nullptr;
 }

@@ -8,7 +8,10 @@
 #include <memory>
 #include <vector>
 
-#if !defined(__x86_64__)
+// Elsewhere, and on demand, glibc's slower contexts serve.
+#if defined(__x86_64__) && !defined(REID_EMU_UCONTEXT)
+#define REID_EMU_ASSEMBLY 1
+#else
 #include <ucontext.h>
 #endif
 
@@ -26,7 +29,7 @@ class Fibers {
   struct Fiber {
     Stack* stack = nullptr;  // null: not started, or ended
     bool done = false;
-#if defined(__x86_64__)
+#ifdef REID_EMU_ASSEMBLY
     void* stack_pointer = nullptr;
 #else
     ucontext_t context;

@@ -84,6 +84,7 @@ class Block {
   const detail::Exchange& exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site);
   void* shared_array(const void* declaration, size_t bytes, Site site);
   void* shared_dynamic(Site site);
+  void check_shared(const char* call, const void* pointer, size_t bytes, Site site) const;
   void copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site);
   void copy_async_commit() { ++current_->group; }
   void copy_async_wait(unsigned groups_in_flight);
@@ -245,9 +246,13 @@ void* Block::shared_dynamic(Site site) {
   return shared_.try_emplace(nullptr, shape_.shared).first->second.memory.get();
 }
 
+void Block::check_shared(const char* call, const void* pointer, size_t bytes, Site site) const {
+  const bool inside = std::any_of(shared_.begin(), shared_.end(), [&](const auto& array) { return array.second.holds(pointer, bytes); });
+  if (!inside) stop(call, " at ", site, ": ", bytes, " bytes outside of the block's shared memory");
+}
+
 void Block::copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site) {
-  const bool inside = std::any_of(shared_.begin(), shared_.end(), [&](const auto& array) { return array.second.holds(shared, bytes); });
-  if (!inside) stop("cp.async at ", site, " writes ", bytes, " bytes outside of the block's shared memory");
+  check_shared("cp.async", shared, bytes, site);
   detail::check_aligned(shared, bytes);
   if (source_bytes > 0) detail::check_aligned(global, bytes);
   std::memset(shared, 0xFF, bytes);
@@ -319,6 +324,10 @@ void copy_async(void* shared, const void* global, size_t bytes, size_t source_by
 }
 void copy_async_commit() { running_block("cp.async").copy_async_commit(); }
 void copy_async_wait(unsigned groups_in_flight) { running_block("cp.async").copy_async_wait(groups_in_flight); }
+
+void check_shared(const char* call, const void* pointer, size_t bytes, Site site) {
+  running_block(call).check_shared(call, pointer, bytes, site);
+}
 
 void check_aligned(const void* pointer, size_t alignment) {
   REID_CHECK(reinterpret_cast<uintptr_t>(pointer) % alignment == 0, "[emulator] thread ", threadIdx, " of block ", blockIdx, " accesses ",

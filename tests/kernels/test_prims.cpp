@@ -55,6 +55,13 @@ TEST_CASE("emulator: shuffles and votes") {
   });
 }
 
+// Their sum would depend on who comes first.
+template <class T>
+concept SummedAtomically = requires(T* p) {
+  atomicAdd(p, T{1});
+};
+static_assert(SummedAtomically<int> && SummedAtomically<uint64_t> && !SummedAtomically<float> && !SummedAtomically<double>);
+
 __global__ void count_atomically(int* counts) {
   atomicAdd(&counts[0], 2);
   atomicMax(&counts[1], static_cast<int>(threadIdx.x));
