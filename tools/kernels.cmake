@@ -4,9 +4,9 @@ set(nvcc_flags -std=c++20 -O3 -I${PROJECT_SOURCE_DIR}/include -I${PROJECT_SOURCE
   -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
   -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-ffp-contract=off -Xptxas -v)
 set(reports "")
-foreach(source ${kernel_sources} ${PROJECT_SOURCE_DIR}/kernels/register.cpp)
-  file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR}/kernels ${source})
-  set(object ${PROJECT_BINARY_DIR}/kernels/${name}.o)
+foreach(source ${kernel_sources} ${PROJECT_SOURCE_DIR}/kernels/register.cpp ${PROJECT_SOURCE_DIR}/tests/kernels/probes.cu)
+  file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR} ${source})
+  set(object ${PROJECT_BINARY_DIR}/cuda/${name}.o)
   get_filename_component(folder ${object} DIRECTORY)
   file(MAKE_DIRECTORY ${folder})
   add_custom_command(OUTPUT ${object}.ptxas
