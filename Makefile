@@ -9,7 +9,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 TESTS ?=
 
-.PHONY: build all help deps test demo bench bundle asan tsan dev check guard format fuzz install clean
+.PHONY: build all help deps test demo bench bundle asan tsan cuda dev check guard format fuzz install clean
 build: deps ## build the program: build/reid
 	@$(call compile,release)
 all: build
@@ -37,6 +37,9 @@ asan: deps ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: deps ## loader, thread pool and other threaded tests under ThreadSanitizer
 	@$(call compile,tsan)
 	@TSAN_OPTIONS=halt_on_error=1 build-tsan/reid_tests $(if $(TESTS),$(TESTS),-tc='*loader:*,*parallel_for*,*thread*,*allocator*,*workspace*')
+
+cuda: deps ## the kernels through nvcc, where there is one: warnings are errors, registers are listed, spills fail
+	@$(call compile,release,--target reid_kernels_cuda)
 
 fuzz: build ## random input for every reader of files, ten minutes each (SECONDS_EACH=600); needs clang
 	@$(call compile,fuzz)

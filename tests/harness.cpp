@@ -7,6 +7,10 @@
 #include <limits>
 #include <memory>
 
+#ifdef REID_EMULATED_KERNELS
+#include "emu/schedule.h"
+#endif
+
 namespace reid::test {
 
 namespace {
@@ -226,6 +230,29 @@ std::string compare(const std::string& output, const std::vector<double>& got, c
   out << output << "[" << place << "]: got " << got[place] << ", expected " << want[place] << " within "
       << (bound ? (*bound)[place] * 0x1p-24 : 0.0) << "; " << wrong << " of " << got.size() << " are wrong";
   return out.str();
+}
+
+std::string in_other_ways(const char* implementation, const std::function<std::string()>& differs) {
+  std::string wrong;
+#ifdef REID_EMULATED_KERNELS
+  if (emulated(implementation)) {
+    const emu::Schedule before = emu::schedule();
+    for (const emu::Schedule other : emu::kSchedules) {
+      if (other == before || !wrong.empty()) continue;
+      emu::set_schedule(other);
+      wrong = differs();
+      if (!wrong.empty()) wrong += str("under the schedule ", emu::name_of(other));
+    }
+    emu::set_schedule(before);
+    return wrong;
+  }
+#endif
+  static_cast<void>(implementation);
+  const int before = threads();
+  set_threads(before == 1 ? 2 : 1);
+  wrong = differs();
+  set_threads(before);
+  return wrong.empty() ? wrong : wrong + "with another number of threads";
 }
 
 void report(const std::string& id, const std::string& what) {

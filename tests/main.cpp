@@ -7,6 +7,10 @@
 
 #include <cstdio>
 
+#ifdef REID_EMULATED_KERNELS
+#include "kernels.h"
+#endif
+
 namespace {
 
 struct Count {
@@ -45,6 +49,10 @@ REGISTER_LISTENER("count", 1, Counter);
 }  // namespace
 
 int main(int argc, char** argv) {
+#ifdef REID_EMULATED_KERNELS
+  reid::initialize();  // the CPU's own come first: nothing runs in the emulator unless a test asks for it
+  reid::emu::register_kernels();
+#endif
   doctest::Context context(argc, argv);
   context.setOption("no-intro", true);
   const int status = context.run();

@@ -44,6 +44,15 @@ HEAVY = ["#include <CLI/", "#include <toml++/", "#include <nlohmann/", "#include
 # g++ 12 or clang 14 lacks them, or the style forbids them.
 FORBIDDEN = ["#include <format>", "#include <source_location>", "#include <ranges>", "std::views::", "-ffast-math"]
 
+# What device code may not use, and the files below kernels/ that may all the same (docs/kernels.md says why).
+KERNEL_FORBIDDEN = {
+    r"<<<": set(),
+    r"\b__shared__\b": {"launch.cuh"},
+    r"\basm\b": {"prims.cuh", "mma.cuh", "emu/fiber.cpp"},
+    r"\b__constant__\b|\bprintf\b": set(),
+    r"#include <(cub|thrust|cuda/std|cooperative_groups)": set(),
+}
+
 MAX_LINES = 400          # a file
 MAX_KERNEL_LINES = 500   # a file of device code
 MAX_FUNCTION = 60        # lines of a function, tests excepted
@@ -180,6 +189,11 @@ def check_text(name, text, lines):
         for word in FORBIDDEN:
             if word in text:
                 problem(name, 0, f"{word} is not used in this project")
+    if name.startswith("kernels/") and suffix in CODE:
+        for number, line in enumerate(lines, 1):
+            for pattern, allowed in KERNEL_FORBIDDEN.items():
+                if re.search(pattern, line.split("//")[0]) and name.removeprefix("kernels/") not in allowed:
+                    problem(name, number, f"device code does without {re.search(pattern, line).group(0)}: docs/kernels.md")
     if suffix in (".h", ".cuh"):
         if "#pragma once" not in lines[:5]:
             problem(name, 1, "a header starts with #pragma once")
@@ -262,7 +276,7 @@ def main():
     if "--no-format" not in sys.argv:
         check_format(code)
     if "--no-headers" not in sys.argv:
-        check_headers([n for n in code if n.endswith(".h")])
+        check_headers([n for n in code if n.endswith((".h", ".cuh"))])
     for text in problems:
         print(text, file=sys.stderr)
     print(f"{len(problems)} problems in {len(names)} files")

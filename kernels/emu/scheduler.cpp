@@ -1,0 +1,339 @@
+// The blocks of an emulated launch: turns, barriers, warp collectives, shared memory, and the reports of what went wrong.
+
+#include <algorithm>
+#include <exception>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "emu/cuda_emu.h"
+#include "emu/fiber.h"
+
+namespace reid::emu {
+
+constinit thread_local uint3 threadIdx, blockIdx;
+constinit thread_local dim3 blockDim, gridDim;
+
+static std::ostream& operator<<(std::ostream& out, const uint3& i) { return out << "(" << i.x << ", " << i.y << ", " << i.z << ")"; }
+static std::ostream& operator<<(std::ostream& out, const dim3& i) { return out << "(" << i.x << ", " << i.y << ", " << i.z << ")"; }
+static std::ostream& operator<<(std::ostream& out, const Site& site) { return out << site.file << ":" << site.line; }
+
+namespace {
+
+thread_local Schedule chosen = Schedule::lockstep;
+
+bool same(const Site& a, const Site& b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+
+// A copy of cp.async that has not arrived.
+struct Copy {
+  void* shared;
+  const void* global;
+  size_t bytes, source_bytes;
+  unsigned group;
+};
+
+struct Thread {
+  Fibers::Fiber fiber;
+  uint3 index;
+  const char* waits = nullptr;  // the call it waits in; null: it can run, or has returned
+  Site site{};
+  std::vector<Copy> copies;  // in order of issue
+  unsigned group = 0;        // that the next copy joins: the number of commits so far
+};
+
+struct Warp {
+  unsigned arrived = 0;  // lanes in the current collective
+  unsigned turn = 0;     // collectives completed; a lane can be one behind, so two buffers are enough
+  const char* call = nullptr;
+  Site site{};
+  detail::Exchange buffers[2];
+};
+
+// Memory of exactly `bytes`, filled with NaN, so that AddressSanitizer knows where it ends.
+struct SharedArray {
+  SharedArray(size_t size) : bytes(size), memory(static_cast<unsigned char*>(::operator new (size, std::align_val_t{16}))) {
+    std::memset(memory.get(), 0xFF, size);
+  }
+  struct Free {
+    void operator()(unsigned char* p) const { ::operator delete (p, std::align_val_t{16}); }
+  };
+  bool holds(const void* p, size_t count) const {
+    const auto* at = static_cast<const unsigned char*>(p);
+    return at >= memory.get() && at + count <= memory.get() + bytes;
+  }
+  size_t bytes;
+  std::unique_ptr<unsigned char, Free> memory;
+};
+
+class Block {
+ public:
+  Block(const detail::LaunchShape& shape, FunctionRef<void()> body)
+      : shape_(shape), body_(body), threads_(size_t{shape.block.x} * shape.block.y * shape.block.z), warps_(threads_.size() / kWarp) {
+    for (unsigned i = 0; i < threads_.size(); ++i) {
+      threads_[i].index = {i % shape.block.x, i / shape.block.x % shape.block.y, i / shape.block.x / shape.block.y};
+    }
+  }
+  ~Block() {
+    for (Thread& t : threads_) fibers().abandon(t.fiber);
+  }
+  void run(uint3 index);
+
+  // What follows is called by the running thread.
+  void thread_main();
+  void barrier(Site site);
+  const detail::Exchange& exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site);
+  void* shared_array(const void* declaration, size_t bytes, Site site);
+  void* shared_dynamic(Site site);
+  void check_shared(const char* call, const void* pointer, size_t bytes, Site site) const;
+  void copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site);
+  void copy_async_commit() { ++current_->group; }
+  void copy_async_wait(unsigned groups_in_flight);
+
+  static thread_local Block* running;
+
+ private:
+  bool can_run(const Thread& t) const { return !t.waits && !t.fiber.done; }
+  void resume(Thread& t);
+  bool everyone_once();
+  bool warps_greedily();
+  void wait(const char* call, Site site) {
+    current_->waits = call, current_->site = site;
+    fibers().yield();
+  }
+  template <class... Parts>
+  [[noreturn]] void stop(const Parts&... parts) const {
+    fail(str("[emulator] launch at ", shape_.site, ", block ", blockIdx, ": ", parts...));
+  }
+  [[noreturn]] void report_standstill() const;
+
+  const detail::LaunchShape& shape_;
+  FunctionRef<void()> body_;
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  Thread* current_ = nullptr;
+  unsigned at_barrier_ = 0, barriers_ = 0;  // threads that wait; barriers completed
+  Site barrier_site_{};
+  std::map<const void*, SharedArray> shared_;
+  size_t static_bytes_ = 0;
+  std::exception_ptr error_;
+};
+thread_local Block* Block::running = nullptr;
+
+void Block::thread_main() {
+  try {
+    body_();
+  } catch (...) {
+    error_ = std::current_exception();
+  }
+}
+
+void Block::resume(Thread& t) {
+  current_ = &t;
+  threadIdx = t.index;
+  fibers().resume(t.fiber);
+  if (error_) std::rethrow_exception(error_);
+}
+
+// True when anything moved.
+bool Block::everyone_once() {
+  bool moved = false;
+  for (Thread& t : threads_) {
+    if (!can_run(t)) continue;
+    resume(t);
+    moved = true;
+  }
+  return moved;
+}
+
+// Runs warps one after another, each as far as it comes; begins anew when a barrier has let everyone go.
+bool Block::warps_greedily() {
+  const bool down = chosen == Schedule::greedy_down;
+  const unsigned before = barriers_;
+  bool moved = false;
+  for (size_t w = 0; w < warps_.size(); ++w) {
+    Thread* lanes = &threads_[(down ? warps_.size() - 1 - w : w) * kWarp];
+    for (bool again = true; again;) {
+      again = false;
+      for (unsigned l = 0; l < kWarp; ++l) {
+        Thread& t = lanes[down ? kWarp - 1 - l : l];
+        if (!can_run(t)) continue;
+        resume(t);
+        if (barriers_ != before) return true;
+        again = moved = true;
+      }
+    }
+  }
+  return moved;
+}
+
+void Block::run(uint3 index) {
+  blockIdx = index;
+  running = this;
+  struct Leave {
+    ~Leave() { running = nullptr; }
+  } leave;
+  shared_.clear();
+  static_bytes_ = 0;
+  for (Thread& t : threads_) t.fiber = {}, t.waits = nullptr, t.group = 0, t.copies.clear();
+  while (chosen == Schedule::lockstep ? everyone_once() : warps_greedily()) {
+  }
+  if (!std::all_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.fiber.done; })) report_standstill();
+}
+
+void Block::report_standstill() const {
+  std::map<std::string, int> waiting;
+  int returned = 0;
+  for (const Thread& t : threads_) {
+    if (t.fiber.done) {
+      ++returned;
+    } else {
+      ++waiting[str(t.waits, " (", t.site, ")")];
+    }
+  }
+  std::string parts;
+  for (const auto& [place, count] : waiting) parts += str(parts.empty() ? "" : ", ", count, " threads wait at ", place);
+  stop("no thread can go on: ", parts, ", ", returned,
+       " already returned; all threads of a block must reach each barrier, all lanes of a warp each collective");
+}
+
+void Block::barrier(Site site) {
+  if (at_barrier_ > 0 && !same(site, barrier_site_)) {
+    stop("threads of one block wait at different barriers, ", barrier_site_, " and ", site, ": __syncthreads stands in a branch");
+  }
+  barrier_site_ = site;
+  if (++at_barrier_ < threads_.size()) return wait("__syncthreads", site);
+  at_barrier_ = 0;
+  ++barriers_;
+  for (Thread& t : threads_) t.waits = nullptr;
+  fibers().yield();  // the last to come is not the first to go
+}
+
+const detail::Exchange& Block::exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site) {
+  if (mask != kFullMask) stop(call, " at ", site, " names some lanes only (mask ", mask, "): collectives are for the whole warp here");
+  const unsigned thread = detail::linear_thread(), lane = thread % kWarp;
+  Warp& warp = warps_[thread / kWarp];
+  if (warp.arrived > 0 && (std::strcmp(call, warp.call) != 0 || !same(site, warp.site))) {
+    stop("lanes of warp ", thread / kWarp, " diverge: some are in ", warp.call, " (", warp.site, "), lane ", lane, " in ", call, " (", site,
+         ")");
+  }
+  warp.call = call, warp.site = site;
+  detail::Exchange& buffer = warp.buffers[warp.turn % 2];
+  std::memcpy(buffer.lanes[lane], mine, bytes);
+  if (++warp.arrived < kWarp) {
+    wait(call, site);
+    return buffer;
+  }
+  warp.arrived = 0;
+  ++warp.turn;
+  for (unsigned l = 0; l < kWarp; ++l) threads_[thread - lane + l].waits = nullptr;
+  return buffer;
+}
+
+void* Block::shared_array(const void* declaration, size_t bytes, Site site) {
+  const auto found = shared_.find(declaration);
+  if (found != shared_.end()) return found->second.memory.get();
+  static_bytes_ += bytes;
+  if (static_bytes_ > kStaticShared)
+    stop(static_bytes_, " bytes of shared arrays with the one at ", site, "; a block may declare ", kStaticShared);
+  if (static_bytes_ + shape_.shared > kOptInShared) {
+    stop(static_bytes_, " bytes of shared arrays and ", shape_.shared, " dynamic ones; a block has ", kOptInShared);
+  }
+  return shared_.try_emplace(declaration, bytes).first->second.memory.get();
+}
+
+void* Block::shared_dynamic(Site site) {
+  if (shape_.shared == 0) stop("the kernel uses dynamic shared memory at ", site, " and was launched without any");
+  return shared_.try_emplace(nullptr, shape_.shared).first->second.memory.get();
+}
+
+void Block::check_shared(const char* call, const void* pointer, size_t bytes, Site site) const {
+  const bool inside = std::any_of(shared_.begin(), shared_.end(), [&](const auto& array) { return array.second.holds(pointer, bytes); });
+  if (!inside) stop(call, " at ", site, ": ", bytes, " bytes outside of the block's shared memory");
+}
+
+void Block::copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site) {
+  check_shared("cp.async", shared, bytes, site);
+  detail::check_aligned(shared, bytes);
+  if (source_bytes > 0) detail::check_aligned(global, bytes);
+  std::memset(shared, 0xFF, bytes);
+  current_->copies.push_back({shared, global, bytes, source_bytes, current_->group});
+}
+
+void Block::copy_async_wait(unsigned groups_in_flight) {
+  std::vector<Copy>& copies = current_->copies;
+  auto copy = copies.begin();
+  for (; copy != copies.end() && copy->group + groups_in_flight < current_->group; ++copy) {
+    auto* target = static_cast<unsigned char*>(copy->shared);
+    std::memcpy(target, copy->global, copy->source_bytes);
+    std::memset(target + copy->source_bytes, 0, copy->bytes - copy->source_bytes);
+  }
+  copies.erase(copies.begin(), copy);
+}
+
+void check_shape(const detail::LaunchShape& s) {
+  const auto check = [&](bool right, const auto&... parts) {
+    REID_CHECK(right, "[emulator] launch at ", s.site, ": grid ", s.grid, ", block ", s.block, ", ", s.shared,
+               " dynamic bytes: ", parts...);
+  };
+  const size_t count = size_t{s.block.x} * s.block.y * s.block.z;
+  check(count > 0 && s.block.x <= 1024 && s.block.y <= 1024 && s.block.z <= 64 && count <= 1024,
+        "a block has 1 to 1024 threads, at most 64 deep");
+  check(count % kWarp == 0, "the threads of a block must be whole warps of ", kWarp);
+  check(s.grid.x > 0 && s.grid.y > 0 && s.grid.z > 0, "the grid is empty; launch nothing when there is nothing to do");
+  check(s.grid.x <= 0x7FFFFFFFu && s.grid.y <= 65535 && s.grid.z <= 65535, "a grid has at most 2^31 - 1 by 65535 by 65535 blocks");
+  check(s.shared <= kOptInShared, "a block has at most ", kOptInShared, " bytes of shared memory");
+}
+
+Block& running_block(const char* call) {
+  REID_CHECK(Block::running, "[emulator] ", call, " outside of a kernel");
+  return *Block::running;
+}
+
+}  // namespace
+
+const char* name_of(Schedule s) { return s == Schedule::lockstep ? "lockstep" : s == Schedule::greedy_up ? "greedy_up" : "greedy_down"; }
+Schedule schedule() { return chosen; }
+void set_schedule(Schedule s) { chosen = s; }
+
+namespace detail {
+
+void run_grid(const LaunchShape& shape, FunctionRef<void()> thread) {
+  check_shape(shape);
+  REID_CHECK(!Block::running, "[emulator] launch at ", shape.site, ": a kernel may not launch another");
+  gridDim = shape.grid, blockDim = shape.block;
+  fibers().body = [] { Block::running->thread_main(); };
+  Block block(shape, thread);
+  const uint64_t count = uint64_t{shape.grid.x} * shape.grid.y * shape.grid.z;
+  for (uint64_t i = 0; i < count; ++i) {
+    const uint64_t b = chosen == Schedule::greedy_down ? count - 1 - i : i;
+    block.run({static_cast<unsigned>(b % shape.grid.x), static_cast<unsigned>(b / shape.grid.x % shape.grid.y),
+               static_cast<unsigned>(b / shape.grid.x / shape.grid.y)});
+  }
+}
+
+void block_barrier(Site site) { running_block("__syncthreads").barrier(site); }
+const Exchange& exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site) {
+  return running_block(call).exchange(call, mask, mine, bytes, site);
+}
+void* shared_array(const void* declaration, size_t bytes, Site site) {
+  return running_block("SHARED_ARRAY").shared_array(declaration, bytes, site);
+}
+void* shared_dynamic(Site site) { return running_block("shared_dynamic").shared_dynamic(site); }
+void copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site) {
+  running_block("cp.async").copy_async(shared, global, bytes, source_bytes, site);
+}
+void copy_async_commit() { running_block("cp.async").copy_async_commit(); }
+void copy_async_wait(unsigned groups_in_flight) { running_block("cp.async").copy_async_wait(groups_in_flight); }
+
+void check_shared(const char* call, const void* pointer, size_t bytes, Site site) {
+  running_block(call).check_shared(call, pointer, bytes, site);
+}
+
+void check_aligned(const void* pointer, size_t alignment) {
+  REID_CHECK(reinterpret_cast<uintptr_t>(pointer) % alignment == 0, "[emulator] thread ", threadIdx, " of block ", blockIdx, " accesses ",
+             alignment, " bytes at an address that they do not divide: ", pointer);
+}
+
+}  // namespace detail
+
+}  // namespace reid::emu

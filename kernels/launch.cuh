@@ -1,0 +1,82 @@
+#pragma once
+// Launching kernels and declaring shared memory, alike on a GPU and in emulation. Kernel files include this header (or prims.cuh) first.
+//
+//   launch(kernel, grid, block, dynamic bytes, stream, arguments...)
+//   SHARED_ARRAY(float, sums, 256);            in a kernel, in place of __shared__
+//   float* tile = shared_dynamic<float>();     what `dynamic bytes` reserved
+
+#include "target.h"
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+#else
+#include "emu/cuda_emu.h"
+#endif
+
+namespace reid::REID_TARGET {
+
+// A stream and the line of the launch, for messages.
+struct LaunchSite {
+  LaunchSite(Stream& s, const char* f = __builtin_FILE(), int l = __builtin_LINE()) : stream(s), file(f), line(l) {}
+  Stream& stream;
+  const char* file;
+  int line;
+};
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Blocks for `count` items, `each` to a block, as an extent of a grid. The launcher sees to it that count is not 0.
+inline unsigned blocks_for(int64_t count, int64_t each, int64_t most = 0x7FFFFFFF) {
+  const int64_t blocks = ceil_div(count, each);
+  REID_CHECK(blocks <= most, "a kernel would need ", blocks, " blocks, a grid has at most ", most, " there");
+  return static_cast<unsigned>(blocks);
+}
+inline constexpr int64_t kMostBlocksYZ = 65535;
+
+#ifdef __CUDACC__
+
+cudaStream_t native(Stream& stream);                                                               // the backend's
+[[noreturn]] void launch_failed(cudaError_t error, const char* call, const char* file, int line);  // throws reid::Error
+
+#define SHARED_ARRAY(T, name, count) __shared__ __align__(16) T name[count]
+
+template <class T>
+__device__ T* shared_dynamic() {
+  extern __shared__ __align__(16) unsigned char reid_dynamic_shared[];
+  return reinterpret_cast<T*>(reid_dynamic_shared);
+}
+
+template <class... P, class... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
+  static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes at most 4 KB of arguments");
+  if (shared > 48 * 1024) {  // more must be asked for
+    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    if (error != cudaSuccess) launch_failed(error, "cudaFuncSetAttribute", site.file, site.line);
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = native(site.stream);
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
+  if (error != cudaSuccess) launch_failed(error, "cudaLaunchKernelEx", site.file, site.line);
+}
+
+#else
+
+// The address of a static names the declaration: one array for all threads of a block, as with __shared__.
+#define SHARED_ARRAY(T, name, count)            \
+  static constexpr char name##_declaration = 0; \
+  T* const name = static_cast<T*>(::reid::emu::detail::shared_array(&name##_declaration, sizeof(T) * (count), {__FILE__, __LINE__}))
+
+template <class T>
+T* shared_dynamic(const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+  return static_cast<T*>(detail::shared_dynamic({file, line}));
+}
+
+template <class... P, class... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
+  static_assert((sizeof(P) + ... + 0) <= kParameterBytes, "a kernel takes at most 4 KB of arguments");
+  detail::run_grid({grid, block, shared, {site.file, site.line}}, [&] { kernel(static_cast<P>(arguments)...); });
+}
+
+#endif
+
+}  // namespace reid::REID_TARGET

@@ -1,0 +1,118 @@
+#pragma once
+// What kernels are made of: 16-byte vectors, bf16, reductions over warps and blocks in a fixed order, argument casts.
+
+#include "launch.cuh"
+
+namespace reid::REID_TARGET {
+
+inline constexpr int kWarpSize = 32;
+
+// --- pointers of an op's arguments ---
+
+template <class T>
+__host__ __device__ const T* in(const void* p) {
+  return static_cast<const T*>(p);
+}
+template <class T>
+__host__ __device__ T* out(void* p) {
+  return static_cast<T*>(p);
+}
+
+inline const char* refuse_other_than_f32(DType dtype) { return dtype == DType::f32 ? nullptr : "takes f32 only"; }
+inline bool aligned_to_16(std::initializer_list<const void*> pointers) {
+  for (const void* p : pointers) {
+    if (reinterpret_cast<uintptr_t>(p) % 16 != 0) return false;
+  }
+  return true;
+}
+
+// --- 16-byte vectors: a warp that loads them moves 512 bytes with one instruction ---
+
+template <class T>
+struct alignas(16) Vec {
+  static constexpr int kCount = 16 / sizeof(T);
+  T v[kCount];
+  __host__ __device__ T& operator[](int i) { return v[i]; }
+  __host__ __device__ const T& operator[](int i) const { return v[i]; }
+};
+
+// The pointer must be a multiple of 16 bytes.
+template <class T>
+__device__ Vec<T> load_vec(const T* p) {
+#ifndef __CUDACC__
+  detail::check_aligned(p, 16);
+#endif
+  return *reinterpret_cast<const Vec<T>*>(p);
+}
+template <class T>
+__device__ void store_vec(T* p, const Vec<T>& value) {
+#ifndef __CUDACC__
+  detail::check_aligned(p, 16);
+#endif
+  *reinterpret_cast<Vec<T>*>(p) = value;
+}
+
+// --- bf16: the upper half of an f32; arithmetic happens in float ---
+
+struct bf16 {
+  uint16_t bits;
+};
+
+__device__ inline float to_float(bf16 x) {
+  const uint32_t bits = uint32_t{x.bits} << 16;
+  float value;
+  memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
+// To nearest, ties to even; NaN becomes 0x7FFF, as the instruction makes it.
+__device__ inline bf16 to_bf16(float x) {
+#ifdef __CUDA_ARCH__
+  bf16 result;
+  asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
+  return result;
+#else
+  if (x != x) return {0x7FFF};
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof(bits));
+  bits += 0x7FFF + ((bits >> 16) & 1);
+  return {static_cast<uint16_t>(bits >> 16)};
+#endif
+}
+
+// --- reductions ---
+
+struct Add {
+  template <class T>
+  __device__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+struct Max {  // NaN wins over numbers
+  __device__ float operator()(float a, float b) const { return a != a || a > b ? a : b; }
+  __device__ int operator()(int a, int b) const { return a > b ? a : b; }
+};
+
+// Over the 32 lanes, as a tree whose shape is fixed; every lane gets the result. All lanes of the warp must call it.
+template <class T, class Op>
+__device__ T warp_reduce(T value, Op op) {
+  for (int bits = kWarpSize / 2; bits > 0; bits /= 2) value = op(value, __shfl_xor_sync(0xFFFFFFFFu, value, bits));
+  return value;
+}
+
+// Over a block of at most 1024 threads along x; every thread gets the result. All threads of the block must call it. The two
+// barriers make it safe to call again at once: the first before the partial results are read, the second before they are replaced.
+template <class T, class Op>
+__device__ T block_reduce(T value, Op op) {
+  SHARED_ARRAY(T, partial, kWarpSize);
+  const unsigned warp = threadIdx.x / kWarpSize, warps = blockDim.x / kWarpSize;
+  value = warp_reduce(value, op);
+  if (threadIdx.x % kWarpSize == 0) partial[warp] = value;
+  __syncthreads();
+  T result = partial[0];
+  for (unsigned w = 1; w < warps; ++w) result = op(result, partial[w]);
+  __syncthreads();
+  return result;
+}
+
+}  // namespace reid::REID_TARGET

@@ -1,0 +1,21 @@
+// The table of contents of the device code, compiled once for each target. Where two files offer the same op, the first is preferred.
+
+#include "kernels.h"
+
+namespace reid::REID_TARGET {
+
+void register_kernels() {
+  register_gemm();
+  register_distances();
+  register_conv_implicit_gemm();
+  register_conv_direct();
+  register_norm();
+  register_elementwise();
+  register_reduce();
+  register_pool();
+  register_rows();
+  register_metric();
+  register_optim();
+}
+
+}  // namespace reid::REID_TARGET
