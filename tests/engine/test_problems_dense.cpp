@@ -43,7 +43,10 @@ Bound largest_bound(Bound bound) {
 }
 
 void conv_problems(const ConvShape& s, const ProblemLine& line, Sweep& sweep) {
-  const auto allowed = [&](Bound bound) { return s.other_sums ? largest_bound(bound) : bound; };
+  // Minimal filtering's transforms add the roundings of their 36 positions.
+  const auto allowed = [&](auto problem, double terms) {
+    return s.other_sums ? largest_bound(sum_bound(problem, terms + 36)) : sum_bound(problem, terms);
+  };
   const Shape x{s.n, s.h, s.w, s.c}, w{s.k, s.r, s.s, s.c / s.groups}, y{s.n, s.p(), s.q(), s.k};
   const double window = static_cast<double>(s.r * s.s);
   {
@@ -51,7 +54,7 @@ void conv_problems(const ConvShape& s, const ProblemLine& line, Sweep& sweep) {
     Problem<ConvForward> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = !s.other_sums};
     p.args.shape = s;
     p.fields = {{"x", Field<A>::input, &A::x, x}, {"w", Field<A>::input, &A::w, w}, {"y", Field<A>::output, &A::y, y}};
-    p.bound = allowed(sum_bound(p, window * static_cast<double>(s.c / s.groups)));
+    p.bound = allowed(p, window * static_cast<double>(s.c / s.groups));
     check_problem(p, line, sweep);
   }
   {
@@ -59,7 +62,7 @@ void conv_problems(const ConvShape& s, const ProblemLine& line, Sweep& sweep) {
     Problem<ConvBackwardData> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = !s.other_sums};
     p.args.shape = s;
     p.fields = {{"dy", Field<A>::input, &A::dy, y}, {"w", Field<A>::input, &A::w, w}, {"dx", Field<A>::output, &A::dx, x}};
-    p.bound = allowed(sum_bound(p, window * static_cast<double>(s.k / s.groups)));
+    p.bound = allowed(p, window * static_cast<double>(s.k / s.groups));
     check_problem(p, line, sweep);
   }
   {
@@ -67,7 +70,7 @@ void conv_problems(const ConvShape& s, const ProblemLine& line, Sweep& sweep) {
     Problem<ConvBackwardWeight> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = !s.other_sums};
     p.args.shape = s;
     p.fields = {{"x", Field<A>::input, &A::x, x}, {"dy", Field<A>::input, &A::dy, y}, {"dw", Field<A>::output, &A::dw, w}};
-    p.bound = allowed(sum_bound(p, static_cast<double>(s.n * s.p() * s.q())));
+    p.bound = allowed(p, static_cast<double>(s.n * s.p() * s.q()));
     check_problem(p, line, sweep);
   }
 }
