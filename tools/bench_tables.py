@@ -1,4 +1,4 @@
-"""Tables of what `reid bench all --json` (bench/speed.json) and tools/compare_torch.py (bench/torch.json) measured, as Markdown."""
+"""Tables of what `reid bench all --json` (bench/speed.json) and tools/compare_torch.py (bench/torch*.json) measured, as Markdown."""
 
 PASSES = {"forward": "forward", "data": "data gradient", "weight": "weight gradient", "all": "all three"}
 NETWORK = {"training": "training", "inference": "inference", "single": "inference, one image"}
@@ -17,7 +17,7 @@ def times(ratio):
     return f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})"
 
 
-# --- beside others: bench/torch.json ---
+# --- beside others: bench/torch*.json ---
 
 
 def machine(report):
@@ -32,15 +32,15 @@ def machine(report):
                    f"load {d['load_before']:.1f} before the start.")
 
 
-def network(report):
+def network(report, only_f32=False):
     part, rows = report["network"], []
     for what, title in NETWORK.items():
         for name, entry in part[what].items():
             side, dtype = name.split()
-            if dtype == "f32,strict" and what != "training":  # only training knows the difference
+            if (dtype == "f32,strict" and what != "training") or (only_f32 and dtype == "bf16"):  # inference is strict anyway
                 continue
             seconds, images = entry["seconds"], entry["images_per_second"] * entry["seconds"]["median"]
-            rows.append([f"{title}: {NAMES[side]} {dtype}", f"{entry['images_per_second']:.2f}",
+            rows.append([f"{title}: {NAMES[side]} {dtype.replace(',', ', ')}", f"{entry['images_per_second']:.2f}",
                          f"{images / seconds['most']:.2f} to {images / seconds['least']:.2f}",
                          percent(entry["share_of_peak"]),
                          (f"{times(entry['faster'])} {entry['beside'].split()[1]}"

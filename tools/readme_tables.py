@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes the tables of README.md and of docs from recorded measurements, so that no figure is typed: bench/demo.json (`reid demo --json`),
-bench/speed.json (`make bench`), bench/torch.json (`tools/compare_torch.py --out`), bench/scale.json (`tools/compare_scale.py --out`) and
+bench/speed.json (`make bench`), bench/torch*.json (`tools/compare_torch.py --out`, all parts in one or some in each), bench/scale.json (`tools/compare_scale.py --out`) and
 bench/methods.json (`tools/measure_methods.py --out`). A table whose record is absent says "not yet measured"."""
 
 import json
@@ -34,21 +34,31 @@ def results():
     return "\n".join(lines)
 
 
+def records_beside():
+    """What compare_torch.py recorded."""
+    return [record(file.name) for file in sorted((ROOT / "bench").glob("torch*.json"))]
+
+
 def beside(part):
-    """A table of bench_tables on what compare_torch.py recorded."""
+    """A table of bench_tables on the record that has the part."""
     def write():
-        report = record("torch.json")
-        there = report and (part == "machine" or part in report)
-        return getattr(bench_tables, part)(report) if there else "Not yet measured."
+        reports = [report for report in records_beside() if part in report]
+        return getattr(bench_tables, part)(reports[0]) if reports else "Not yet measured."
     return write
 
 
+def machine():
+    lines = [f"{', '.join(part for part in ('network', 'layers', 'gemm', 'loader') if part in report)}: {bench_tables.machine(report)}"
+             for report in records_beside()]
+    return "\n\n".join(lines) if lines else "Not yet measured."
+
+
 def performance():
-    report = record("torch.json")
-    if report is None or "network" not in report:
+    report = next((report for report in records_beside() if "network" in report), None)
+    if report is None:
         return "Not yet measured."
-    return (f"{bench_tables.network(report)}\n\n{bench_tables.machine(report)} More, and how it was measured: [docs/benchmarks.md](docs/benchmarks.md). "
-            "GPU: not yet measured, there is no CUDA backend yet.")
+    return (f"{bench_tables.network(report, only_f32=True)}\n\n{bench_tables.machine(report)} More, and how it was measured: [docs/benchmarks.md](docs/benchmarks.md). "
+            "GPU: not yet measured; so far the CUDA kernels run in emulation only ([docs/kernels.md](docs/kernels.md)).")
 
 
 def alone():
@@ -148,7 +158,7 @@ def methods():
 
 TABLES = {"README.md": (("results", results), ("performance", performance)), "docs/scale.md": (("scale", scale),),
           "docs/methods.md": (("methods", methods),),
-          "docs/benchmarks.md": (("machine", beside("machine")), ("network", beside("network")), ("layers", beside("layers")),
+          "docs/benchmarks.md": (("machine", machine), ("network", beside("network")), ("layers", beside("layers")),
                                  ("gemm", beside("gemm")), ("loader", beside("loader")), ("alone", alone))}
 
 
