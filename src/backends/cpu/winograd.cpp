@@ -215,6 +215,7 @@ void run_task(const MicroKernel& kernel, const Layer& s, const Plan& plan, const
       .images = s.x, .h = s.h, .w = s.w, .c = s.c, .down = s.down(), .across = s.across(), .pad_y = s.pad_y, .pad_x = s.pad_x};
   transform_tiles(grid, task.first, task.count, zeros,
                   {.data = v, .to_position = position, .to_tile = plan.v_stride, .panel = s.c, .to_panel = 0});
+  // No output reads the rows beyond; but leftovers may be denormal, and slow to multiply.
   for (int64_t i = 0; i < kPositions && task.count < plan.rows; ++i) {
     std::fill_n(v + i * position + task.count * plan.v_stride, (plan.rows - task.count) * plan.v_stride, 0.0f);
   }
