@@ -109,7 +109,7 @@ void backward_data_phase(const MicroKernel& kernel, const ConvBackwardDataArgs& 
       const auto taps_across = static_cast<int64_t>(across.taps.size());
       const int64_t r = down.taps[static_cast<size_t>(at / taps_across)], c = across.taps[static_cast<size_t>(at % taps_across)];
       pack_depth(w + ((channel * s.r + r) * s.s + c) * s.c + column, s.r * s.s * s.c, columns, count, kernel.columns,
-                 panels + done * kernel.columns, panel);
+                 panels + done * kernel.columns, kernel.columns, panel);
       done += count;
     }
   };
@@ -146,11 +146,11 @@ void backward_weight(const ConvBackwardWeightArgs& args, Stream& stream) {
   const Patches patches = input_patches(x, s);
   const auto* dy = static_cast<const float*>(args.dy);
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
-    pack_depth(dy + k * s.k + row, s.k, rows, depth, kernel.rows, panels, kernel.rows * kRowStride);
+    pack_depth(dy + k * s.k + row, s.k, rows, depth, kernel.rows, panels, kernel.lead(), kernel.panel(true));
   };
   const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
     if (is_pointwise(s)) {
-      pack_depth(x + k * s.c + column, s.c, columns, depth, kernel.columns, panels, panel);
+      pack_depth(x + k * s.c + column, s.c, columns, depth, kernel.columns, panels, kernel.columns, panel);
       return;
     }
     patches.copy(k, depth, column, columns, panels, kernel.columns, kernel.columns, panel);

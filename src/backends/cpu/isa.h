@@ -1,7 +1,26 @@
 #pragma once
 // Which vector instructions this machine has, asked once. Builds carry no -march flags: functions name their own target.
 
+#include <cstdint>
+#include <cstring>
+
 namespace reid::cpu {
+
+// `lanes` floats, in whatever registers the target has.
+template <int64_t lanes>
+struct VectorOf {
+  typedef float type __attribute__((vector_size(lanes * sizeof(float))));
+};
+template <int64_t lanes>
+using Vector = typename VectorOf<lanes>::type;
+template <class V>
+inline __attribute__((always_inline)) void load(V& v, const float* p) {
+  std::memcpy(&v, p, sizeof v);
+}
+template <class V>
+inline __attribute__((always_inline)) void store(float* p, const V& v) {
+  std::memcpy(p, &v, sizeof v);
+}
 
 enum class Isa { portable, avx2, avx512, avx512_vnni };
 

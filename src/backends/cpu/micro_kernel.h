@@ -4,15 +4,15 @@
 //   C[i, j] (+)= sum_{k < depth} A[i, k] * B[k, j],   i < rows, j < columns
 //
 // Layout: B is a packed panel [depth][columns]. A lies by row (A[i, k] at a[i * stride + k]: a panel packed with stride kRowStride, or
-// rows in place) or by depth (at a[k * stride + i]: a panel packed with stride `rows`, or in place). A step reads columns + rows
+// rows in place) or by depth (at a[k * stride + i]: a panel packed with stride lead(), or in place). A step reads columns + rows
 // floats and does 2 * rows * columns flops from registers, so tiles are as large as the register file allows.
 //
 // Every tile starts from zero, sums k upwards with one rounding a step (fused multiply-add; the portable kernel rounds twice),
 // and is stored or added once. So an element depends on its row of A and its column of B only, never on the size of C, on its
 // position or on threads, and the AVX2 and AVX-512 kernels agree bit for bit.
 
+#include <bit>
 #include <cstdint>
-#include <vector>
 
 namespace reid::cpu {
 
@@ -27,6 +27,11 @@ struct MicroKernel {
   const char* isa;  // "avx512", "avx2", "portable"
   int64_t rows, columns;
   Run by_row, by_depth;
+
+  // Floats from k to k + 1 in a packed panel by depth: whole vectors, which are stored four times as fast as 14 floats across two lines.
+  int64_t lead() const { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(rows))); }
+  // Floats from panel to panel of A. By depth panels then begin in four of the cache's sets, not all in one.
+  int64_t panel(bool depth) const { return (depth ? lead() : rows) * kRowStride; }
 };
 
 const MicroKernel& portable_kernel();

@@ -13,19 +13,28 @@ struct Panels {
   const float* source;
   int64_t stride, width, depth, tile;
   float* out;
-  int64_t panel;
+  int64_t lead, panel;
 };
 
 // Walks each row of the source once, whatever the number of panels: at strides of a page and more, a walk for each panel would
-// miss the cache and the page table every time. The constant width makes a copy a few vector moves.
-template <int64_t kTile>
+// miss the cache and the page table every time. Whole vectors are copied, also where a tile is narrower: what they take from the next
+// tile is not read. The last row is copied as it is, for nothing may lie behind it.
+template <int64_t kTile, int64_t kVector>
 REID_BODY copy_depth(const Panels& p) {
   const int64_t whole = p.width / kTile, rest = p.width % kTile;
   for (int64_t k = 0; k < p.depth; ++k) {
-    const float* __restrict in = p.source + k * p.stride;
-    float* __restrict out = p.out + k * kTile;
-    for (int64_t i = 0; i < whole; ++i, in += kTile, out += p.panel) {
-      for (int64_t j = 0; j < kTile; ++j) out[j] = in[j];
+    const float* in = p.source + k * p.stride;
+    float* out = p.out + k * p.lead;
+    if (k + 1 < p.depth || kTile % kVector == 0) {
+      for (int64_t i = 0; i < whole; ++i, in += kTile, out += p.panel) {
+        for (int64_t j = 0; j < kTile; j += kVector) {
+          Vector<kVector> v;
+          load(v, in + j);
+          store(out + j, v);
+        }
+      }
+    } else {
+      for (int64_t i = 0; i < whole; ++i, in += kTile, out += p.panel) std::memcpy(out, in, kTile * sizeof(float));
     }
     for (int64_t j = 0; j < rest; ++j) out[j] = in[j];
     for (int64_t j = rest; rest > 0 && j < kTile; ++j) out[j] = 0;
@@ -33,12 +42,12 @@ REID_BODY copy_depth(const Panels& p) {
 }
 REID_BODY pack_depth_body(const Panels& p) {
   switch (p.tile) {
-    case 32: return copy_depth<32>(p);
-    case 16: return copy_depth<16>(p);
-    case 14: return copy_depth<14>(p);
-    case 8: return copy_depth<8>(p);
-    case 6: return copy_depth<6>(p);
-    default: return copy_depth<4>(p);
+    case 32: return copy_depth<32, 16>(p);
+    case 16: return copy_depth<16, 16>(p);
+    case 14: return copy_depth<14, 16>(p);
+    case 8: return copy_depth<8, 8>(p);
+    case 6: return copy_depth<6, 8>(p);
+    default: return copy_depth<4, 4>(p);
   }
 }
 REID_MULTIVERSION(pack_depth, Panels)
@@ -50,8 +59,10 @@ void pack_rows(const float* source, int64_t stride, int64_t rows, int64_t depth,
   for (int64_t i = rows; i % tile != 0; ++i) std::fill_n(panels + i * kRowStride, depth, 0.0f);
 }
 
-void pack_depth(const float* source, int64_t stride, int64_t width, int64_t depth, int64_t tile, float* panels, int64_t panel) {
-  pack_depth({.source = source, .stride = stride, .width = width, .depth = depth, .tile = tile, .out = panels, .panel = panel});
+void pack_depth(const float* source, int64_t stride, int64_t width, int64_t depth, int64_t tile, float* panels, int64_t lead,
+                int64_t panel) {
+  pack_depth(
+      {.source = source, .stride = stride, .width = width, .depth = depth, .tile = tile, .out = panels, .lead = lead, .panel = panel});
 }
 
 void pack_transposed(const float* source, int64_t stride, int64_t width, int64_t depth, int64_t tile, float* panels, int64_t panel) {

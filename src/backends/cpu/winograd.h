@@ -6,8 +6,8 @@
 // 3.1e-7, those of the usual points 0, +-1, +-2 1.4e-6.
 
 #include <cstdint>
-#include <cstring>
 
+#include "backends/cpu/isa.h"
 #include "reid/engine/op_args.h"
 
 namespace reid::cpu {
@@ -16,10 +16,7 @@ inline constexpr int64_t kTile = 4, kPatch = 6, kPositions = kPatch * kPatch;
 inline constexpr int64_t kLanes = 16;
 inline constexpr float kA = 0.70710678118654752f, kB = 1.41421356237309505f;  // the points
 
-// 16 channels of one value, in whatever registers the target has.
-using Lanes = float __attribute__((vector_size(kLanes * sizeof(float))));
-inline __attribute__((always_inline)) void load(Lanes& v, const float* p) { std::memcpy(&v, p, sizeof v); }
-inline __attribute__((always_inline)) void store(float* p, const Lanes& v) { std::memcpy(p, &v, sizeof v); }
+using Lanes = Vector<kLanes>;  // 16 channels of one value
 
 // Where the tiles of images [n, h, w, c] lie: tile (n, i, j) starts at row 4 i - pad_y and column 4 j - pad_x of image n.
 struct TileGrid {
