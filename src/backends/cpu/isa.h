@@ -41,6 +41,12 @@ inline Isa best_isa() {
   return best;
 }
 
+// The value, of which the compiler knows nothing: what is computed from it in a loop is not computed ahead and kept on the stack.
+inline __attribute__((always_inline)) int64_t opaque(int64_t value) {
+  __asm__("" : "+r"(value));
+  return value;
+}
+
 }  // namespace reid::cpu
 
 // REID_MULTIVERSION(name, Args): defines `static void name(const Args&)`, which runs name##_body compiled for this machine's

@@ -84,10 +84,11 @@ REID_BODY transform_back_body(const BackRun& a) {
     float* out = s.y + ((tile / across / down * s.p + top) * s.q + left) * s.k + a.column;
     const float* from = a.m + t * a.columns;
     for (int64_t c = 0; c < a.columns; c += kLanes) {
+      const int64_t position = opaque(a.position), row = kPatch * position;
       Lanes half[kTile * kPatch], whole[kTile * kTile];
       for (int j = 0; j < kPatch; ++j) {
         Lanes in[kPatch];
-        for (int i = 0; i < kPatch; ++i) load(in[i], from + (i * kPatch + j) * a.position + c);
+        for (int i = 0; i < kPatch; ++i) load(in[i], from + i * row + j * position + c);
         Lanes down_sums[kTile];
         output_transform<1>(in, down_sums);
         for (int i = 0; i < kTile; ++i) half[i * kPatch + j] = down_sums[i];

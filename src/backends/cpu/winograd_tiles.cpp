@@ -1,8 +1,12 @@
+#include <algorithm>
+
 #include "backends/cpu/isa.h"
 #include "backends/cpu/winograd.h"
 
 namespace reid::cpu {
 namespace {
+
+constexpr int64_t kNarrowest = 8;  // columns of a panel: the portable kernel's
 
 struct TileRun {
   TileGrid grid;
@@ -11,30 +15,40 @@ struct TileRun {
   TileMatrices to;
 };
 
-// out = B^T in; both are six values, kStep apart.
+// out = B^T in: six values each, kStep apart.
 template <int kStep>
-inline __attribute__((always_inline)) void input_transform(const Lanes* in, Lanes* out) {
+inline __attribute__((always_inline)) void input_transform(const Lanes* in, Lanes (&out)[kPatch]) {
   const Lanes d0 = in[0], d1 = in[kStep], d2 = in[2 * kStep], d3 = in[3 * kStep], d4 = in[4 * kStep], d5 = in[5 * kStep];
   const Lanes even_a = d4 - 2.0f * d2, odd_a = kA * (d3 - 2.0f * d1), even_b = d4 - 0.5f * d2, odd_b = kB * (d3 - 0.5f * d1);
   out[0] = (d0 + d4) - 2.5f * d2;
-  out[kStep] = even_a + odd_a;
-  out[2 * kStep] = even_a - odd_a;
-  out[3 * kStep] = even_b + odd_b;
-  out[4 * kStep] = even_b - odd_b;
-  out[5 * kStep] = (d1 + d5) - 2.5f * d3;
+  out[1] = even_a + odd_a;
+  out[2] = even_a - odd_a;
+  out[3] = even_b + odd_b;
+  out[4] = even_b - odd_b;
+  out[5] = (d1 + d5) - 2.5f * d3;
 }
 
-// Channels [c, c + kLanes) of one matrix; narrow panels take them in pieces.
-inline __attribute__((always_inline)) void store_channels(const TileMatrices& to, float* tile, int64_t c, const Lanes& v) {
-  if (to.panel >= kLanes) {
-    store(tile + c / to.panel * to.to_panel + c % to.panel, v);
-  } else {
-    for (int64_t i = 0; i < kLanes; ++i) tile[(c + i) / to.panel * to.to_panel + (c + i) % to.panel] = v[i];
+// 16 channels of a tile, given where its 36 pixels lie. `store_at(i, j, v)` takes the values.
+template <class Store>
+inline __attribute__((always_inline)) void transform_tile(const float* const* from, int64_t c, Store&& store_at) {
+  Lanes rows[kPositions];
+  for (int i = 0; i < kPatch; ++i) {
+    Lanes in[kPatch], out[kPatch];
+    for (int j = 0; j < kPatch; ++j) load(in[j], from[i * kPatch + j] + c);
+    input_transform<1>(in, out);
+    for (int j = 0; j < kPatch; ++j) rows[i * kPatch + j] = out[j];
+  }
+  for (int j = 0; j < kPatch; ++j) {
+    Lanes out[kPatch];
+    input_transform<kPatch>(rows + j, out);
+    for (int i = 0; i < kPatch; ++i) store_at(i, j, out[i]);
   }
 }
 
+// Nothing is divided for each vector: a division costs as much as the transform of ten.
 REID_BODY tiles_body(const TileRun& a) {
   const TileGrid& g = a.grid;
+  const TileMatrices& to = a.to;
   for (int64_t t = 0; t < a.count; ++t) {
     const int64_t tile = a.first + t, left = tile % g.across * kTile - g.pad_x, top = tile / g.across % g.down * kTile - g.pad_y;
     const float* image = g.images + tile / g.across / g.down * g.h * g.w * g.c;
@@ -45,18 +59,21 @@ REID_BODY tiles_body(const TileRun& a) {
         from[i * kPatch + j] = y >= 0 && y < g.h && x >= 0 && x < g.w ? image + (y * g.w + x) * g.c : a.zeros;
       }
     }
-    float* to = a.to.data + t * a.to.to_tile;
-    for (int64_t c = 0; c < g.c; c += kLanes) {
-      Lanes rows[kPositions], whole[kPositions];
-      for (int i = 0; i < kPatch; ++i) {
-        Lanes in[kPatch];
-        for (int j = 0; j < kPatch; ++j) load(in[j], from[i * kPatch + j] + c);
-        input_transform<1>(in, rows + i * kPatch);
-      }
-      for (int j = 0; j < kPatch; ++j) {
-        input_transform<kPatch>(rows + j, whole + j);
-        for (int i = 0; i < kPatch; ++i) store_channels(a.to, to + (i * kPatch + j) * a.to.to_position, c, whole[i * kPatch + j]);
-      }
+    float* out = to.data + t * to.to_tile;
+    for (int64_t c = 0, inside = 0; c < g.c; c += kLanes) {
+      const int64_t position = opaque(to.to_position), row = kPatch * position;
+      transform_tile(from, c, [&](int i, int j, const Lanes& v) {
+        float* vector = out + inside + i * row + j * position;
+        if (to.panel >= kLanes) {
+          store(vector, v);
+        } else {
+          for (int64_t lane = 0; lane < kLanes; ++lane) vector[lane / kNarrowest * to.to_panel + lane % kNarrowest] = v[lane];
+        }
+      });
+      inside += kLanes;
+      if (inside < to.panel) continue;
+      inside = 0;
+      out += std::max<int64_t>(1, kLanes / to.panel) * to.to_panel;
     }
   }
 }
@@ -65,6 +82,7 @@ REID_MULTIVERSION(tiles, TileRun)
 }  // namespace
 
 void transform_tiles(const TileGrid& grid, int64_t first, int64_t count, const float* zeros, const TileMatrices& to) {
+  REID_CHECK(to.panel % kLanes == 0 || to.panel == kNarrowest, "[winograd] panels of ", to.panel, " columns");
   tiles({.grid = grid, .first = first, .count = count, .zeros = zeros, .to = to});
 }
 

@@ -68,6 +68,7 @@ REID_BODY gradient_tiles_body(const GradientRun& a) {
     }
     for (int64_t k = 0; k < a.k; k += kLanes) {
       float* to = a.to + t * a.to_tile + k;
+      const int64_t position = opaque(a.to_position), row = kPatch * position;
       Lanes rows[kTile * kPatch];
       for (int i = 0; i < kTile; ++i) {
         Lanes in[kTile];
@@ -77,7 +78,7 @@ REID_BODY gradient_tiles_body(const GradientRun& a) {
       for (int j = 0; j < kPatch; ++j) {
         Lanes column[kPatch];
         gradient_transform<kPatch>(rows + j, column);
-        for (int i = 0; i < kPatch; ++i) store(to + (i * kPatch + j) * a.to_position, column[i]);
+        for (int i = 0; i < kPatch; ++i) store(to + i * row + j * position, column[i]);
       }
     }
   }
