@@ -132,6 +132,7 @@ void Norm::fields(Fields& f) {
 Var conv_norm_act(const Var& x, Conv2d& conv_, Norm& norm, const Var& residual, bool relu, const Pass& pass) {
   ops::ConvGeometry geometry = conv_.geometry;
   geometry.other_sums = pass.other_sums;
+  geometry.cache = pass.cache;
   return norm(conv(x, watched(conv_.weight, pass), geometry), residual, relu, pass);
 }
 

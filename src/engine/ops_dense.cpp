@@ -98,7 +98,7 @@ Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g) {
   require_same_dtype("conv_forward", x, w);
   const ConvShape s = conv_shape("conv_forward", x.shape(), w.shape(), g);
   Tensor y = Tensor::empty(output_shape(s), x.dtype(), x.device());
-  dispatch<ConvForward>(x.device(), {.x = x.raw(), .w = w.raw(), .y = y.raw(), .shape = s, .dtype = x.dtype()});
+  dispatch<ConvForward>(x.device(), {.x = x.raw(), .w = w.raw(), .y = y.raw(), .shape = s, .dtype = x.dtype(), .cache = g.cache});
   return y;
 }
 

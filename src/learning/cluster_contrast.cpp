@@ -66,7 +66,7 @@ void ClusterContrast::step(Run& run, const Batch& batch) {
   optimizer_.step(weights_, run.learning_rate());
 }
 
-Tensor ClusterContrast::embed(const Tensor& images) { return encoder_(Var(images), inference_pass()).value(); }
+Tensor ClusterContrast::embed(const Tensor& images) { return encoder_(Var(images), cfg_.common.model.inference()).value(); }
 
 void ClusterContrast::state(State& s) {
   s.module("encoder", encoder_);

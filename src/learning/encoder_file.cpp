@@ -113,7 +113,16 @@ LoadedEncoder::LoadedEncoder(const ModelSettings& model, const TransformConfig& 
   model.load(encoder_);
 }
 
-Tensor LoadedEncoder::embed(const Tensor& images) { return encoder_(Var(images), inference_pass()).value(); }
+Tensor LoadedEncoder::embed(const Tensor& images) {
+  Pass pass = model_.inference();
+  pass.cache = &cache_;
+  return encoder_(Var(images), pass).value();
+}
+
+Inventory LoadedEncoder::weights() {
+  cache_.clear();
+  return inventory(encoder_);
+}
 
 void LoadedEncoder::estimate_statistics(const std::vector<Tensor>& batches) {
   REID_CHECK(!batches.empty(), "[estimate_statistics] needs at least one batch");

@@ -155,14 +155,14 @@ void PPLR::step(Run& run, const Batch& batch) {
   optimizer_.step(weights_, run.learning_rate());
 }
 
-Tensor PPLR::embed(const Tensor& images) { return network_.encoder.encoder()(Var(images), inference_pass()).value(); }
+Tensor PPLR::embed(const Tensor& images) { return network_.encoder.encoder()(Var(images), cfg_.common.model.inference()).value(); }
 
 // All views of an image come from one pass and stand side by side while they are gathered: [N, views, D].
 std::vector<Tensor> PPLR::extract_views(Run& run) {
   const int64_t width = network_.encoder.encoder().features(), count = cfg_.parts + 1;
   const auto place = [&](const Tensor& all, int64_t image, int64_t view) { return all.data<float>() + (image * count + view) * width; };
   const Tensor all = run.extract(images_.samples, [&](const Tensor& images) {
-    const std::vector<Var> views = network_.encoder(Var(images), inference_pass());
+    const std::vector<Var> views = network_.encoder(Var(images), cfg_.common.model.inference());
     const Tensor batch = Tensor::empty({images.dim(0), count * width}, DType::f32);
     for (int64_t view = 0; view < count; ++view) {
       const float* rows = views[static_cast<size_t>(view)].value().data<float>();

@@ -116,7 +116,7 @@ void ReMix::step(Run& run, const Batch& batch) {
   ema_update(momentum_weights_, weights_, cfg_.ema_ramp ? std::min(cfg_.ema, (1 + t) / (10 + t)) : cfg_.ema);
 }
 
-Tensor ReMix::embed(const Tensor& images) { return momentum_encoder_(Var(images), inference_pass()).value(); }
+Tensor ReMix::embed(const Tensor& images) { return momentum_encoder_(Var(images), cfg_.common.model.inference()).value(); }
 
 // --- pseudo labels ---
 

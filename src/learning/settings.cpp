@@ -41,10 +41,9 @@ void ModelSettings::visit(ConfigKeys& keys) {
            "batch norm in training: the batch is cut into this many equal parts with statistics of their own, as on several GPUs",
            Range::at_least(1));
   keys.choice("bn_running", bn_running, {"all", "first"}, engineering, "which of these parts move the running statistics");
-  keys.choice(
-      "numerics", numerics, {"deterministic", "strict"}, engineering,
-      "deterministic: training takes 3x3 convolutions by minimal filtering (Winograd), twice as fast, with about twice the rounding; "
-      "strict: by the sums of their definition, as embedding always does. Results are repeatable either way");
+  keys.choice("numerics", numerics, {"deterministic", "strict"}, engineering,
+              "deterministic: 3x3 convolutions by minimal filtering (Winograd), twice as fast, with about twice the rounding; "
+              "strict: by the sums of their definition. Results are repeatable, and do not depend on the batch, either way");
   keys.key("weights", weights, engineering, "safetensors file to start from; empty: random weights");
 }
 
@@ -80,6 +79,8 @@ Pass ModelSettings::training(Tape* tape, int64_t parts) const {
           .running_from_first = bn_running == "first",
           .other_sums = numerics == "deterministic"};
 }
+
+Pass ModelSettings::inference() const { return {.other_sums = numerics == "deterministic"}; }
 
 void DataSettings::visit(ConfigKeys& keys) {
   keys.section("data", "Which images, and at what size the network sees them.");

@@ -95,7 +95,7 @@ Var Supervised::id_loss(const Var& logits, const std::vector<int64_t>& labels) c
   return cross_entropy(logits, labels, others ? smoothing_over_others(cfg_.smoothing, people_) : cfg_.smoothing);
 }
 
-Tensor Supervised::embed(const Tensor& images) { return network_.encoder(Var(images), inference_pass()).value(); }
+Tensor Supervised::embed(const Tensor& images) { return network_.encoder(Var(images), cfg_.common.model.inference()).value(); }
 
 void Supervised::state(State& s) {
   s.module("network", network_);

@@ -6,6 +6,7 @@
 
 #include "program/bench.h"
 #include "reid/engine/optim.h"
+#include "reid/engine/weight_cache.h"
 #include "reid/learning/losses.h"
 
 namespace reid::program {
@@ -83,9 +84,12 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   Peak peak;
   const Measured training = measure_counting(o, train);
   peak.sample();
-  const Measured inference = measure_counting(o, [&] { encoder(Var(images), inference_pass()); });
+  WeightCache cache;
+  Pass embedding = o.model.inference();
+  embedding.cache = &cache;
+  const Measured inference = measure_counting(o, [&] { encoder(Var(images), embedding); });
   peak.sample();
-  const Measured single = measure_counting(o, [&] { encoder(Var(one), inference_pass()); });
+  const Measured single = measure_counting(o, [&] { encoder(Var(one), embedding); });
   peak.sample();
   const Json training_json = report(context, "training", o.batch, all, training, peak);
   const Json inference_json = report(context, "inference", o.batch, forward, inference, peak);

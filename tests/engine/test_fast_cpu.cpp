@@ -2,6 +2,7 @@
 // normal values, bitwise independent of threads, of batch size and of the position in the batch.
 
 #include "engine/fast_cpu.h"
+#include "reid/engine/weight_cache.h"
 
 using namespace reid;
 using namespace reid::fast_test;
@@ -250,6 +251,38 @@ TEST_CASE("the convolution of an image does not depend on its batch") {
         const Floats expected(all.begin() + i * y_count(one), all.begin() + (i + 1) * y_count(one));
         CHECK_MESSAGE(same_bits(conv_result<ForwardTrait>(run, one, image, w), expected), name, " image ", i);
       }
+    });
+  }
+}
+
+TEST_CASE("convolutions keep what they make of weights in a cache, and use it") {
+  initialize();
+  for (bool other_sums : {false, true}) {
+    ConvShape s = conv(2, 6, 9, 32, 64, 3, 1, 1);
+    s.other_sums = other_sums;
+    const Floats x = normals(x_count(s), Rng(1)), w = normals(w_count(s), Rng(2)), other = normals(w_count(s), Rng(3));
+    Floats y(static_cast<size_t>(y_count(s)));
+    ConvForwardArgs args = ForwardTrait::args(s, x.data(), w.data(), y.data(), DType::f32);
+    for_each_fast<ConvForward>(args, [&](auto&& run, const char* name) {
+      const Floats expected = conv_result<ForwardTrait>(run, s, x, w);
+      WeightCache cache;
+      args.cache = &cache;
+      args.w = w.data();
+      run(args);
+      CHECK_MESSAGE(same_bits(y, expected), name, " filling the cache");
+      const int64_t held = cache.bytes();
+      CHECK_MESSAGE(held >= w_count(s) * 4, name);
+      Floats kept = w;
+      args.w = kept.data();
+      run(args);
+      std::fill(kept.begin(), kept.end(), 0.0f);  // against the promise: it shows that nothing is made again
+      run(args);
+      CHECK_MESSAGE(same_bits(y, expected), name, " from the cache");
+      CHECK_MESSAGE(cache.bytes() == 2 * held, name);
+      args.w = other.data();
+      run(args);
+      CHECK_MESSAGE(same_bits(y, conv_result<ForwardTrait>(run, s, x, other)), name, " other weights");
+      CHECK_MESSAGE(cache.bytes() == 3 * held, name);
     });
   }
 }

@@ -103,7 +103,7 @@ TEST_CASE("encoder file: non-local blocks are there again") {
   Tensor images = Tensor::empty({2, 64, 32, 3}, DType::f32);
   Rng rng(3);
   for (float& v : images.span<float>()) v = static_cast<float>(rng.normal());
-  CHECK(bitwise_equal(loaded.embed(images), encoder(Var(images), inference_pass()).value()));
+  CHECK(bitwise_equal(loaded.embed(images), encoder(Var(images), loaded.model().inference()).value()));
 }
 
 TEST_CASE("encoder file: one in memory loads as one on disk does") {

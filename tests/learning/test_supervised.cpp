@@ -101,9 +101,10 @@ TEST_CASE("supervised: a person with a single image, and images without cameras"
 TEST_CASE("recipes: strict numerics keep the sums of the definition") {
   ModelSettings model;
   CHECK(model.training(nullptr).other_sums);
+  CHECK(model.inference().other_sums);
   model.numerics = "strict";
   CHECK(!model.training(nullptr).other_sums);
-  CHECK(!inference_pass().other_sums);
+  CHECK(!model.inference().other_sums);
 }
 
 TEST_CASE("recipes: a default that a recipe takes from its publication is called published") {

@@ -87,7 +87,7 @@ TEST_CASE("reid weights import: the encoder embeds as the network in the checkpo
   Tensor images = Tensor::empty({3, 32, 16, 3}, DType::f32);
   Rng rng(6);
   for (float& v : images.span<float>()) v = static_cast<float>(rng.normal());
-  CHECK(bitwise_equal(loaded.embed(images), c.encoder(Var(images), inference_pass()).value()));
+  CHECK(bitwise_equal(loaded.embed(images), c.encoder(Var(images), loaded.model().inference()).value()));
   CHECK(run_reid({"embed", "--weights", out, "--out", c.folder / "e.safetensors", c.images}).status == 0);
 }
 

@@ -9,6 +9,8 @@
 
 namespace reid {
 
+class WeightCache;  // weight_cache.h
+
 // Reads an op's arguments one by one: problem lines, traces, byte counts.
 class Visitor {
  public:
@@ -70,6 +72,7 @@ struct ConvForwardArgs {
   void* y;        // [N, P, Q, K]
   ConvShape shape;
   DType dtype;
+  WeightCache* cache = nullptr;  // where what is made of w may be kept; null: it is made at every call
   void describe(Visitor&) const;
 };
 struct ConvForward {

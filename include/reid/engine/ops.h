@@ -16,6 +16,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false, bool t
 struct ConvGeometry {
   int64_t stride = 1, pad = 0, dilation = 1, groups = 1;  // the same along rows and columns
   bool other_sums = false;                                // see ConvShape
+  WeightCache* cache = nullptr;                           // forward: see ConvForwardArgs
 };
 Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g);  // [N,H,W,C], [K,R,S,C/groups] -> [N,P,Q,K]
 Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g);    // -> dx

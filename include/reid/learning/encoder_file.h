@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "reid/engine/weight_cache.h"
 #include "reid/formats/safetensors.h"
 #include "reid/learning/settings.h"
 
@@ -27,12 +28,14 @@ class LoadedEncoder {
   const ModelSettings& model() const { return model_; }
   int64_t width() const { return encoder_.features(); }  // D
   const TransformConfig& transform() const { return transform_; }
-  Inventory weights() { return inventory(encoder_); }
+  // What embed() keeps of the weights is forgotten: change them before the next call, not after it.
+  Inventory weights();
 
  private:
   ModelSettings model_;
   TransformConfig transform_;
   Encoder encoder_;
+  WeightCache cache_;
 };
 
 }  // namespace reid

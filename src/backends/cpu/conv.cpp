@@ -72,7 +72,9 @@ void forward(const ConvForwardArgs& args, Stream& stream) {
             .pack_a = pack_a,
             .pack_b = pack_b,
             .row = row_of,
-            .a = is_pointwise(s) ? static_cast<const float*>(args.x) : nullptr},
+            .a = is_pointwise(s) ? static_cast<const float*>(args.x) : nullptr,
+            .cache = args.cache,
+            .weights = args.w},
            stream);
 }
 

@@ -45,17 +45,22 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
     if (!p.accumulate) clear(p);
     return;
   }
-  const int64_t packed_floats = p.m <= kBlockRows ? kPackedOnce : kPackedFloats;
-  const int64_t group =
-      std::min(round_up(p.n, kernel.columns), std::max<int64_t>(1, packed_floats / p.k / kernel.columns) * kernel.columns);
+  const int64_t packed_floats = p.m <= kBlockRows ? kPackedOnce : kPackedFloats, width = round_up(p.n, kernel.columns);
+  const int64_t group = p.cache ? width : std::min(width, std::max<int64_t>(1, packed_floats / p.k / kernel.columns) * kernel.columns);
   const int64_t block_rows = even_block(p.m, kernel.rows, kBlockRows), row_blocks = ceil_div(p.m, block_rows);
   const int64_t a_floats = block_floats(kernel, p, block_rows);
-  auto* packed = static_cast<float*>(stream.workspace(static_cast<size_t>(group * p.k + a_floats * threads()) * sizeof(float)));
-  float* scratch = packed + group * p.k;  // kernel.columns * k floats before it: aligned as kernel.columns >= 8 needs only 32 bytes
+  const int64_t own_floats = p.cache ? 0 : group * p.k;  // kernel.columns * k before the scratch: it is aligned
+  auto* own = static_cast<float*>(stream.workspace(static_cast<size_t>(own_floats + a_floats * threads()) * sizeof(float)));
+  float* scratch = own + own_floats;
+  const float* packed = own;
+  if (p.cache) {
+    const auto pack = [&](float* to) { pack_columns(kernel, p, 0, p.n, to); };
+    packed = p.cache->floats(p.weights, str(kernel.isa, " panels"), width * p.k, pack);
+  }
 
   for (int64_t first = 0; first < p.n; first += group) {
     const int64_t columns = std::min(group, p.n - first), panels = ceil_div(columns, kernel.columns);
-    pack_columns(kernel, p, first, columns, packed);
+    if (!p.cache) pack_columns(kernel, p, first, columns, own);
     // Few rows: split the columns too, at the price of packing A once for each part.
     const int64_t parts = std::clamp<int64_t>(ceil_div(kTasks / 2, row_blocks), 1, ceil_div(panels, 2));
     const int64_t part = ceil_div(panels, parts) * kernel.columns;

@@ -4,6 +4,7 @@
 
 #include "backends/cpu/micro_kernel.h"
 #include "reid/engine/device.h"
+#include "reid/engine/weight_cache.h"
 
 namespace reid::cpu {
 
@@ -25,6 +26,9 @@ struct Product {
   Row row;
   // Where A lies when its rows [M, K] are contiguous, else null. Short rows are then read in place, not packed.
   const float* a = nullptr;
+  // Where packed B may be kept, under the address of what it is made of.
+  WeightCache* cache = nullptr;
+  const void* weights = nullptr;
 };
 
 // For many rows: B is packed once, tasks own blocks of rows and walk k with their part of C in cache.

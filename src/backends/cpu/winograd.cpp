@@ -19,6 +19,7 @@
 #include "backends/cpu/micro_kernel.h"
 #include "backends/cpu/winograd.h"
 #include "reid/engine/registry.h"
+#include "reid/engine/weight_cache.h"
 
 namespace reid::cpu {
 namespace {
@@ -235,14 +236,16 @@ void run_task(const MicroKernel& kernel, const Layer& s, const Plan& plan, const
   }
 }
 
-void convolve(const MicroKernel& kernel, const Layer& s, const float* w, bool mirrored, Stream& stream) {
+void convolve(const MicroKernel& kernel, const Layer& s, const float* w, bool mirrored, WeightCache* cache, Stream& stream) {
   if (s.tiles() == 0) return;
   const Plan plan(kernel, s);
-  const int64_t scratch = plan.v_floats + plan.m_floats;
-  auto* u = static_cast<float*>(stream.workspace(static_cast<size_t>(plan.u_floats + s.c + scratch * threads()) * sizeof(float)));
-  float* zeros = u + plan.u_floats;
+  const int64_t scratch = plan.v_floats + plan.m_floats, own_floats = cache ? 0 : plan.u_floats;
+  auto* own = static_cast<float*>(stream.workspace(static_cast<size_t>(own_floats + s.c + scratch * threads()) * sizeof(float)));
+  float* zeros = own + own_floats;
   std::fill_n(zeros, s.c, 0.0f);
-  transform_all_filters(kernel, s, w, mirrored, u);
+  const auto transform = [&](float* u) { transform_all_filters(kernel, s, w, mirrored, u); };
+  if (!cache) transform(own);
+  const float* u = cache ? cache->floats(w, str(kernel.isa, " filters"), plan.u_floats, transform) : own;
   parallel_for(plan.blocks * plan.parts, 1, [&](int64_t begin, int64_t end, int worker) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t first = task / plan.parts * plan.rows, column = task % plan.parts * plan.columns;
@@ -268,7 +271,7 @@ void winograd_forward(const ConvForwardArgs& a, Stream& stream) {
             .k = s.k,
             .pad_y = s.pad[0],
             .pad_x = s.pad[1]},
-           static_cast<const float*>(a.w), false, stream);
+           static_cast<const float*>(a.w), false, a.cache, stream);
 }
 
 template <const MicroKernel& (*kKernel)()>
@@ -286,7 +289,7 @@ void winograd_data(const ConvBackwardDataArgs& a, Stream& stream) {
             .k = s.c,
             .pad_y = 2 - s.pad[0],
             .pad_x = 2 - s.pad[1]},
-           static_cast<const float*>(a.w), true, stream);
+           static_cast<const float*>(a.w), true, nullptr, stream);
 }
 
 template <class Args>
