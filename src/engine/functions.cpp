@@ -14,8 +14,10 @@ Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b) {
 }
 
 Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g) {
-  Tensor y = ops::conv_forward(x.value(), w.value(), g);
-  return record("conv", std::move(y), {x, w}, [xv = x.value(), wv = w.value(), g](const Tensor& dy, Grads& d) {
+  const DType dtype = x.value().dtype();
+  const Tensor rounded = w.value().dtype() == wide(dtype) ? ops::cast(w.value(), dtype) : w.value();
+  Tensor y = ops::conv_forward(x.value(), rounded, g);
+  return record("conv", std::move(y), {x, w}, [xv = x.value(), wv = rounded, g](const Tensor& dy, Grads& d) {
     if (d.wants(1)) d.add(1, ops::conv_backward_weight(xv, dy, wv.shape(), g));
     if (d.wants(0)) d.add(0, ops::conv_backward_data(dy, wv, xv.shape(), g));
   });

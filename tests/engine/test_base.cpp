@@ -57,15 +57,16 @@ TEST_CASE("bf16: every one widens and comes back, NaN as a quiet one") {
 
 TEST_CASE("bf16: rounds once, to nearest, ties to even") {
   // Halfway between 1 and its upper neighbor, a little beside it, and halfway to the next but one.
-  for (const auto& [x, rounded] : std::initializer_list<std::pair<double, double>>{{1 + 0x1p-8, 1},
-                                                                                   {1 + 0x1p-8 + 0x1p-23, 1 + 0x1p-7},
-                                                                                   {1 + 0x1p-8 - 0x1p-24, 1},
-                                                                                   {1 + 3 * 0x1p-8, 1 + 0x1p-6},
-                                                                                   {-1 - 0x1p-8, -1},
-                                                                                   {0x1p-134, 0},
-                                                                                   {0x1.8p-133, 0x1p-132}}) {
-    CHECK(double{bf16(static_cast<float>(x))} == rounded);
-    CHECK(double{bf16(x)} == rounded);
+  struct Rounding {
+    double x, rounded;
+  };
+  const Rounding roundings[] = {{1 + 0x1p-8, 1},           {1 + 0x1p-8 + 0x1p-23, 1 + 0x1p-7},
+                                {1 + 0x1p-8 - 0x1p-24, 1}, {1 + 3 * 0x1p-8, 1 + 0x1p-6},
+                                {-1 - 0x1p-8, -1},         {0x1p-134, 0},
+                                {0x1.8p-133, 0x1p-132}};
+  for (const Rounding& r : roundings) {
+    CHECK(double{bf16(static_cast<float>(r.x))} == r.rounded);
+    CHECK(double{bf16(r.x)} == r.rounded);
   }
   // These doubles are closer to halfway than a float can tell: rounding by way of one would go to even.
   CHECK(double{bf16(1 + 0x1p-8 + 0x1p-40)} == 1 + 0x1p-7);

@@ -80,8 +80,9 @@ struct bf16 {
 
  private:
   static uint16_t rounded(uint32_t x) {
-    const uint32_t nearest = (x + 0x7FFF + ((x >> 16) & 1)) >> 16, quiet_nan = (x >> 16) | 0x40;
-    return static_cast<uint16_t>((x & 0x7FFFFFFF) > 0x7F800000 ? quiet_nan : nearest);
+    const bool nan = (x & 0x7FFFFFFF) > 0x7F800000;  // stays one: carries nothing, is made quiet
+    const uint32_t half = nan ? 0u : 0x7FFF + ((x >> 16) & 1);
+    return static_cast<uint16_t>(((x + half) >> 16) | (nan ? 0x40u : 0u));
   }
   // To float such that rounding again is as if it were done once: what is lost makes the last bit odd (Boldo and Melquiond, IEEE
   // Transactions on Computers 57(4), 2008).

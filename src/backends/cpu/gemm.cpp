@@ -9,10 +9,12 @@
 #include "backends/cpu/gemm.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "backends/cpu/fast.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/packing.h"
+#include "backends/cpu/rounding.h"
 #include "reid/engine/registry.h"
 
 namespace reid::cpu {
@@ -102,8 +104,11 @@ void place_a(const MicroKernel& kernel, const Product& p, int64_t row, int64_t k
 }
 
 void clear(const Product& p) {
-  for (int64_t i = 0; i < p.m; ++i) std::fill_n(p.row(i), p.n, 0.0f);
+  const size_t bytes = static_cast<size_t>(p.n) * (p.narrow ? sizeof(bf16) : sizeof(float));
+  for (int64_t i = 0; i < p.m; ++i) std::memset(p.row(i), 0, bytes);
 }
+
+constexpr int64_t kSkew = 16;  // floats: rows of sums in scratch start in different cache sets
 
 }  // namespace
 
@@ -119,7 +124,8 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
   const int64_t block_rows = even_block(p.m, kernel.rows, kBlockRows);
   const int64_t row_blocks = ceil_div(p.m, block_rows);
   const int64_t a_floats = block_rows * kRowStride, b_panel = p.k * kernel.columns;
-  auto* packed = static_cast<float*>(stream.workspace(static_cast<size_t>(group * p.k + a_floats * threads()) * sizeof(float)));
+  const int64_t c_stride = group + kSkew, scratch_floats = a_floats + (p.narrow ? block_rows * c_stride : 0);
+  auto* packed = static_cast<float*>(stream.workspace(static_cast<size_t>(group * p.k + scratch_floats * threads()) * sizeof(float)));
   float* scratch = packed + group * p.k;  // kernel.columns * k floats before it: aligned as kernel.columns >= 8 needs only 32 bytes
   const MicroKernel::Run run = p.a_by_depth ? kernel.by_depth : kernel.by_row;
 
@@ -138,24 +144,28 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
     const int64_t parts = std::clamp<int64_t>(ceil_div(kTasks / 2, row_blocks), 1, ceil_div(panels, 2));
     const int64_t part = ceil_div(panels, parts) * kernel.columns;
     parallel_for(row_blocks * parts, 1, [&](int64_t begin, int64_t end, int worker) {
-      float* a = scratch + worker * a_floats;
+      float* a = scratch + worker * scratch_floats;
       float* rows_of_c[kBlockRows];
       for (int64_t task = begin; task < end; ++task) {
         const int64_t row = task / parts * block_rows, rows = std::min(block_rows, p.m - row);
         const int64_t column = task % parts * part;
         if (column >= columns) continue;
-        for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = p.row(row + i);
+        const int64_t width = std::min(part, columns - column);
+        for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = p.narrow ? a + a_floats + i * c_stride : static_cast<float*>(p.row(row + i));
         for (int64_t k = 0; k < p.k; k += kDepth) {
           const int64_t depth = std::min(kDepth, p.k - k);
           Block block{.b = packed + column / kernel.columns * b_panel + k * kernel.columns,
                       .b_panel = b_panel,
                       .rows = rows,
-                      .column = first + column,
-                      .columns = std::min(part, columns - column),
+                      .column = p.narrow ? 0 : first + column,
+                      .columns = width,
                       .depth = depth,
                       .add = p.accumulate || k > 0};
           place_a(kernel, p, row, k, a, block);
           multiply_block(kernel, run, block, rows_of_c);
+        }
+        for (int64_t i = 0; p.narrow && i < rows; ++i) {
+          round_to_bf16(rows_of_c[i], width, static_cast<bf16*>(p.row(row + i)) + first + column);
         }
       }
     });
@@ -273,11 +283,11 @@ void multiply_split(const MicroKernel& kernel, const Product& p, float* c, Strea
 
 namespace {
 
-template <const MicroKernel& (*kKernel)()>
+template <const MicroKernel& (*kKernel)(), class T>
 void gemm(const GemmArgs& args, Stream& stream) {
   const MicroKernel& kernel = kKernel();
-  const auto* a = static_cast<const float*>(args.a);
-  const auto* b = static_cast<const float*>(args.b);
+  const auto* a = static_cast<const T*>(args.a);
+  const auto* b = static_cast<const T*>(args.b);
   auto* c = static_cast<float*>(args.c);
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
     if (args.transpose_a) {
@@ -303,20 +313,23 @@ void gemm(const GemmArgs& args, Stream& stream) {
             .pack_a = pack_a,
             .pack_b = pack_b,
             .row = row,
-            .a = args.transpose_a ? nullptr : a},
+            .a = args.transpose_a || args.dtype != DType::f32 ? nullptr : static_cast<const float*>(args.a)},
            stream);
 }
 
-const char* refuses(const GemmArgs& args) { return args.dtype == DType::f32 ? nullptr : "f32 only"; }
+template <const MicroKernel& (*kKernel)()>
+void add(const char* name) {
+  add_both<Gemm, gemm<kKernel, float>, gemm<kKernel, bf16>>(name);
+}
 
 }  // namespace
 
 void register_gemm() {
 #if defined(__x86_64__)
-  if (supports(Isa::avx512)) Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_avx512", refuses, gemm<avx512_kernel>});
-  if (supports(Isa::avx2)) Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_avx2", refuses, gemm<avx2_kernel>});
+  if (supports(Isa::avx512)) add<avx512_kernel>("packed_gemm_avx512");
+  if (supports(Isa::avx2)) add<avx2_kernel>("packed_gemm_avx2");
 #endif
-  Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_portable", refuses, gemm<portable_kernel>});
+  add<portable_kernel>("packed_gemm_portable");
 }
 
 }  // namespace reid::cpu
