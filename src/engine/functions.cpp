@@ -14,8 +14,13 @@ Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b) {
 }
 
 Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g) {
-  Tensor y = ops::conv_forward(x.value(), w.value(), g);
-  return record("conv", std::move(y), {x, w}, [xv = x.value(), wv = w.value(), g](const Tensor& dy, Grads& d) {
+  const DType dtype = x.value().dtype();
+  const bool rounds = dtype != w.value().dtype() && wide(dtype) == w.value().dtype();
+  const Tensor rounded = rounds ? ops::cast(w.value(), dtype) : w.value();
+  ops::ConvGeometry forward = g;
+  if (rounds) forward.cache = nullptr;  // it knows weights by their place, and the rounded ones are gone after this pass
+  Tensor y = ops::conv_forward(x.value(), rounded, forward);
+  return record("conv", std::move(y), {x, w}, [xv = x.value(), wv = rounded, g](const Tensor& dy, Grads& d) {
     if (d.wants(1)) d.add(1, ops::conv_backward_weight(xv, dy, wv.shape(), g));
     if (d.wants(0)) d.add(0, ops::conv_backward_data(dy, wv, xv.shape(), g));
   });
@@ -50,6 +55,12 @@ Var add(const Var& a, const Var& b, double scale) {
 
 Var scale(const Var& x, double factor) {
   return record("scale", ops::scale(x.value(), factor), {x}, [factor](const Tensor& dy, Grads& d) { d.add(0, ops::scale(dy, factor)); });
+}
+
+Var cast(const Var& x, DType dtype) {
+  const DType from = x.value().dtype();
+  if (from == dtype) return x;
+  return record("cast", ops::cast(x.value(), dtype), {x}, [from](const Tensor& dy, Grads& d) { d.add(0, ops::cast(dy, from)); });
 }
 
 Var sum(const Var& x) {

@@ -201,6 +201,8 @@ Encoder::Encoder(const EncoderConfig& config, DType dtype, Rng rng) : config_(co
   one_of("pooling", config.pooling, "gap", "gem");
   one_of("neck", config.neck, "bn", "none");
   one_of("feature", config.feature, "after", "before");
+  one_of("precision", config.precision, "f32", "bf16");
+  REID_CHECK(config.precision == "f32" || dtype == DType::f32, "model.precision = bf16 rounds a network in f32, not in ", dtype);
   REID_CHECK(config.gem_p > 0, "model.gem_p = ", config.gem_p, " must be positive");
   if (config.map_norm) map_norm_ = Norm(Norm::Kind::batch, backbone_.features(), dtype);
   if (config.pooling == "gem") p_.value = Tensor::full({1}, config.gem_p, dtype);
@@ -212,13 +214,17 @@ Encoder::Encoder(const EncoderConfig& config, DType dtype, Rng rng) : config_(co
 
 Var Encoder::map(const Var& images, const Pass& pass) {
   REID_CHECK(images.shape().rank() == 4 && images.shape()[3] == 3, "[encoder] images ", images.shape(), " must be [N, H, W, 3]");
-  const Var map = backbone_(images, pass);
+  const Var map = backbone_(config_.precision == "bf16" ? cast(images, DType::bf16) : images, pass);
   return config_.map_norm ? map_norm_(map, Var(), false, pass) : map;
 }
 
+Var Encoder::widened(const Var& x) const { return config_.precision == "bf16" ? cast(x, DType::f32) : x; }
+
 Var Encoder::pooled(const Var& map, const Pass& pass) {
-  return config_.pooling == "gem" ? gem_pool(map, pass.tape ? pass.tape->watch(p_) : Var(p_.value)) : global_average_pool(map);
+  return widened(config_.pooling == "gem" ? gem_pool(map, pass.tape ? pass.tape->watch(p_) : Var(p_.value)) : global_average_pool(map));
 }
+
+Var Encoder::stripes(const Var& map, int64_t count) const { return widened(stripe_pool(map, count)); }
 
 Encoder::Sides Encoder::head(const Var& map, const Pass& pass) {
   const Var before = pooled(map, pass);
@@ -258,7 +264,7 @@ std::vector<Var> PartEncoder::operator()(const Var& images, const Pass& pass) {
   REID_CHECK(parts() <= map.shape()[1], "parts.count = ", parts(), " are more than the ", map.shape()[1],
              " rows of the network's last feature map: lower it, or raise data.height");
   const int64_t batch = images.shape()[0];
-  const Var stripes = stripe_pool(map, parts());
+  const Var stripes = encoder_.stripes(map, parts());
   std::vector<Var> views = {encoder_.head(map, pass).after};
   for (int64_t n = 0; n < parts(); ++n)
     views.push_back(necks_[static_cast<size_t>(n)](rows(stripes, n * batch, (n + 1) * batch), Var(), false, pass));

@@ -9,6 +9,9 @@
 
 namespace reid {
 
+// What model.precision means on this machine.
+std::string precision_text(const std::string& precision);
+
 // Versions, device, decoder, data census: everything outside the config that results depend on.
 Json make_manifest(const RunConfig& config, const Json& census);
 

@@ -43,7 +43,7 @@ const Impl<Gemm>& implementation(const BenchOptions& o, Device device, const Gem
 Json bench_size(const Context& context, const BenchOptions& o, const Size& size, Peak& peak) {
   const auto [m, n, k] = size;
   const DType dtype = dtype_named(o.dtype);
-  const Tensor a = random_normal({m, k}, Rng(1), dtype), b = random_normal({k, n}, Rng(2), dtype), c = Tensor::zeros({m, n}, dtype);
+  const Tensor a = random_normal({m, k}, Rng(1), dtype), b = random_normal({k, n}, Rng(2), dtype), c = Tensor::zeros({m, n}, wide(dtype));
   const GemmArgs args{.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = m, .n = n, .k = k, .dtype = dtype};
   const Impl<Gemm>& impl = implementation(o, context.device, args);
   peak.sample();

@@ -98,7 +98,7 @@ std::vector<Cell> time_layer(const BenchOptions& o, Device device, const ConvLay
   const DType dtype = dtype_named(o.dtype);
   const Tensor x = random_normal({s.n, s.h, s.w, s.c}, Rng(1), dtype), w = random_normal({s.k, s.r, s.s, s.c}, Rng(2), dtype);
   const Tensor dy = random_normal({s.n, s.p(), s.q(), s.k}, Rng(3), dtype);
-  const Tensor y = Tensor::zeros(dy.shape(), dtype), dx = Tensor::zeros(x.shape(), dtype), dw = Tensor::zeros(w.shape(), dtype);
+  const Tensor y = Tensor::zeros(dy.shape(), dtype), dx = Tensor::zeros(x.shape(), dtype), dw = Tensor::zeros(w.shape(), wide(dtype));
   std::vector<Cell> cells;
   cells.push_back(time_op<ConvForward>(o, device, {x.raw(), w.raw(), y.raw(), s, dtype}));
   if (layer.first) {

@@ -52,11 +52,13 @@ Json report(const Context& context, const char* what, int64_t images, double flo
 
 }  // namespace
 
-std::vector<std::string> network_dtypes() { return {"f32"}; }
+std::vector<std::string> network_dtypes() { return {"f32", "bf16"}; }
 
 // Training: forward, softmax over 1,000 centroids, backward, Adam.
 Json bench_network(const Context& context, const BenchOptions& o) {
-  Encoder encoder(o.model.encoder(), dtype_named(o.dtype), Rng(1));
+  EncoderConfig config = o.model.encoder();
+  config.precision = o.dtype;
+  Encoder encoder(config, DType::f32, Rng(1));
   ParameterStore store(encoder);
   Optimizer optimizer(store, {});
   const Tensor images = random_normal({o.batch, o.height, o.width, 3}, Rng(2)), one = images.rows(0, 1);

@@ -130,6 +130,18 @@ std::vector<OpEntry> pointwise() {
        .results = {{"y", "like a", ""}},
        .kernels = {"multiply"},
        .run = [](OpCall& c) { c.result("y", ops::multiply(c.tensor("a"), c.tensor("b"))); }},
+      {.name = "cast",
+       .summary = "rounds to bf16, to nearest, ties to even",
+       .inputs = {constant("x", "[...]", "")},
+       .attributes = {},
+       .results = {{"y", "like x", "in bf16"}},
+       .kernels = {"cast"},
+       .run = [](OpCall& c) { c.result("y", ops::cast(c.tensor("x"), DType::bf16)); }},
+  };
+}
+
+std::vector<OpEntry> columns() {
+  return {
       {.name = "bias_add",
        .summary = "adds a vector to each row",
        .inputs = {constant("x", "[B, D]", "rows"), constant("bias", "[D]", "")},
@@ -160,6 +172,7 @@ std::vector<OpEntry> dense_ops() {
   std::vector<OpEntry> all = products();
   all.push_back(code_products_entry());
   for (OpEntry& entry : pointwise()) all.push_back(std::move(entry));
+  for (OpEntry& entry : columns()) all.push_back(std::move(entry));
   return all;
 }
 

@@ -87,13 +87,14 @@ Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward
 
 // --- the differentiable functions; shapes as in ops.h ---
 Var matmul(const Var& a, const Var& b, bool transpose_a = false, bool transpose_b = false);
-Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g);
-Var linear(const Var& x, const Var& w, const Var& bias);  // [B, D] x [K, D]^T + [K]; bias may be a Var() without value
-Var bias_add(const Var& x, const Var& bias);              // [.., K] + [K]
+Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g);  // x in bf16 rounds w, whose gradient stays f32
+Var linear(const Var& x, const Var& w, const Var& bias);           // [B, D] x [K, D]^T + [K]; bias may be a Var() without value
+Var bias_add(const Var& x, const Var& bias);                       // [.., K] + [K]
 Var relu(const Var& x);
 Var add(const Var& a, const Var& b, double scale = 1);  // a + scale * b
 Var scale(const Var& x, double factor);
-Var sum(const Var& x);  // to a scalar
+Var cast(const Var& x, DType dtype);  // its gradient is cast back
+Var sum(const Var& x);                // to a scalar
 Var max_pool(const Var& x, const ops::PoolGeometry& g);
 Var global_average_pool(const Var& x);
 Var gem_pool(const Var& x, const Var& p, double eps = 1e-6);

@@ -214,6 +214,9 @@ struct EncoderConfig {
   double gem_p = 3;               // start value; learned
   std::string neck = "bn";        // bn, none
   std::string feature = "after";  // the embedding is taken after the neck or before it
+  // What the backbone's activations and filters are rounded to: f32 leaves the network in its own dtype; bf16 takes sums, norms, all
+  // parameters and what comes behind the pooling in f32.
+  std::string precision = "f32";  // f32, bf16
 };
 
 // Images to embeddings: backbone, global pooling, BN neck (Luo et al., CVPRW 2019: weight 1, bias 0 frozen).
@@ -231,12 +234,14 @@ class Encoder {
   // The two halves of it: the last feature map, [N, h, w, D], and what becomes of one.
   Var map(const Var& images, const Pass& pass);
   Sides head(const Var& map, const Pass& pass);
+  Var stripes(const Var& map, int64_t count) const;  // see ops::stripe_pool: [count N, D]
   int64_t features() const { return backbone_.features(); }
   static std::vector<std::string> backbone_prefixes(const std::string& outer);  // of its parameters' names, behind `outer`
   void fields(Fields& f);
 
  private:
   Var pooled(const Var& map, const Pass& pass);
+  Var widened(const Var& x) const;  // what leaves the backbone
 
   EncoderConfig config_;
   ResNet backbone_;

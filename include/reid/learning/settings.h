@@ -30,7 +30,7 @@ struct ModelSettings {
   double gem_p = 3;
   int64_t bn_groups = 1;
   std::string bn_running = "all";
-  std::string numerics = "deterministic";
+  std::string numerics = "deterministic", precision = "f32";
   EncoderConfig encoder() const;
   void load(Encoder& encoder) const;  // what `weights` holds, if it names a file
   // Whether bn_groups cuts a batch into equal parts that have a variance each; the other throws, naming the key.

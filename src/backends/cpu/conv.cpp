@@ -1,4 +1,5 @@
-// Convolutions as products of matrices whose image operand is gathered while it is packed (implicit GEMM), NHWC, f32, one group.
+// Convolutions as products of matrices whose image operand is gathered while it is packed (implicit GEMM), NHWC, one group, in f32,
+// or in bf16 that is widened while it is packed.
 //
 //   forward   y[npq, k]   = sum_{rsc}  x(npq, rsc) * w[k, rsc]        M = N P Q pixels, N = K, K = R S C
 //   data      dx[nhw, c]  = sum_{rsk} dy(nhw, rsk) * w[k, rs, c]      M = N H W pixels, N = C, K = R S K
@@ -21,6 +22,7 @@
 #include "backends/cpu/isa.h"
 #include "backends/cpu/packing.h"
 #include "backends/cpu/patches.h"
+#include "backends/cpu/rounding.h"
 #include "reid/engine/registry.h"
 
 namespace reid::cpu {
@@ -33,9 +35,10 @@ std::vector<int64_t> tap_offsets(int64_t taps, int64_t dilation, int64_t pad) {
   return offsets;
 }
 
-Patches input_patches(const float* x, const ConvShape& s) {
-  return Patches({.data = x, .h = s.h, .w = s.w, .c = s.c}, {.p = s.p(), .q = s.q(), .step_y = s.stride[0], .step_x = s.stride[1]},
-                 tap_offsets(s.r, s.dilation[0], s.pad[0]), tap_offsets(s.s, s.dilation[1], s.pad[1]));
+Patches input_patches(const void* x, DType dtype, const ConvShape& s) {
+  return Patches({.data = x, .dtype = dtype, .h = s.h, .w = s.w, .c = s.c},
+                 {.p = s.p(), .q = s.q(), .step_y = s.stride[0], .step_x = s.stride[1]}, tap_offsets(s.r, s.dilation[0], s.pad[0]),
+                 tap_offsets(s.s, s.dilation[1], s.pad[1]));
 }
 
 void gather_rows(const MicroKernel& kernel, const Patches& patches, int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
@@ -48,13 +51,18 @@ bool is_pointwise(const ConvShape& s) {
   return s.r == 1 && s.s == 1 && s.stride[0] == 1 && s.stride[1] == 1 && s.pad[0] == 0 && s.pad[1] == 0;
 }
 
-template <const MicroKernel& (*kKernel)()>
+// Rows read in place are floats.
+const float* in_place(const ConvShape& s, DType dtype, const void* rows) {
+  return is_pointwise(s) && dtype == DType::f32 ? static_cast<const float*>(rows) : nullptr;
+}
+
+template <const MicroKernel& (*kKernel)(), class T>
 void forward(const ConvForwardArgs& args, Stream& stream) {
   const MicroKernel& kernel = kKernel();
   const ConvShape& s = args.shape;
-  const Patches patches = input_patches(static_cast<const float*>(args.x), s);
-  const auto* w = static_cast<const float*>(args.w);
-  auto* y = static_cast<float*>(args.y);
+  const Patches patches = input_patches(args.x, args.dtype, s);
+  const auto* w = static_cast<const T*>(args.w);
+  auto* y = static_cast<T*>(args.y);
   const int64_t width = patches.width();
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
     gather_rows(kernel, patches, row, rows, k, depth, panels);
@@ -72,9 +80,10 @@ void forward(const ConvForwardArgs& args, Stream& stream) {
             .pack_a = pack_a,
             .pack_b = pack_b,
             .row = row_of,
-            .a = is_pointwise(s) ? static_cast<const float*>(args.x) : nullptr,
+            .a = in_place(s, args.dtype, args.x),
             .cache = args.cache,
-            .weights = args.w},
+            .weights = args.w,
+            .narrow = args.dtype == DType::bf16},
            stream);
 }
 
@@ -93,15 +102,16 @@ PhaseTaps phase_taps(int64_t phase, int64_t taps, int64_t stride, int64_t dilati
   return result;
 }
 
+template <class T>
 void backward_data_phase(const MicroKernel& kernel, const ConvBackwardDataArgs& args, int64_t top, int64_t left, Stream& stream) {
   const ConvShape& s = args.shape;
   const PhaseTaps down = phase_taps(top, s.r, s.stride[0], s.dilation[0], s.pad[0]);
   const PhaseTaps across = phase_taps(left, s.s, s.stride[1], s.dilation[1], s.pad[1]);
   const int64_t rows_here = (s.h - top + s.stride[0] - 1) / s.stride[0], columns_here = (s.w - left + s.stride[1] - 1) / s.stride[1];
-  const Patches patches({.data = static_cast<const float*>(args.dy), .h = s.p(), .w = s.q(), .c = s.k},
+  const Patches patches({.data = args.dy, .dtype = args.dtype, .h = s.p(), .w = s.q(), .c = s.k},
                         {.p = rows_here, .q = columns_here, .step_y = 1, .step_x = 1}, down.offsets, across.offsets);
-  const auto* w = static_cast<const float*>(args.w);
-  auto* dx = static_cast<float*>(args.dx);
+  const auto* w = static_cast<const T*>(args.w);
+  auto* dx = static_cast<T*>(args.dx);
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
     gather_rows(kernel, patches, row, rows, k, depth, panels);
   };
@@ -128,25 +138,26 @@ void backward_data_phase(const MicroKernel& kernel, const ConvBackwardDataArgs& 
             .pack_a = pack_a,
             .pack_b = pack_b,
             .row = row_of,
-            .a = is_pointwise(s) ? static_cast<const float*>(args.dy) : nullptr},
+            .a = in_place(s, args.dtype, args.dy),
+            .narrow = args.dtype == DType::bf16},
            stream);
 }
 
-template <const MicroKernel& (*kKernel)()>
+template <const MicroKernel& (*kKernel)(), class T>
 void backward_data(const ConvBackwardDataArgs& args, Stream& stream) {
   const ConvShape& s = args.shape;
   for (int64_t top = 0; top < std::min(s.stride[0], s.h); ++top) {
-    for (int64_t left = 0; left < std::min(s.stride[1], s.w); ++left) backward_data_phase(kKernel(), args, top, left, stream);
+    for (int64_t left = 0; left < std::min(s.stride[1], s.w); ++left) backward_data_phase<T>(kKernel(), args, top, left, stream);
   }
 }
 
-template <const MicroKernel& (*kKernel)()>
+template <const MicroKernel& (*kKernel)(), class T>
 void backward_weight(const ConvBackwardWeightArgs& args, Stream& stream) {
   const MicroKernel& kernel = kKernel();
   const ConvShape& s = args.shape;
-  const auto* x = static_cast<const float*>(args.x);
-  const Patches patches = input_patches(x, s);
-  const auto* dy = static_cast<const float*>(args.dy);
+  const auto* x = static_cast<const T*>(args.x);
+  const Patches patches = input_patches(x, args.dtype, s);
+  const auto* dy = static_cast<const T*>(args.dy);
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
     pack_depth(dy + k * s.k + row, s.k, rows, depth, kernel.rows, panels, kernel.lead(), kernel.panel(true));
   };
@@ -160,7 +171,7 @@ void backward_weight(const ConvBackwardWeightArgs& args, Stream& stream) {
     float* last = panels + columns / kernel.columns * panel + rest;
     for (int64_t i = 0; rest > 0 && i < depth; ++i) std::fill_n(last + i * kernel.columns, kernel.columns - rest, 0.0f);
   };
-  const auto no_row = [](int64_t) -> float* { return nullptr; };
+  const auto no_row = [](int64_t) -> void* { return nullptr; };
   multiply_split(kernel,
                  {.m = s.k,
                   .n = patches.width(),
@@ -175,16 +186,14 @@ void backward_weight(const ConvBackwardWeightArgs& args, Stream& stream) {
 
 template <class Args>
 const char* refuses(const Args& args) {
-  if (args.dtype != DType::f32) return "f32 only";
-  if (args.shape.groups != 1) return "groups == 1 only";
-  return nullptr;
+  return args.shape.groups == 1 ? refuse_wider(args.dtype) : "groups == 1 only";
 }
 
 template <const MicroKernel& (*kKernel)()>
 void add(const char* name) {
-  Registry::add<ConvForward>(DeviceType::cpu, {name, refuses<ConvForwardArgs>, forward<kKernel>});
-  Registry::add<ConvBackwardData>(DeviceType::cpu, {name, refuses<ConvBackwardDataArgs>, backward_data<kKernel>});
-  Registry::add<ConvBackwardWeight>(DeviceType::cpu, {name, refuses<ConvBackwardWeightArgs>, backward_weight<kKernel>});
+  add_both<ConvForward, forward<kKernel, float>, forward<kKernel, bf16>>(name, refuses);
+  add_both<ConvBackwardData, backward_data<kKernel, float>, backward_data<kKernel, bf16>>(name, refuses);
+  add_both<ConvBackwardWeight, backward_weight<kKernel, float>, backward_weight<kKernel, bf16>>(name, refuses);
 }
 
 }  // namespace

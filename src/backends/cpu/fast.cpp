@@ -10,6 +10,7 @@ void register_fast_cpu() {
   register_conv();
   register_norm();
   register_pointwise();
+  register_cast();
   register_pool();
   register_rows();
 }

@@ -1,5 +1,5 @@
 #pragma once
-// The fast f32 implementations of the CPU, entered into the registry ahead of the references, in order of preference.
+// The fast implementations in f32 and bf16 of the CPU, entered into the registry ahead of the references, in order of preference.
 
 namespace reid::cpu {
 
@@ -12,6 +12,7 @@ void register_winograd_weight();  // conv_backward_weight of 3x3 filters
 void register_conv();             // conv_forward, conv_backward_data, conv_backward_weight
 void register_norm();             // norm_statistics, norm_apply, norm_backward
 void register_pointwise();        // relu, add_scaled, bias_add, column_sum and backward, sgd, adam, ema_update
+void register_cast();             // cast
 void register_pool();             // max_pool, global_pool and backward
 void register_rows();             // l2_normalize and backward
 

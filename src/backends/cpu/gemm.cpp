@@ -6,19 +6,24 @@
 // Traffic of a task for each k block: rows * depth of A, depth * N of B, rows * N of C read and written; 2 * rows * N * depth flops.
 // With rows = 224 that is 112 flops a byte of B from L3 and 64 flops a byte of C.
 
+#include <cstring>
+
 #include "backends/cpu/fast.h"
 #include "backends/cpu/gemm_block.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/packing.h"
+#include "backends/cpu/rounding.h"
 #include "reid/engine/registry.h"
 
 namespace reid::cpu {
 namespace {
 
+constexpr int64_t kSkew = 16;             // floats: rows of sums in scratch start in different cache sets
 constexpr int64_t kPackedOnce = 1 << 18;  // floats of packed B where one block of rows uses it: 1 MB, which stays in cache
 
 void clear(const Product& p) {
-  for (int64_t i = 0; i < p.m; ++i) std::fill_n(p.row(i), p.n, 0.0f);
+  const size_t bytes = static_cast<size_t>(p.n) * (p.narrow ? sizeof(bf16) : sizeof(float));
+  for (int64_t i = 0; i < p.m; ++i) std::memset(p.row(i), 0, bytes);
 }
 
 // Packs the columns [first, first + columns), block of k after block of k, panels of a block side by side: panels a power of two apart
@@ -48,9 +53,10 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
   const int64_t packed_floats = p.m <= kBlockRows ? kPackedOnce : kPackedFloats, width = round_up(p.n, kernel.columns);
   const int64_t group = p.cache ? width : std::min(width, std::max<int64_t>(1, packed_floats / p.k / kernel.columns) * kernel.columns);
   const int64_t block_rows = even_block(p.m, kernel.rows, kBlockRows), row_blocks = ceil_div(p.m, block_rows);
-  const int64_t a_floats = block_floats(kernel, p, block_rows);
+  const int64_t a_floats = block_floats(kernel, p, block_rows), c_stride = group + kSkew;
+  const int64_t scratch_floats = a_floats + (p.narrow ? block_rows * c_stride : 0);
   const int64_t own_floats = p.cache ? 0 : group * p.k;  // kernel.columns * k before the scratch: it is aligned
-  auto* own = static_cast<float*>(stream.workspace(static_cast<size_t>(own_floats + a_floats * threads()) * sizeof(float)));
+  auto* own = static_cast<float*>(stream.workspace(static_cast<size_t>(own_floats + scratch_floats * threads()) * sizeof(float)));
   float* scratch = own + own_floats;
   const float* packed = own;
   if (p.cache) {
@@ -70,18 +76,23 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
         const int64_t row = task / parts * block_rows, rows = std::min(block_rows, p.m - row);
         const int64_t column = task % parts * part;
         if (column >= columns) continue;
-        for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = p.row(row + i);
+        const int64_t here = std::min(part, columns - column);
+        float* a = scratch + worker * scratch_floats;
+        for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = p.narrow ? a + a_floats + i * c_stride : static_cast<float*>(p.row(row + i));
         for (int64_t k = 0; k < p.k; k += kDepth) {
           const int64_t depth = std::min(kDepth, p.k - k);
           const Block block{.b = packed + k * panels * kernel.columns + column * depth,
                             .row = row,
                             .rows = rows,
-                            .column = first + column,
-                            .columns = std::min(part, columns - column),
+                            .column = p.narrow ? 0 : first + column,
+                            .columns = here,
                             .k = k,
                             .depth = depth,
                             .add = p.accumulate || k > 0};
-          multiply_block(kernel, p, block, scratch + worker * a_floats, rows_of_c);
+          multiply_block(kernel, p, block, a, rows_of_c);
+        }
+        for (int64_t i = 0; p.narrow && i < rows; ++i) {
+          round_to_bf16(rows_of_c[i], here, static_cast<bf16*>(p.row(row + i)) + first + column);
         }
       }
     });
@@ -90,11 +101,11 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
 
 namespace {
 
-template <const MicroKernel& (*kKernel)()>
+template <const MicroKernel& (*kKernel)(), class T>
 void gemm(const GemmArgs& args, Stream& stream) {
   const MicroKernel& kernel = kKernel();
-  const auto* a = static_cast<const float*>(args.a);
-  const auto* b = static_cast<const float*>(args.b);
+  const auto* a = static_cast<const T*>(args.a);
+  const auto* b = static_cast<const T*>(args.b);
   auto* c = static_cast<float*>(args.c);
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
     if (args.transpose_a) {
@@ -120,20 +131,23 @@ void gemm(const GemmArgs& args, Stream& stream) {
             .pack_a = pack_a,
             .pack_b = pack_b,
             .row = row,
-            .a = args.transpose_a ? nullptr : a},
+            .a = args.transpose_a || args.dtype != DType::f32 ? nullptr : static_cast<const float*>(args.a)},
            stream);
 }
 
-const char* refuses(const GemmArgs& args) { return args.dtype == DType::f32 ? nullptr : "f32 only"; }
+template <const MicroKernel& (*kKernel)()>
+void add(const char* name) {
+  add_both<Gemm, gemm<kKernel, float>, gemm<kKernel, bf16>>(name);
+}
 
 }  // namespace
 
 void register_gemm() {
 #if defined(__x86_64__)
-  if (supports(Isa::avx512)) Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_avx512", refuses, gemm<avx512_kernel>});
-  if (supports(Isa::avx2)) Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_avx2", refuses, gemm<avx2_kernel>});
+  if (supports(Isa::avx512)) add<avx512_kernel>("packed_gemm_avx512");
+  if (supports(Isa::avx2)) add<avx2_kernel>("packed_gemm_avx2");
 #endif
-  Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_portable", refuses, gemm<portable_kernel>});
+  add<portable_kernel>("packed_gemm_portable");
 }
 
 }  // namespace reid::cpu

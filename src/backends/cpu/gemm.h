@@ -16,7 +16,7 @@ struct Product {
   // Writes columns of B as panels of kernel.columns columns, `panel` floats apart: panel[k * kernel.columns + j]. Missing columns
   // of the last panel must be zero.
   using PackB = FunctionRef<void(int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel)>;
-  using Row = FunctionRef<float*(int64_t row)>;  // where a row of C starts
+  using Row = FunctionRef<void*(int64_t row)>;  // where a row of C starts
 
   int64_t m, n, k;
   bool a_by_depth;
@@ -29,6 +29,7 @@ struct Product {
   // Where packed B may be kept, under the address of what it is made of.
   WeightCache* cache = nullptr;
   const void* weights = nullptr;
+  bool narrow = false;  // C is bf16: its sums stand in scratch until they are complete, and are rounded once; for multiply, not to add
 };
 
 // For many rows: B is packed once, tasks own blocks of rows and walk k with their part of C in cache.

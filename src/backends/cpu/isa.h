@@ -28,7 +28,9 @@ inline bool supports(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
     case Isa::avx512_vnni: return supports(Isa::avx512) && __builtin_cpu_supports("avx512vnni");
-    case Isa::avx512: return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case Isa::avx512:
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+             __builtin_cpu_supports("avx512bw");
     case Isa::avx2: return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     case Isa::portable: return true;
   }
@@ -55,9 +57,9 @@ inline __attribute__((always_inline)) int64_t opaque(int64_t value) {
 #define REID_BODY static inline __attribute__((always_inline)) void
 #if defined(__x86_64__)
 #if defined(__clang__)
-#define REID_TARGET_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq")))
+#define REID_TARGET_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw")))
 #else
-#define REID_TARGET_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,prefer-vector-width=512")))
+#define REID_TARGET_AVX512 __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,prefer-vector-width=512")))
 #endif
 #define REID_MULTIVERSION(name, Args)                                                        \
   REID_TARGET_AVX512 static void name##_avx512(const Args& a) { name##_body(a); }            \

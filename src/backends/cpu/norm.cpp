@@ -1,4 +1,4 @@
-// Normalization of windows of channels, NHWC, f32: batch norm, instance norm and IBN's halves (see NormWindow).
+// Normalization of windows of channels, NHWC, f32 or bf16: batch norm, instance norm and IBN's halves (see NormWindow).
 //
 //   statistics   mean = sum x / L,  variance = sum (x - mean)^2 / L                        reads x once from memory
 //   apply        y = act((x - mean) * gamma / sqrt(variance + eps) + beta + residual)      1 or 2 reads, 1 write
@@ -16,6 +16,7 @@
 
 #include "backends/cpu/fast.h"
 #include "backends/cpu/isa.h"
+#include "backends/cpu/rounding.h"
 #include "reid/engine/registry.h"
 
 namespace reid::cpu {
@@ -36,17 +37,18 @@ int64_t chunks_of(const NormWindow& w) { return (w.length + kChunkRows - 1) / kC
 
 // --- statistics ---
 
+template <class T>
 struct ChunkSums {
-  const float* x;  // first row and channel
+  const T* x;  // first row and channel
   int64_t rows, stride, count;
   double* mean;     // [count]
   double* squares;  // [count] sum of squared deviations
 };
 
-template <int64_t kWidth>
-REID_BODY chunk_block(const ChunkSums& a, int64_t j) {
+template <int64_t kWidth, class T>
+REID_BODY chunk_block(const ChunkSums<T>& a, int64_t j) {
   float sum[kWidth] = {}, rest[kWidth] = {}, squares[kWidth] = {}, mean[kWidth];
-  const float* x = a.x + j;
+  const T* x = a.x + j;
   int64_t l = 0;
   for (; l + 4 <= a.rows; l += 4, x += 4 * a.stride) {
     for (int64_t i = 0; i < kWidth; ++i) sum[i] += (x[i] + x[i + a.stride]) + (x[i + 2 * a.stride] + x[i + 3 * a.stride]);
@@ -76,12 +78,14 @@ REID_BODY chunk_block(const ChunkSums& a, int64_t j) {
     a.squares[j + i] = double{squares[i]} - missed * double{rest[i]};
   }
 }
-REID_BODY chunk_sums_body(const ChunkSums& a) {
+template <class T>
+REID_BODY chunk_sums_body(const ChunkSums<T>& a) {
 #define REID_BLOCK(width) chunk_block<width>(a, j)
   REID_CHANNEL_BLOCKS(a.count, REID_BLOCK);
 #undef REID_BLOCK
 }
-REID_MULTIVERSION(chunk_sums, ChunkSums)
+REID_MULTIVERSION(chunk_sums, ChunkSums<float>)
+REID_MULTIVERSION(chunk_sums, ChunkSums<bf16>)
 
 void merge_chunks(const NormStatisticsArgs& a, int64_t group, const double* partial) {
   const NormWindow& w = a.window;
@@ -102,21 +106,22 @@ void merge_chunks(const NormStatisticsArgs& a, int64_t group, const double* part
   }
 }
 
+template <class T>
 void norm_statistics(const NormStatisticsArgs& a, Stream& stream) {
   const NormWindow& w = a.window;
   const int64_t chunks = chunks_of(w);
   auto* partial = static_cast<double*>(stream.workspace(static_cast<size_t>(w.groups * chunks * 2 * w.count) * sizeof(double)));
-  const auto* x = static_cast<const float*>(a.x) + w.first;
+  const auto* x = static_cast<const T*>(a.x) + w.first;
   parallel_for(w.groups * chunks, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t row = i % chunks * kChunkRows;
       double* mean = partial + i * 2 * w.count;
-      chunk_sums({.x = x + (i / chunks * w.length + row) * w.channels,
-                  .rows = std::min(kChunkRows, w.length - row),
-                  .stride = w.channels,
-                  .count = w.count,
-                  .mean = mean,
-                  .squares = mean + w.count});
+      chunk_sums(ChunkSums<T>{.x = x + (i / chunks * w.length + row) * w.channels,
+                              .rows = std::min(kChunkRows, w.length - row),
+                              .stride = w.channels,
+                              .count = w.count,
+                              .mean = mean,
+                              .squares = mean + w.count});
     }
   });
   parallel_for(w.groups, 4, [&](int64_t begin, int64_t end, int) {
@@ -126,36 +131,39 @@ void norm_statistics(const NormStatisticsArgs& a, Stream& stream) {
 
 // --- apply ---
 
+template <class T>
 struct ApplyRows {
-  const float *x, *residual;
-  float* y;
+  const T *x, *residual;
+  T* y;
   const float *mean, *scale, *beta;  // [count]
   int64_t rows, stride, count;
   bool relu;
 };
 
-template <bool kResidual, bool kRelu>
-REID_BODY apply_loop(const ApplyRows& a) {
+template <bool kResidual, bool kRelu, class T>
+REID_BODY apply_loop(const ApplyRows<T>& a) {
   for (int64_t l = 0; l < a.rows; ++l) {
-    const float* x = a.x + l * a.stride;
-    const float* residual = kResidual ? a.residual + l * a.stride : nullptr;
-    float* y = a.y + l * a.stride;
+    const T* x = a.x + l * a.stride;
+    const T* residual = kResidual ? a.residual + l * a.stride : nullptr;
+    T* y = a.y + l * a.stride;
     REID_INDEPENDENT
     for (int64_t j = 0; j < a.count; ++j) {
       float value = (x[j] - a.mean[j]) * a.scale[j] + a.beta[j];
       if (kResidual) value += residual[j];
-      y[j] = kRelu && value < 0.0f ? 0.0f : value;
+      y[j] = static_cast<T>(kRelu && value < 0.0f ? 0.0f : value);
     }
   }
 }
-REID_BODY apply_rows_body(const ApplyRows& a) {
+template <class T>
+REID_BODY apply_rows_body(const ApplyRows<T>& a) {
   if (a.residual) {
     a.relu ? apply_loop<true, true>(a) : apply_loop<true, false>(a);
   } else {
     a.relu ? apply_loop<false, true>(a) : apply_loop<false, false>(a);
   }
 }
-REID_MULTIVERSION(apply_rows, ApplyRows)
+REID_MULTIVERSION(apply_rows, ApplyRows<float>)
+REID_MULTIVERSION(apply_rows, ApplyRows<bf16>)
 
 // Rows of a pointwise pass a task takes: about 256 KB of x.
 int64_t pass_rows(const NormWindow& w) { return std::max<int64_t>(1, (int64_t{1} << 16) / std::max<int64_t>(w.count, 1)); }
@@ -169,6 +177,7 @@ void for_each_part(const NormWindow& w, F&& f) {
   });
 }
 
+template <class T>
 void norm_apply(const NormApplyArgs& a, Stream& stream) {
   const NormWindow& w = a.window;
   auto* scale = static_cast<float*>(stream.workspace(static_cast<size_t>(w.groups * w.count) * sizeof(float)));
@@ -179,16 +188,16 @@ void norm_apply(const NormApplyArgs& a, Stream& stream) {
   }
   for_each_part(w, [&](int64_t group, int64_t row, int64_t rows) {
     const int64_t offset = (group * w.length + row) * w.channels + w.first;
-    apply_rows({.x = static_cast<const float*>(a.x) + offset,
-                .residual = a.residual ? static_cast<const float*>(a.residual) + offset : nullptr,
-                .y = static_cast<float*>(a.y) + offset,
-                .mean = static_cast<const float*>(a.mean) + group * w.count,
-                .scale = scale + group * w.count,
-                .beta = static_cast<const float*>(a.beta),
-                .rows = rows,
-                .stride = w.channels,
-                .count = w.count,
-                .relu = a.relu});
+    apply_rows(ApplyRows<T>{.x = static_cast<const T*>(a.x) + offset,
+                            .residual = a.residual ? static_cast<const T*>(a.residual) + offset : nullptr,
+                            .y = static_cast<T*>(a.y) + offset,
+                            .mean = static_cast<const float*>(a.mean) + group * w.count,
+                            .scale = scale + group * w.count,
+                            .beta = static_cast<const float*>(a.beta),
+                            .rows = rows,
+                            .stride = w.channels,
+                            .count = w.count,
+                            .relu = a.relu});
   });
 }
 
@@ -197,25 +206,26 @@ void norm_apply(const NormApplyArgs& a, Stream& stream) {
 // dy where y > 0. Both are loaded before the choice: a load in one branch keeps loops from becoming vector code.
 inline __attribute__((always_inline)) float masked(float dy, float y) { return y > 0.0f ? dy : 0.0f; }
 
+template <class T>
 struct GradientSums {
-  const float *dy, *x, *y;  // y null: no mask
+  const T *dy, *x, *y;  // y null: no mask
   const float* mean;
   int64_t rows, stride, count;
   double *sum, *dot;  // [count] of g, and of g (x - mean)
 };
 
-template <int64_t kWidth, bool kMask>
-REID_BODY gradient_block(const GradientSums& a, int64_t j) {
+template <int64_t kWidth, bool kMask, class T>
+REID_BODY gradient_block(const GradientSums<T>& a, int64_t j) {
   double sum[kWidth] = {}, dot[kWidth] = {};
   for (int64_t first = 0; first < a.rows; first += kShortSum) {
     float short_sum[kWidth] = {}, short_dot[kWidth] = {};
     const int64_t end = std::min(a.rows, first + kShortSum);
     for (int64_t l = first; l < end; ++l) {
-      const float* dy = a.dy + l * a.stride + j;
-      const float* x = a.x + l * a.stride + j;
-      const float* y = kMask ? a.y + l * a.stride + j : nullptr;
+      const T* dy = a.dy + l * a.stride + j;
+      const T* x = a.x + l * a.stride + j;
+      const T* y = kMask ? a.y + l * a.stride + j : nullptr;
       for (int64_t i = 0; i < kWidth; ++i) {
-        const float g = kMask ? masked(dy[i], y[i]) : dy[i];
+        const float g = kMask ? masked(dy[i], y[i]) : float{dy[i]};
         short_sum[i] += g;
         short_dot[i] += g * (x[i] - a.mean[j + i]);
       }
@@ -230,43 +240,52 @@ REID_BODY gradient_block(const GradientSums& a, int64_t j) {
     a.dot[j + i] = dot[i];
   }
 }
-template <bool kMask>
-REID_BODY gradient_loop(const GradientSums& a) {
+template <bool kMask, class T>
+REID_BODY gradient_loop(const GradientSums<T>& a) {
 #define REID_BLOCK(width) (gradient_block<width, kMask>(a, j))
   REID_CHANNEL_BLOCKS(a.count, REID_BLOCK);
 #undef REID_BLOCK
 }
-REID_BODY gradient_sums_body(const GradientSums& a) { a.y ? gradient_loop<true>(a) : gradient_loop<false>(a); }
-REID_MULTIVERSION(gradient_sums, GradientSums)
+template <class T>
+REID_BODY gradient_sums_body(const GradientSums<T>& a) {
+  a.y ? gradient_loop<true>(a) : gradient_loop<false>(a);
+}
+REID_MULTIVERSION(gradient_sums, GradientSums<float>)
+REID_MULTIVERSION(gradient_sums, GradientSums<bf16>)
 
+template <class T>
 struct InputGradient {
-  const float *dy, *x, *y;
-  float *dx, *dresidual;
+  const T *dy, *x, *y;
+  T *dx, *dresidual;
   const float *mean, *scale, *offset, *slope;  // [count] dx = scale * (g - offset - (x - mean) * slope)
   int64_t rows, stride, count;
 };
 
-template <bool kMask, bool kResidual>
-REID_BODY input_gradient_loop(const InputGradient& a) {
+template <bool kMask, bool kResidual, class T>
+REID_BODY input_gradient_loop(const InputGradient<T>& a) {
   for (int64_t l = 0; l < a.rows; ++l) {
     const int64_t at = l * a.stride;
     REID_INDEPENDENT
     for (int64_t j = 0; j < a.count; ++j) {
-      const float g = kMask ? masked(a.dy[at + j], a.y[at + j]) : a.dy[at + j];
-      if (kResidual) a.dresidual[at + j] = g;
-      a.dx[at + j] = a.scale[j] * (g - a.offset[j] - (a.x[at + j] - a.mean[j]) * a.slope[j]);
+      const float g = kMask ? masked(a.dy[at + j], a.y[at + j]) : float{a.dy[at + j]};
+      const float dx = a.scale[j] * (g - a.offset[j] - (a.x[at + j] - a.mean[j]) * a.slope[j]);
+      if (kResidual) a.dresidual[at + j] = static_cast<T>(g);
+      a.dx[at + j] = static_cast<T>(dx);
     }
   }
 }
-REID_BODY input_gradient_body(const InputGradient& a) {
+template <class T>
+REID_BODY input_gradient_body(const InputGradient<T>& a) {
   if (a.y) {
     a.dresidual ? input_gradient_loop<true, true>(a) : input_gradient_loop<true, false>(a);
   } else {
     a.dresidual ? input_gradient_loop<false, true>(a) : input_gradient_loop<false, false>(a);
   }
 }
-REID_MULTIVERSION(input_gradient, InputGradient)
+REID_MULTIVERSION(input_gradient, InputGradient<float>)
+REID_MULTIVERSION(input_gradient, InputGradient<bf16>)
 
+template <class T>
 void sum_gradient_chunks(const NormBackwardArgs& a, double* partial) {
   const NormWindow& w = a.window;
   const int64_t chunks = chunks_of(w);
@@ -275,15 +294,15 @@ void sum_gradient_chunks(const NormBackwardArgs& a, double* partial) {
       const int64_t group = i / chunks, row = i % chunks * kChunkRows;
       const int64_t offset = (group * w.length + row) * w.channels + w.first;
       double* sum = partial + i * 2 * w.count;
-      gradient_sums({.dy = static_cast<const float*>(a.dy) + offset,
-                     .x = static_cast<const float*>(a.x) + offset,
-                     .y = a.relu ? static_cast<const float*>(a.y) + offset : nullptr,
-                     .mean = static_cast<const float*>(a.mean) + group * w.count,
-                     .rows = std::min(kChunkRows, w.length - row),
-                     .stride = w.channels,
-                     .count = w.count,
-                     .sum = sum,
-                     .dot = sum + w.count});
+      gradient_sums(GradientSums<T>{.dy = static_cast<const T*>(a.dy) + offset,
+                                    .x = static_cast<const T*>(a.x) + offset,
+                                    .y = a.relu ? static_cast<const T*>(a.y) + offset : nullptr,
+                                    .mean = static_cast<const float*>(a.mean) + group * w.count,
+                                    .rows = std::min(kChunkRows, w.length - row),
+                                    .stride = w.channels,
+                                    .count = w.count,
+                                    .sum = sum,
+                                    .dot = sum + w.count});
     }
   });
 }
@@ -322,6 +341,7 @@ void merge_gradient_chunks(const NormBackwardArgs& a, const double* partial, con
   });
 }
 
+template <class T>
 void norm_backward(const NormBackwardArgs& a, Stream& stream) {
   const NormWindow& w = a.window;
   const int64_t columns = w.groups * w.count, sums = columns * chunks_of(w) * 2;
@@ -329,36 +349,31 @@ void norm_backward(const NormBackwardArgs& a, Stream& stream) {
       static_cast<double*>(stream.workspace(static_cast<size_t>(sums) * sizeof(double) + static_cast<size_t>(3 * columns) * sizeof(float)));
   auto* scale = reinterpret_cast<float*>(partial + sums);
   const Coefficients coefficients{.scale = scale, .offset = scale + columns, .slope = scale + 2 * columns};
-  sum_gradient_chunks(a, partial);
+  sum_gradient_chunks<T>(a, partial);
   merge_gradient_chunks(a, partial, coefficients);
   for_each_part(w, [&](int64_t group, int64_t row, int64_t rows) {
     const int64_t offset = (group * w.length + row) * w.channels + w.first;
-    input_gradient({.dy = static_cast<const float*>(a.dy) + offset,
-                    .x = static_cast<const float*>(a.x) + offset,
-                    .y = a.relu ? static_cast<const float*>(a.y) + offset : nullptr,
-                    .dx = static_cast<float*>(a.dx) + offset,
-                    .dresidual = a.dresidual ? static_cast<float*>(a.dresidual) + offset : nullptr,
-                    .mean = static_cast<const float*>(a.mean) + group * w.count,
-                    .scale = coefficients.scale + group * w.count,
-                    .offset = coefficients.offset + group * w.count,
-                    .slope = coefficients.slope + group * w.count,
-                    .rows = rows,
-                    .stride = w.channels,
-                    .count = w.count});
+    input_gradient(InputGradient<T>{.dy = static_cast<const T*>(a.dy) + offset,
+                                    .x = static_cast<const T*>(a.x) + offset,
+                                    .y = a.relu ? static_cast<const T*>(a.y) + offset : nullptr,
+                                    .dx = static_cast<T*>(a.dx) + offset,
+                                    .dresidual = a.dresidual ? static_cast<T*>(a.dresidual) + offset : nullptr,
+                                    .mean = static_cast<const float*>(a.mean) + group * w.count,
+                                    .scale = coefficients.scale + group * w.count,
+                                    .offset = coefficients.offset + group * w.count,
+                                    .slope = coefficients.slope + group * w.count,
+                                    .rows = rows,
+                                    .stride = w.channels,
+                                    .count = w.count});
   });
-}
-
-template <class Args>
-const char* refuses(const Args& args) {
-  return args.dtype == DType::f32 ? nullptr : "f32 only";
 }
 
 }  // namespace
 
 void register_norm() {
-  Registry::add<NormStatistics>(DeviceType::cpu, {"chunked", refuses<NormStatisticsArgs>, norm_statistics});
-  Registry::add<NormApply>(DeviceType::cpu, {"vectorized", refuses<NormApplyArgs>, norm_apply});
-  Registry::add<NormBackward>(DeviceType::cpu, {"chunked", refuses<NormBackwardArgs>, norm_backward});
+  add_both<NormStatistics, norm_statistics<float>, norm_statistics<bf16>>("chunked");
+  add_both<NormApply, norm_apply<float>, norm_apply<bf16>>("vectorized");
+  add_both<NormBackward, norm_backward<float>, norm_backward<bf16>>("chunked");
 }
 
 }  // namespace reid::cpu

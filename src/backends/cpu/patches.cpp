@@ -8,8 +8,9 @@ namespace reid::cpu {
 namespace {
 
 // The points of one copy: x and y run over a grid of q by p, images follow each other.
+template <class T>
 struct Copy {
-  const float* image;
+  const T* image;
   int64_t h, row_floats, c;
   int64_t x, y, p, q, step_x, step_y, points;
   const Patches::Run* runs;
@@ -18,7 +19,8 @@ struct Copy {
   int64_t stride;
 };
 
-inline __attribute__((always_inline)) void copy_floats(const float* __restrict in, int64_t count, float* __restrict out) {
+template <class T>
+inline __attribute__((always_inline)) void copy_values(const T* __restrict in, int64_t count, float* __restrict out) {
   int64_t i = 0;
   for (; i + 16 <= count; i += 16) {
     for (int64_t j = 0; j < 16; ++j) out[i + j] = in[i + j];
@@ -30,16 +32,18 @@ inline __attribute__((always_inline)) void copy_floats(const float* __restrict i
 }
 
 // A run that reaches over the image's edge: the part inside is copied, the rest is zero.
-void copy_clipped(const float* row, int64_t begin, int64_t length, int64_t row_floats, float* out) {
+template <class T>
+void copy_clipped(const T* row, int64_t begin, int64_t length, int64_t row_floats, float* out) {
   const int64_t low = std::clamp<int64_t>(-begin, 0, length), high = std::clamp<int64_t>(row_floats - begin, low, length);
   std::fill_n(out, low, 0.0f);
   std::copy_n(row + begin + low, high - low, out + low);
   std::fill_n(out + high, length - high, 0.0f);
 }
 
-REID_BODY copy_points_body(const Copy& a) {
+template <class T>
+REID_BODY copy_points_body(const Copy<T>& a) {
   int64_t x = a.x, y = a.y;
-  const float* image = a.image;
+  const T* image = a.image;
   float* out = a.out;
   for (int64_t i = 0; i < a.points; ++i, out += a.stride) {
     const int64_t left = x * a.step_x * a.c, top = y * a.step_y;
@@ -51,7 +55,7 @@ REID_BODY copy_points_body(const Copy& a) {
       } else if (begin < 0 || begin + run.length > a.row_floats) {
         copy_clipped(image + row * a.row_floats, begin, run.length, a.row_floats, out + run.to);
       } else {
-        copy_floats(image + row * a.row_floats + begin, run.length, out + run.to);
+        copy_values(image + row * a.row_floats + begin, run.length, out + run.to);
       }
     }
     if (++x == a.q) {
@@ -63,7 +67,8 @@ REID_BODY copy_points_body(const Copy& a) {
     }
   }
 }
-REID_MULTIVERSION(copy_points, Copy)
+REID_MULTIVERSION(copy_points, Copy<float>)
+REID_MULTIVERSION(copy_points, Copy<bf16>)
 
 }  // namespace
 
@@ -86,26 +91,31 @@ void Patches::cut(int64_t first, int64_t count, int64_t tile, int64_t panel, std
   }
 }
 
+template <class T>
+void Patches::copy_as(int64_t point, int64_t points, const std::vector<Run>& runs, float* out, int64_t stride) const {
+  const int64_t row_floats = image_.w * image_.c;
+  copy_points(Copy<T>{.image = static_cast<const T*>(image_.data) + point / grid_.q / grid_.p * image_.h * row_floats,
+                      .h = image_.h,
+                      .row_floats = row_floats,
+                      .c = image_.c,
+                      .x = point % grid_.q,
+                      .y = point / grid_.q % grid_.p,
+                      .p = grid_.p,
+                      .q = grid_.q,
+                      .step_x = grid_.step_x,
+                      .step_y = grid_.step_y,
+                      .points = points,
+                      .runs = runs.data(),
+                      .run_count = static_cast<int64_t>(runs.size()),
+                      .out = out,
+                      .stride = stride});
+}
+
 void Patches::copy(int64_t point, int64_t points, int64_t first, int64_t count, float* out, int64_t stride, int64_t tile,
                    int64_t panel) const {
   static thread_local std::vector<Run> runs;  // keeps its memory from call to call
   cut(first, count, tile, panel, runs);
-  const int64_t row_floats = image_.w * image_.c;
-  copy_points({.image = image_.data + point / grid_.q / grid_.p * image_.h * row_floats,
-               .h = image_.h,
-               .row_floats = row_floats,
-               .c = image_.c,
-               .x = point % grid_.q,
-               .y = point / grid_.q % grid_.p,
-               .p = grid_.p,
-               .q = grid_.q,
-               .step_x = grid_.step_x,
-               .step_y = grid_.step_y,
-               .points = points,
-               .runs = runs.data(),
-               .run_count = static_cast<int64_t>(runs.size()),
-               .out = out,
-               .stride = stride});
+  image_.dtype == DType::bf16 ? copy_as<bf16>(point, points, runs, out, stride) : copy_as<float>(point, points, runs, out, stride);
 }
 
 }  // namespace reid::cpu

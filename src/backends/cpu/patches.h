@@ -10,12 +10,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "reid/engine/base.h"
+
 namespace reid::cpu {
 
 class Patches {
  public:
   struct Image {
-    const float* data;  // [n, h, w, c]
+    const void* data;  // [n, h, w, c] f32 or bf16, which is widened
+    DType dtype;
     int64_t h, w, c;
   };
   struct Grid {
@@ -38,6 +41,8 @@ class Patches {
   };
 
  private:
+  template <class T>
+  void copy_as(int64_t point, int64_t points, const std::vector<Run>& runs, float* out, int64_t stride) const;
   void cut(int64_t first, int64_t count, int64_t tile, int64_t panel, std::vector<Run>& runs) const;
 
   Image image_;

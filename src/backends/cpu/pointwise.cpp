@@ -1,5 +1,5 @@
-// Pointwise ops and optimizer steps over flat buffers, f32: bound by memory, one read of each operand and one write.
-// Bytes an element: relu 8, relu_backward 12, add_scaled 12, sgd 20, adam 28, ema 12.
+// Pointwise ops (f32, bf16) and optimizer steps over flat buffers (f32): bound by memory, one read of each operand and one write.
+// Bytes an element in f32: relu 8, relu_backward 12, add_scaled 12, sgd 20, adam 28, ema 12.
 // Optimizer arithmetic is in double, as in the reference: it hides behind the memory, and the two agree bit for bit.
 // Every loop is compiled for the vectors of the machine (REID_MULTIVERSION); tasks own disjoint ranges.
 
@@ -8,6 +8,7 @@
 
 #include "backends/cpu/fast.h"
 #include "backends/cpu/isa.h"
+#include "backends/cpu/rounding.h"
 #include "reid/engine/registry.h"
 
 namespace reid::cpu {
@@ -21,81 +22,109 @@ void for_each_range(int64_t count, F&& f) {
 }
 
 // The ranges of one kernel call. `out` may be one of the inputs.
+template <class T>
 struct Range {
-  const float *a, *b;
-  float* out;
+  const T *a, *b;
+  T* out;
   int64_t count;
   float scale = 0;
 };
 
-REID_BODY relu_range_body(const Range& r) {
+template <class T>
+REID_BODY relu_range_body(const Range<T>& r) {
   REID_INDEPENDENT
-  for (int64_t i = 0; i < r.count; ++i) r.out[i] = r.a[i] < 0.0f ? 0.0f : r.a[i];
+  for (int64_t i = 0; i < r.count; ++i) {
+    const float x = r.a[i];
+    r.out[i] = static_cast<T>(x < 0.0f ? 0.0f : x);
+  }
 }
-REID_MULTIVERSION(relu_range, Range)
+REID_MULTIVERSION(relu_range, Range<float>)
+REID_MULTIVERSION(relu_range, Range<bf16>)
 
-REID_BODY relu_backward_range_body(const Range& r) {
+template <class T>
+REID_BODY relu_backward_range_body(const Range<T>& r) {
   REID_INDEPENDENT
   for (int64_t i = 0; i < r.count; ++i) {
     const float dy = r.a[i];  // loaded before the choice: a load in one branch keeps the loop from becoming vector code
-    r.out[i] = r.b[i] > 0.0f ? dy : 0.0f;
+    r.out[i] = static_cast<T>(r.b[i] > 0.0f ? dy : 0.0f);
   }
 }
-REID_MULTIVERSION(relu_backward_range, Range)
+REID_MULTIVERSION(relu_backward_range, Range<float>)
+REID_MULTIVERSION(relu_backward_range, Range<bf16>)
 
-REID_BODY add_scaled_range_body(const Range& r) {
+template <class T>
+REID_BODY add_scaled_range_body(const Range<T>& r) {
   REID_INDEPENDENT
-  for (int64_t i = 0; i < r.count; ++i) r.out[i] = r.a[i] + r.scale * r.b[i];
+  for (int64_t i = 0; i < r.count; ++i) r.out[i] = static_cast<T>(r.a[i] + r.scale * r.b[i]);
 }
-REID_MULTIVERSION(add_scaled_range, Range)
+REID_MULTIVERSION(add_scaled_range, Range<float>)
+REID_MULTIVERSION(add_scaled_range, Range<bf16>)
 
+template <class T>
 void relu(const ReluArgs& a, Stream&) {
   for_each_range(a.count, [&](int64_t at, int64_t count) {
-    relu_range({.a = static_cast<const float*>(a.x) + at, .b = nullptr, .out = static_cast<float*>(a.y) + at, .count = count});
+    relu_range(Range<T>{.a = static_cast<const T*>(a.x) + at, .b = nullptr, .out = static_cast<T*>(a.y) + at, .count = count});
   });
 }
 
+template <class T>
 void relu_backward(const ReluBackwardArgs& a, Stream&) {
   for_each_range(a.count, [&](int64_t at, int64_t count) {
-    relu_backward_range({.a = static_cast<const float*>(a.dy) + at,
-                         .b = static_cast<const float*>(a.y) + at,
-                         .out = static_cast<float*>(a.dx) + at,
-                         .count = count});
+    relu_backward_range(Range<T>{
+        .a = static_cast<const T*>(a.dy) + at, .b = static_cast<const T*>(a.y) + at, .out = static_cast<T*>(a.dx) + at, .count = count});
   });
 }
 
+template <class T>
 void add_scaled(const AddScaledArgs& a, Stream&) {
   for_each_range(a.count, [&](int64_t at, int64_t count) {
-    add_scaled_range({.a = static_cast<const float*>(a.a) + at,
-                      .b = static_cast<const float*>(a.b) + at,
-                      .out = static_cast<float*>(a.y) + at,
-                      .count = count,
-                      .scale = static_cast<float>(a.scale)});
+    add_scaled_range(Range<T>{.a = static_cast<const T*>(a.a) + at,
+                              .b = static_cast<const T*>(a.b) + at,
+                              .out = static_cast<T*>(a.y) + at,
+                              .count = count,
+                              .scale = static_cast<float>(a.scale)});
   });
 }
 
+template <class T>
+struct BiasRow {
+  const T* x;
+  const float* bias;
+  T* y;
+  int64_t count;
+};
+template <class T>
+REID_BODY bias_row_body(const BiasRow<T>& r) {
+  REID_INDEPENDENT
+  for (int64_t i = 0; i < r.count; ++i) r.y[i] = static_cast<T>(r.x[i] + r.bias[i]);
+}
+REID_MULTIVERSION(bias_row, BiasRow<float>)
+REID_MULTIVERSION(bias_row, BiasRow<bf16>)
+
+template <class T>
 void bias_add(const BiasAddArgs& a, Stream&) {
   const int64_t rows = std::max<int64_t>(1, kGrain / std::max<int64_t>(a.columns, 1));
   parallel_for(a.rows, rows, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
-      add_scaled_range({.a = static_cast<const float*>(a.x) + i * a.columns,
-                        .b = static_cast<const float*>(a.bias),
-                        .out = static_cast<float*>(a.y) + i * a.columns,
-                        .count = a.columns,
-                        .scale = 1.0f});
+      bias_row(BiasRow<T>{.x = static_cast<const T*>(a.x) + i * a.columns,
+                          .bias = static_cast<const float*>(a.bias),
+                          .y = static_cast<T*>(a.y) + i * a.columns,
+                          .count = a.columns});
     }
   });
 }
 
 // Columns are lanes, each summed over the rows in order, in double.
+template <class T>
 struct ColumnBlock {
-  const float* x;
+  const T* x;
   float* y;
   int64_t rows, stride, count;
 };
 constexpr int64_t kColumnBlock = 32;
 
-REID_BODY column_block_body(const ColumnBlock& a) {
+template <class T>
+REID_BODY column_block_body(const ColumnBlock<T>& a) {
   double sum[kColumnBlock] = {};
   if (a.count == kColumnBlock) {
     for (int64_t b = 0; b < a.rows; ++b) {
@@ -108,15 +137,17 @@ REID_BODY column_block_body(const ColumnBlock& a) {
   }
   for (int64_t j = 0; j < a.count; ++j) a.y[j] = static_cast<float>(sum[j]);
 }
-REID_MULTIVERSION(column_block, ColumnBlock)
+REID_MULTIVERSION(column_block, ColumnBlock<float>)
+REID_MULTIVERSION(column_block, ColumnBlock<bf16>)
 
+template <class T>
 void column_sum(const ColumnSumArgs& a, Stream&) {
   parallel_for(a.columns, kColumnBlock, [&](int64_t begin, int64_t end, int) {
-    column_block({.x = static_cast<const float*>(a.x) + begin,
-                  .y = static_cast<float*>(a.y) + begin,
-                  .rows = a.rows,
-                  .stride = a.columns,
-                  .count = end - begin});
+    column_block(ColumnBlock<T>{.x = static_cast<const T*>(a.x) + begin,
+                                .y = static_cast<float*>(a.y) + begin,
+                                .rows = a.rows,
+                                .stride = a.columns,
+                                .count = end - begin});
   });
 }
 
@@ -241,11 +272,11 @@ void add(void (*run)(const typename Op::Args&, Stream&)) {
 }  // namespace
 
 void register_pointwise() {
-  add<Relu>(relu);
-  add<ReluBackward>(relu_backward);
-  add<AddScaled>(add_scaled);
-  add<BiasAdd>(bias_add);
-  add<ColumnSum>(column_sum);
+  add_both<Relu, relu<float>, relu<bf16>>("vectorized");
+  add_both<ReluBackward, relu_backward<float>, relu_backward<bf16>>("vectorized");
+  add_both<AddScaled, add_scaled<float>, add_scaled<bf16>>("vectorized");
+  add_both<BiasAdd, bias_add<float>, bias_add<bf16>>("vectorized");
+  add_both<ColumnSum, column_sum<float>, column_sum<bf16>>("vectorized");
   add<SgdStep>(sgd);
   add<AdamStep>(adam);
   add<EmaUpdate>(ema);

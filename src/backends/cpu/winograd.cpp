@@ -1,4 +1,4 @@
-// 3x3 convolutions of stride 1 by minimal filtering, F(4x4, 3x3) (Winograd, SIAM 1980; Lavin and Gray, CVPR 2016), NHWC, f32.
+// 3x3 convolutions of stride 1 by minimal filtering, F(4x4, 3x3) (Winograd, SIAM 1980; Lavin and Gray, CVPR 2016), NHWC, f32 or bf16.
 //
 //   y = A^T [ sum_c (G w_c G^T) * (B^T x_c B) ] A        x: 6x6 tile of the input, y: the 4x4 outputs it determines, *: elementwise
 //
@@ -17,6 +17,7 @@
 #include "backends/cpu/fast.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/micro_kernel.h"
+#include "backends/cpu/rounding.h"
 #include "backends/cpu/winograd.h"
 #include "reid/engine/registry.h"
 #include "reid/engine/weight_cache.h"
@@ -59,30 +60,33 @@ inline __attribute__((always_inline)) void filter_transform(const Lanes* in, Lan
 }
 
 // y [n, p, q, k] from x [n, h, w, c]; `down` x `across` tiles an image.
+template <class T>
 struct Layer {
-  const float* x;
-  float* y;
+  const T* x;
+  T* y;
   int64_t n, h, w, c, p, q, k, pad_y, pad_x;
   int64_t down() const { return (p + kTile - 1) / kTile; }
   int64_t across() const { return (q + kTile - 1) / kTile; }
   int64_t tiles() const { return n * down() * across(); }
 };
 
+template <class T>
 struct BackRun {
-  Layer layer;
+  Layer<T> layer;
   int64_t first, count;     // tiles
   const float* m;           // [36][..][columns]
   int64_t position;         // floats from one of the 36 matrices to the next
   int64_t column, columns;  // output channels
 };
 
-REID_BODY transform_back_body(const BackRun& a) {
-  const Layer& s = a.layer;
+template <class T>
+REID_BODY transform_back_body(const BackRun<T>& a) {
+  const Layer<T>& s = a.layer;
   const int64_t across = s.across(), down = s.down();
   for (int64_t t = 0; t < a.count; ++t) {
     const int64_t tile = a.first + t, left = tile % across * kTile, top = tile / across % down * kTile;
     const int64_t rows = std::min(kTile, s.p - top), columns = std::min(kTile, s.q - left);
-    float* out = s.y + ((tile / across / down * s.p + top) * s.q + left) * s.k + a.column;
+    T* out = s.y + ((tile / across / down * s.p + top) * s.q + left) * s.k + a.column;
     const float* from = a.m + t * a.columns;
     for (int64_t c = 0; c < a.columns; c += kLanes) {
       const int64_t position = opaque(a.position), row = kPatch * position;
@@ -101,12 +105,14 @@ REID_BODY transform_back_body(const BackRun& a) {
     }
   }
 }
-REID_MULTIVERSION(transform_back, BackRun)
+REID_MULTIVERSION(transform_back, BackRun<float>)
+REID_MULTIVERSION(transform_back, BackRun<bf16>)
 
 // Rows of U are the input's channels, columns the output's. Forward these are C and K of w, mirrored (the data gradient) K and C, and the
 // taps run backwards.
+template <class T>
 struct FilterRun {
-  const float* w;    // [K, 3, 3, C]
+  const T* w;        // [K, 3, 3, C]
   int64_t channels;  // C
   bool mirrored;
   int64_t row, rows;
@@ -115,8 +121,8 @@ struct FilterRun {
   int64_t position;       // floats from matrix to matrix
 };
 
-template <bool kMirrored>
-REID_BODY transform_filters_loop(const FilterRun& a) {
+template <bool kMirrored, class T>
+REID_BODY transform_filters_loop(const FilterRun<T>& a) {
   for (int64_t row = a.row; row < a.row + a.rows; ++row) {
     for (int64_t j = 0; j < a.panel; j += kLanes) {
       const int64_t width = std::min(kLanes, a.panel - j);
@@ -137,8 +143,12 @@ REID_BODY transform_filters_loop(const FilterRun& a) {
     }
   }
 }
-REID_BODY transform_filters_body(const FilterRun& a) { a.mirrored ? transform_filters_loop<true>(a) : transform_filters_loop<false>(a); }
-REID_MULTIVERSION(transform_filters, FilterRun)
+template <class T>
+REID_BODY transform_filters_body(const FilterRun<T>& a) {
+  a.mirrored ? transform_filters_loop<true>(a) : transform_filters_loop<false>(a);
+}
+REID_MULTIVERSION(transform_filters, FilterRun<float>)
+REID_MULTIVERSION(transform_filters, FilterRun<bf16>)
 
 // M[i][tile][column] = sum_c V[i][tile][c] U[i][c][column] for the 36 matrices.
 struct Products {
@@ -172,7 +182,8 @@ struct Plan {
   int64_t v_stride;        // floats between tiles of V
   int64_t u_floats, v_floats, m_floats;
 
-  Plan(const MicroKernel& kernel, const Layer& s) {
+  template <class T>
+  Plan(const MicroKernel& kernel, const Layer<T>& s) {
     const int64_t most = (s.c <= kNarrow ? kNarrowTiles : kBlockTiles) / kernel.rows, units = (s.tiles() + kernel.rows - 1) / kernel.rows;
     const int64_t fewest = (units + most - 1) / most;
     rows = (units + fewest - 1) / fewest * kernel.rows;
@@ -188,20 +199,21 @@ struct Plan {
   }
 };
 
-void transform_all_filters(const MicroKernel& kernel, const Layer& s, const float* w, bool mirrored, float* u) {
+template <class T>
+void transform_all_filters(const MicroKernel& kernel, const Layer<T>& s, const T* w, bool mirrored, float* u) {
   const int64_t panels = s.k / kernel.columns, pieces = (s.c + kFilterRows - 1) / kFilterRows;
   parallel_for(panels * pieces, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t column = i / pieces * kernel.columns, row = i % pieces * kFilterRows;
-      transform_filters({.w = w,
-                         .channels = mirrored ? s.k : s.c,
-                         .mirrored = mirrored,
-                         .row = row,
-                         .rows = std::min(kFilterRows, s.c - row),
-                         .column = column,
-                         .panel = kernel.columns,
-                         .u = u + column * s.c,
-                         .position = s.c * s.k});
+      transform_filters(FilterRun<T>{.w = w,
+                                     .channels = mirrored ? s.k : s.c,
+                                     .mirrored = mirrored,
+                                     .row = row,
+                                     .rows = std::min(kFilterRows, s.c - row),
+                                     .column = column,
+                                     .panel = kernel.columns,
+                                     .u = u + column * s.c,
+                                     .position = s.c * s.k});
     }
   });
 }
@@ -210,10 +222,12 @@ struct Task {
   int64_t first, count;  // tiles
   int64_t column, end;   // output channels
 };
-void run_task(const MicroKernel& kernel, const Layer& s, const Plan& plan, const Task& task, const float* zeros, const float* u, float* v) {
+template <class T>
+void run_task(const MicroKernel& kernel, const Layer<T>& s, const Plan& plan, const Task& task, const float* zeros, const float* u,
+              float* v) {
   const int64_t position = plan.rows * plan.v_stride;
   float* m = v + plan.v_floats;
-  const TileGrid grid{
+  const TileGrid<T> grid{
       .images = s.x, .h = s.h, .w = s.w, .c = s.c, .down = s.down(), .across = s.across(), .pad_y = s.pad_y, .pad_x = s.pad_x};
   transform_tiles(grid, task.first, task.count, zeros,
                   {.data = v, .to_position = position, .to_tile = plan.v_stride, .panel = s.c, .to_panel = 0});
@@ -231,12 +245,13 @@ void run_task(const MicroKernel& kernel, const Layer& s, const Plan& plan, const
                                 .columns = columns,
                                 .v_stride = plan.v_stride,
                                 .u_position = s.c * s.k});
-    transform_back(
-        {.layer = s, .first = task.first, .count = task.count, .m = m, .position = plan.rows * columns, .column = j, .columns = columns});
+    transform_back(BackRun<T>{
+        .layer = s, .first = task.first, .count = task.count, .m = m, .position = plan.rows * columns, .column = j, .columns = columns});
   }
 }
 
-void convolve(const MicroKernel& kernel, const Layer& s, const float* w, bool mirrored, WeightCache* cache, Stream& stream) {
+template <class T>
+void convolve(const MicroKernel& kernel, const Layer<T>& s, const T* w, bool mirrored, WeightCache* cache, Stream& stream) {
   if (s.tiles() == 0) return;
   const Plan plan(kernel, s);
   const int64_t scratch = plan.v_floats + plan.m_floats, own_floats = cache ? 0 : plan.u_floats;
@@ -256,40 +271,40 @@ void convolve(const MicroKernel& kernel, const Layer& s, const float* w, bool mi
   });
 }
 
-template <const MicroKernel& (*kKernel)()>
+template <const MicroKernel& (*kKernel)(), class T>
 void winograd_forward(const ConvForwardArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   convolve(kKernel(),
-           {.x = static_cast<const float*>(a.x),
-            .y = static_cast<float*>(a.y),
-            .n = s.n,
-            .h = s.h,
-            .w = s.w,
-            .c = s.c,
-            .p = s.p(),
-            .q = s.q(),
-            .k = s.k,
-            .pad_y = s.pad[0],
-            .pad_x = s.pad[1]},
-           static_cast<const float*>(a.w), false, a.cache, stream);
+           Layer<T>{.x = static_cast<const T*>(a.x),
+                    .y = static_cast<T*>(a.y),
+                    .n = s.n,
+                    .h = s.h,
+                    .w = s.w,
+                    .c = s.c,
+                    .p = s.p(),
+                    .q = s.q(),
+                    .k = s.k,
+                    .pad_y = s.pad[0],
+                    .pad_x = s.pad[1]},
+           static_cast<const T*>(a.w), false, a.cache, stream);
 }
 
-template <const MicroKernel& (*kKernel)()>
+template <const MicroKernel& (*kKernel)(), class T>
 void winograd_data(const ConvBackwardDataArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   convolve(kKernel(),
-           {.x = static_cast<const float*>(a.dy),
-            .y = static_cast<float*>(a.dx),
-            .n = s.n,
-            .h = s.p(),
-            .w = s.q(),
-            .c = s.k,
-            .p = s.h,
-            .q = s.w,
-            .k = s.c,
-            .pad_y = 2 - s.pad[0],
-            .pad_x = 2 - s.pad[1]},
-           static_cast<const float*>(a.w), true, nullptr, stream);
+           Layer<T>{.x = static_cast<const T*>(a.dy),
+                    .y = static_cast<T*>(a.dx),
+                    .n = s.n,
+                    .h = s.p(),
+                    .w = s.q(),
+                    .c = s.k,
+                    .p = s.h,
+                    .q = s.w,
+                    .k = s.c,
+                    .pad_y = 2 - s.pad[0],
+                    .pad_x = 2 - s.pad[1]},
+           static_cast<const T*>(a.w), true, nullptr, stream);
 }
 
 template <class Args>
@@ -299,8 +314,8 @@ const char* refuses(const Args& args) {
 
 template <const MicroKernel& (*kKernel)()>
 void add(const char* name) {
-  Registry::add<ConvForward>(DeviceType::cpu, {name, refuses<ConvForwardArgs>, winograd_forward<kKernel>});
-  Registry::add<ConvBackwardData>(DeviceType::cpu, {name, refuses<ConvBackwardDataArgs>, winograd_data<kKernel>});
+  add_both<ConvForward, winograd_forward<kKernel, float>, winograd_forward<kKernel, bf16>>(name, refuses);
+  add_both<ConvBackwardData, winograd_data<kKernel, float>, winograd_data<kKernel, bf16>>(name, refuses);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "backends/cpu/isa.h"
+#include "backends/cpu/rounding.h"
 #include "backends/cpu/winograd.h"
 
 namespace reid::cpu {
@@ -8,10 +9,11 @@ namespace {
 
 constexpr int64_t kNarrowest = 8;  // columns of a panel: the portable kernel's
 
+template <class T>
 struct TileRun {
-  TileGrid grid;
+  TileGrid<T> grid;
   int64_t first, count;
-  const float* zeros;
+  const T* zeros;
   TileMatrices to;
 };
 
@@ -29,8 +31,8 @@ inline __attribute__((always_inline)) void input_transform(const Lanes* in, Lane
 }
 
 // 16 channels of a tile, given where its 36 pixels lie. `store_at(i, j, v)` takes the values.
-template <class Store>
-inline __attribute__((always_inline)) void transform_tile(const float* const* from, int64_t c, Store&& store_at) {
+template <class T, class Store>
+inline __attribute__((always_inline)) void transform_tile(const T* const* from, int64_t c, Store&& store_at) {
   Lanes rows[kPositions];
   for (int i = 0; i < kPatch; ++i) {
     Lanes in[kPatch], out[kPatch];
@@ -46,13 +48,14 @@ inline __attribute__((always_inline)) void transform_tile(const float* const* fr
 }
 
 // Nothing is divided for each vector: a division costs as much as the transform of ten.
-REID_BODY tiles_body(const TileRun& a) {
-  const TileGrid& g = a.grid;
+template <class T>
+REID_BODY tiles_body(const TileRun<T>& a) {
+  const TileGrid<T>& g = a.grid;
   const TileMatrices& to = a.to;
   for (int64_t t = 0; t < a.count; ++t) {
     const int64_t tile = a.first + t, left = tile % g.across * kTile - g.pad_x, top = tile / g.across % g.down * kTile - g.pad_y;
-    const float* image = g.images + tile / g.across / g.down * g.h * g.w * g.c;
-    const float* from[kPositions];
+    const T* image = g.images + tile / g.across / g.down * g.h * g.w * g.c;
+    const T* from[kPositions];
     for (int64_t i = 0; i < kPatch; ++i) {
       for (int64_t j = 0; j < kPatch; ++j) {
         const int64_t y = top + i, x = left + j;
@@ -77,23 +80,26 @@ REID_BODY tiles_body(const TileRun& a) {
     }
   }
 }
-REID_MULTIVERSION(tiles, TileRun)
+REID_MULTIVERSION(tiles, TileRun<float>)
+REID_MULTIVERSION(tiles, TileRun<bf16>)
 
 }  // namespace
 
-void transform_tiles(const TileGrid& grid, int64_t first, int64_t count, const float* zeros, const TileMatrices& to) {
+template <class T>
+void transform_tiles(const TileGrid<T>& grid, int64_t first, int64_t count, const float* zeros, const TileMatrices& to) {
   REID_CHECK(to.panel % kLanes == 0 || to.panel == kNarrowest, "[winograd] panels of ", to.panel, " columns");
-  tiles({.grid = grid, .first = first, .count = count, .zeros = zeros, .to = to});
+  tiles(TileRun<T>{.grid = grid, .first = first, .count = count, .zeros = reinterpret_cast<const T*>(zeros), .to = to});
 }
+template void transform_tiles(const TileGrid<float>&, int64_t, int64_t, const float*, const TileMatrices&);
+template void transform_tiles(const TileGrid<bf16>&, int64_t, int64_t, const float*, const TileMatrices&);
 
 const char* winograd_refuses(const ConvShape& s, DType dtype) {
   if (!s.other_sums) return "the definition's sums are asked for";
-  if (dtype != DType::f32) return "f32 only";
   if (s.groups != 1) return "groups == 1 only";
   if (s.r != 3 || s.s != 3 || s.stride[0] != 1 || s.stride[1] != 1 || s.dilation[0] != 1 || s.dilation[1] != 1) return "3x3, stride 1 only";
   if (s.pad[0] > 2 || s.pad[1] > 2) return "padding up to 2 only";
   if (s.c % 32 != 0 || s.k % 32 != 0) return "multiples of 32 channels only";
-  return nullptr;
+  return refuse_wider(dtype);
 }
 
 }  // namespace reid::cpu

@@ -1,4 +1,4 @@
-// Weight gradients of 3x3 convolutions of stride 1 by minimal filtering, F(3x3, 4x4), NHWC, f32.
+// Weight gradients of 3x3 convolutions of stride 1 by minimal filtering, F(3x3, 4x4), NHWC, f32 or bf16.
 //
 //   dw[k, c] = A^T [ sum over tiles (G dy_k G^T) * (B^T x_c B) ] A        dy: 4x4 tile of the gradient, x: the 6x6 input around it
 //
@@ -15,6 +15,7 @@
 #include "backends/cpu/fast.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/micro_kernel.h"
+#include "backends/cpu/rounding.h"
 #include "backends/cpu/winograd.h"
 #include "reid/engine/registry.h"
 
@@ -47,19 +48,21 @@ inline __attribute__((always_inline)) void weight_transform(const Lanes* in, Lan
   out[2] = (0.5f * sum_a + 2.0f * sum_b) + in[5];
 }
 
+template <class T>
 struct GradientRun {
-  const float* dy;  // [n, p, q, k]
+  const T* dy;  // [n, p, q, k]
   int64_t p, q, k, down, across;
   int64_t first, count;  // tiles
-  const float* zeros;    // [k]
+  const T* zeros;        // [k]
   float* to;             // of the first tile: [36][..][tile_floats]
   int64_t to_position, to_tile;
 };
-REID_BODY gradient_tiles_body(const GradientRun& a) {
+template <class T>
+REID_BODY gradient_tiles_body(const GradientRun<T>& a) {
   for (int64_t t = 0; t < a.count; ++t) {
     const int64_t tile = a.first + t, left = tile % a.across * kTile, top = tile / a.across % a.down * kTile;
-    const float* image = a.dy + tile / a.across / a.down * a.p * a.q * a.k;
-    const float* from[kTile * kTile];
+    const T* image = a.dy + tile / a.across / a.down * a.p * a.q * a.k;
+    const T* from[kTile * kTile];
     for (int64_t i = 0; i < kTile; ++i) {
       for (int64_t j = 0; j < kTile; ++j) {
         const bool inside = top + i < a.p && left + j < a.q;
@@ -83,7 +86,8 @@ REID_BODY gradient_tiles_body(const GradientRun& a) {
     }
   }
 }
-REID_MULTIVERSION(gradient_tiles, GradientRun)
+REID_MULTIVERSION(gradient_tiles, GradientRun<float>)
+REID_MULTIVERSION(gradient_tiles, GradientRun<bf16>)
 
 struct WeightRun {
   const float* m;  // of one filter: [36][..][c]
@@ -133,17 +137,18 @@ struct Workspace {
   float *v, *m, *zeros, *y;  // v first: its panels must be aligned
 };
 
+template <class T>
 void transform_chunk(const MicroKernel& kernel, const ConvBackwardWeightArgs& a, const Plan& plan, int64_t first, int64_t count,
                      const Workspace& w) {
   const ConvShape& s = a.shape;
-  const TileGrid grid{.images = static_cast<const float*>(a.x),
-                      .h = s.h,
-                      .w = s.w,
-                      .c = s.c,
-                      .down = plan.down,
-                      .across = plan.across,
-                      .pad_y = s.pad[0],
-                      .pad_x = s.pad[1]};
+  const TileGrid<T> grid{.images = static_cast<const T*>(a.x),
+                         .h = s.h,
+                         .w = s.w,
+                         .c = s.c,
+                         .down = plan.down,
+                         .across = plan.across,
+                         .pad_y = s.pad[0],
+                         .pad_x = s.pad[1]};
   const int64_t columns = kernel.columns;
   parallel_for(count, kPieceTiles, [&](int64_t begin, int64_t end, int) {
     transform_tiles(grid, first + begin, end - begin, w.zeros,
@@ -152,18 +157,18 @@ void transform_chunk(const MicroKernel& kernel, const ConvBackwardWeightArgs& a,
                      .to_tile = columns,
                      .panel = columns,
                      .to_panel = plan.chunk * columns});
-    gradient_tiles({.dy = static_cast<const float*>(a.dy),
-                    .p = s.p(),
-                    .q = s.q(),
-                    .k = s.k,
-                    .down = plan.down,
-                    .across = plan.across,
-                    .first = first + begin,
-                    .count = end - begin,
-                    .zeros = w.zeros,
-                    .to = w.y + begin * plan.rows,
-                    .to_position = plan.chunk * plan.rows,
-                    .to_tile = plan.rows});
+    gradient_tiles(GradientRun<T>{.dy = static_cast<const T*>(a.dy),
+                                  .p = s.p(),
+                                  .q = s.q(),
+                                  .k = s.k,
+                                  .down = plan.down,
+                                  .across = plan.across,
+                                  .first = first + begin,
+                                  .count = end - begin,
+                                  .zeros = reinterpret_cast<const T*>(w.zeros),
+                                  .to = w.y + begin * plan.rows,
+                                  .to_position = plan.chunk * plan.rows,
+                                  .to_tile = plan.rows});
   });
 }
 
@@ -190,7 +195,7 @@ void multiply_chunk(const MicroKernel& kernel, const Plan& plan, int64_t count, 
   });
 }
 
-template <const MicroKernel& (*kKernel)()>
+template <const MicroKernel& (*kKernel)(), class T>
 void winograd_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
   const MicroKernel& kernel = kKernel();
   const ConvShape& s = a.shape;
@@ -211,7 +216,7 @@ void winograd_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
   std::fill_n(w.y, plan.y_floats, 0.0f);  // rows beyond K stay so
   for (int64_t first = 0; first < plan.tiles; first += plan.chunk) {
     const int64_t count = std::min(plan.chunk, plan.tiles - first);
-    transform_chunk(kernel, a, plan, first, count, w);
+    transform_chunk<T>(kernel, a, plan, first, count, w);
     multiply_chunk(kernel, plan, count, first > 0, w);
   }
   parallel_for(s.k, 4, [&](int64_t begin, int64_t end, int) {
@@ -225,7 +230,7 @@ const char* refuses(const ConvBackwardWeightArgs& args) { return winograd_refuse
 
 template <const MicroKernel& (*kKernel)()>
 void add(const char* name) {
-  Registry::add<ConvBackwardWeight>(DeviceType::cpu, {name, refuses, winograd_weight<kKernel>});
+  add_both<ConvBackwardWeight, winograd_weight<kKernel, float>, winograd_weight<kKernel, bf16>>(name, refuses);
 }
 
 }  // namespace
