@@ -22,8 +22,7 @@ Json to_json(const ModelSettings& m) {
                        {"non_local", m.non_local},
                        {"non_local_width", m.non_local_width},
                        {"neck", m.neck},
-                       {"feature", m.feature},
-                       {"precision", m.precision}});
+                       {"feature", m.feature}});
 }
 
 ModelSettings model_from(const Json& j) {
@@ -40,7 +39,6 @@ ModelSettings model_from(const Json& j) {
   if (const Json* width = j.find("non_local_width")) m.non_local_width = width->integer();
   if (const Json* neck = j.find("neck")) m.neck = neck->string();
   if (const Json* feature = j.find("feature")) m.feature = feature->string();
-  if (const Json* precision = j.find("precision")) m.precision = precision->string();
   return m;
 }
 
