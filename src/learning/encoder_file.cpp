@@ -23,7 +23,7 @@ Json to_json(const ModelSettings& m) {
                        {"non_local_width", m.non_local_width},
                        {"neck", m.neck},
                        {"feature", m.feature},
-                       {"precision", m.precision}});
+                       {"numerics", m.numerics}});
 }
 
 ModelSettings model_from(const Json& j) {
@@ -40,7 +40,7 @@ ModelSettings model_from(const Json& j) {
   if (const Json* width = j.find("non_local_width")) m.non_local_width = width->integer();
   if (const Json* neck = j.find("neck")) m.neck = neck->string();
   if (const Json* feature = j.find("feature")) m.feature = feature->string();
-  if (const Json* precision = j.find("precision")) m.precision = precision->string();
+  if (const Json* numerics = j.find("numerics")) m.numerics = numerics->string();
   return m;
 }
 

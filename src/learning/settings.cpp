@@ -44,9 +44,10 @@ void ModelSettings::visit(ConfigKeys& keys) {
   keys.choice("numerics", numerics, {"deterministic", "strict"}, engineering,
               "deterministic: 3x3 convolutions by minimal filtering (Winograd), twice as fast, with about twice the rounding; "
               "strict: by the sums of their definition. Results are repeatable, and do not depend on the batch, either way");
-  keys.choice("precision", precision, {"f32", "bf16"}, engineering,
-              "bf16: the backbone's activations and filters are rounded to bf16 (half the memory), in training and embedding; sums, norms, "
-              "losses, the update and all that is saved stay f32. On the CPU bf16 is widened to f32 and multiplied there, not faster");
+  keys.choice(
+      "precision", precision, {"f32", "bf16"}, engineering,
+      "bf16: in the run the backbone's activations and filters are rounded to bf16, half the memory; sums, norms, losses, the update and "
+      "all that is saved stay f32, and an exported encoder computes in f32. On the CPU bf16 is widened and multiplied in f32, not faster");
   keys.key("weights", weights, engineering, "safetensors file to start from; empty: random weights");
 }
 

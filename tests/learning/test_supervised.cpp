@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <numeric>
 #include <set>
 
@@ -85,6 +86,35 @@ TEST_CASE("supervised: training on few people teaches the classifier to tell the
   const auto mean = [](auto begin, auto end) { return std::accumulate(begin, end, 0.0) / static_cast<double>(end - begin); };
   CHECK(mean(loss.end() - 8, loss.end()) < 0.75 * mean(loss.begin(), loss.begin() + 8));
   CHECK(mean(accuracy.end() - 8, accuracy.end()) > 2 * mean(accuracy.begin(), accuracy.begin() + 8));
+}
+
+TEST_CASE("supervised: a run in bf16 says so once, keeps f32 and the course of its losses") {
+  SupervisedConfig config = small_supervised();
+  const Scratch scratch("bf16");
+  REQUIRE(train_by<Supervised>(config, scratch / "f32"));
+  config.common.model.precision = "bf16";
+  std::vector<std::string> said;
+  RunPorts ports;
+  ports.say = [&](const std::string& line) {
+    if (line.starts_with("precision: bf16")) said.push_back(line);
+  };
+  REQUIRE(train_by<Supervised>(config, scratch / "bf16", false, ports));
+  CHECK(said.size() == 1);
+  const auto precision = [&](const char* run) {
+    return parse_json(read_text(scratch / run / "manifest.json"), "manifest").at("precision").string();
+  };
+  CHECK(precision("bf16").starts_with("bf16, widened to f32"));
+  CHECK(precision("f32") == "f32");
+  for (const char* file : {"encoder.safetensors", "checkpoint.safetensors"}) {
+    const NamedTensors kept = read_safetensors(scratch / "bf16" / file), likewise = read_safetensors(scratch / "f32" / file);
+    bool same_types = kept.tensors.size() == likewise.tensors.size();
+    for (const auto& entry : kept.tensors) same_types = same_types && entry.second.dtype() == likewise.at(entry.first).dtype();
+    CHECK(same_types);
+  }
+  const std::vector<double> exact = logged(scratch / "f32", "loss"), rounded = logged(scratch / "bf16", "loss");
+  REQUIRE(exact.size() == rounded.size());
+  CHECK(exact != rounded);
+  CHECK(std::abs(rounded[0] - exact[0]) < 0.02 * exact[0]);  // before the first update: rounding alone
 }
 
 TEST_CASE("supervised: a person with a single image, and images without cameras") {
