@@ -139,7 +139,9 @@ Normalizer::Normalizer(const TransformConfig& config) {
   tables_ = std::move(tables);
 }
 
-void Normalizer::operator()(const uint8_t* rgb, float* dst, size_t pixels) const { pixel_kernels().normalize_pixels(*tables_, rgb, dst, pixels); }
+void Normalizer::operator()(const uint8_t* rgb, float* dst, size_t pixels) const {
+  pixel_kernels().normalize_pixels(*tables_, rgb, dst, pixels);
+}
 
 void weak_view(const Image& resized, const Normalizer& normalize, float* dst) {
   normalize(resized.rgb.data(), dst, resized.rgb.size() / 3);

@@ -47,7 +47,9 @@ std::vector<Tap> taps_of(const std::vector<uint16_t>& weights, const uint8_t* be
 
 }  // namespace
 
-void adjust_brightness(Image& image, double factor) { pixel_kernels().blend_bytes(image.rgb.data(), image.rgb.size(), 0, static_cast<float>(factor)); }
+void adjust_brightness(Image& image, double factor) {
+  pixel_kernels().blend_bytes(image.rgb.data(), image.rgb.size(), 0, static_cast<float>(factor));
+}
 
 void adjust_contrast(Image& image, double factor) {
   const size_t pixels = image.rgb.size() / 3;

@@ -145,7 +145,9 @@ REID_LANES_INLINE void blend_pixels(float factor, Pixels& p) {
   p = {blend(other, p.r, factor), blend(other, p.g, factor), blend(other, p.b, factor)};
 }
 
-REID_LANES_TARGET void blend_with_gray(uint8_t* rgb, size_t pixels, float factor) { change_pixels<float, blend_pixels>(factor, rgb, pixels); }
+REID_LANES_TARGET void blend_with_gray(uint8_t* rgb, size_t pixels, float factor) {
+  change_pixels<float, blend_pixels>(factor, rgb, pixels);
+}
 
 // Of blocks that lie one behind the other; a lane holds the sum of 2^20.
 REID_LANES_INLINE int64_t sum_of_blocks(const uint8_t* rgb, size_t blocks) {
@@ -163,7 +165,7 @@ REID_LANES_INLINE int64_t sum_of_blocks(const uint8_t* rgb, size_t blocks) {
 REID_LANES_TARGET int64_t sum_of_gray(const uint8_t* rgb, size_t pixels) {
   constexpr size_t kMost = 1 << 20;
   int64_t total = 0;
-  for (; pixels >= 16; ) {
+  for (; pixels >= 16;) {
     const size_t blocks = std::min(kMost, pixels / 16);
     total += sum_of_blocks(rgb, blocks);
     rgb += 48 * blocks;
@@ -204,7 +206,7 @@ REID_LANES_INLINE void to_hsv(Pixels& p) {
 REID_LANES_INLINE void to_rgb(int32_t steps, Pixels& p) {
   const Ints s = p.g, v = p.b, turn = 2 * ((p.r + steps) & 255);
   const Ints sector = (turn * 772) >> 16, rest = turn - 85 * sector;  // 772 / 65536: 1 / 85, rounded up; sector 6 is 0 again
-  const Ints mix = (sector & 1) != 0 ? rest : 85 - rest;  // that channel rises in even sectors and falls in odd ones
+  const Ints mix = (sector & 1) != 0 ? rest : 85 - rest;              // that channel rises in even sectors and falls in odd ones
   const Ints middle = to_ints(to_floats(2 * v * (85 * 255 - s * mix) + 85 * 255) / (2.0f * 85 * 255));
   const Ints product = v * (255 - s) + 128, low = (product + (product >> 8)) >> 8;
   const Ints is1 = sector == 1, is2 = sector == 2, is3 = sector == 3, is4 = sector == 4, is5 = sector == 5;

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 namespace reid {
 
@@ -20,10 +21,12 @@ struct Tap {
 struct NormalizeArgs {
   std::array<std::array<float, 256>, 3> table;
   std::array<float, 48> mean, high, low;  // of 16 pixels
-  bool fused = false;                     // ignored where fuses is false
+  bool fused = false;                     // ignored where there is no such instruction
 };
 
 struct PixelKernels {
+  const char* name;
+
   // dst[i] = (2^(bits - 1) + the sum of weight * row[i]) >> bits, cut to a byte; the sum fits 32 bits. Weights are at most 127 * 2^8 for
   // 15 bits and 127 * 2^16 for 22. Serves resizing and blurring, both down and across: across, the rows are columns of a transposed image,
   // or one row shifted by pixels.
@@ -43,10 +46,10 @@ struct PixelKernels {
   void (*shift_hue)(uint8_t* rgb, size_t pixels, uint8_t steps);
 
   void (*normalize_pixels)(const NormalizeArgs& args, const uint8_t* rgb, float* dst, size_t pixels);
-  bool fuses;
 };
 
-const PixelKernels& pixel_kernels();  // the best of this machine
+const PixelKernels& pixel_kernels();            // the best of this machine
+std::vector<PixelKernels> all_pixel_kernels();  // all of them, the best first: for tests
 
 PixelKernels avx2_pixel_kernels();    // AVX2 and FMA
 PixelKernels avx512_pixel_kernels();  // AVX-512 F, BW, DQ, VL

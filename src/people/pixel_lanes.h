@@ -58,14 +58,16 @@ REID_LANES_INLINE void transpose_block(const uint8_t* src, size_t src_stride, ui
   for (size_t i = 0; i < 16; ++i) store(dst + i * dst_stride, x[i]);
 }
 
-REID_LANES_TARGET void transpose_bytes(const uint8_t* src, size_t src_stride, size_t rows, size_t columns, uint8_t* dst, size_t dst_stride) {
+REID_LANES_TARGET void transpose_bytes(const uint8_t* src, size_t src_stride, size_t rows, size_t columns, uint8_t* dst,
+                                       size_t dst_stride) {
   const auto plainly = [&](size_t y0, size_t y1, size_t x0, size_t x1) {
     for (size_t x = x0; x < x1; ++x)
       for (size_t y = y0; y < y1; ++y) dst[x * dst_stride + y] = src[y * src_stride + x];
   };
   const size_t whole_rows = rows / 16 * 16, whole_columns = columns / 16 * 16;
   for (size_t y = 0; y < whole_rows; y += 16)
-    for (size_t x = 0; x < whole_columns; x += 16) transpose_block(src + y * src_stride + x, src_stride, dst + x * dst_stride + y, dst_stride);
+    for (size_t x = 0; x < whole_columns; x += 16)
+      transpose_block(src + y * src_stride + x, src_stride, dst + x * dst_stride + y, dst_stride);
   plainly(0, whole_rows, whole_columns, columns);
   plainly(whole_rows, rows, 0, columns);
 }
@@ -84,7 +86,7 @@ REID_LANES_TARGET void mirror_row(const uint8_t* src, uint8_t* dst, size_t pixel
 
 REID_LANES_TARGET void normalize_pixels(const NormalizeArgs& args, const uint8_t* __restrict rgb, float* __restrict dst, size_t pixels) {
   constexpr size_t kValues = 48;
-  const float *__restrict mean = args.mean.data(), *__restrict high = args.high.data(), *__restrict low = args.low.data();
+  const float* __restrict mean = args.mean.data(), * __restrict high = args.high.data(), * __restrict low = args.low.data();
   constexpr float kHigh = 1.0f / 255.0f, kLow = static_cast<float>(1.0 / 255.0 - static_cast<double>(kHigh));
   const size_t values = 3 * pixels;
   size_t i = 0;
@@ -105,8 +107,8 @@ REID_LANES_TARGET void normalize_pixels(const NormalizeArgs& args, const uint8_t
     for (size_t c = 0; c < 3; ++c) dst[i + c] = args.table[c][rgb[i + c]];
 }
 
-PixelKernels lanes_kernels() {
-  return {weigh_rows, transpose_bytes, mirror_row, blend_bytes, blend_with_gray, sum_of_gray, shift_hue, normalize_pixels, kFuses};
+PixelKernels lanes_kernels(const char* name) {
+  return {name, weigh_rows, transpose_bytes, mirror_row, blend_bytes, blend_with_gray, sum_of_gray, shift_hue, normalize_pixels};
 }
 
 }  // namespace

@@ -5,6 +5,6 @@
 
 namespace reid {
 
-PixelKernels avx2_pixel_kernels() { return lanes_kernels(); }
+PixelKernels avx2_pixel_kernels() { return lanes_kernels("avx2"); }
 
 }  // namespace reid

@@ -9,6 +9,6 @@
 
 namespace reid {
 
-PixelKernels avx512_pixel_kernels() { return lanes_kernels(); }
+PixelKernels avx512_pixel_kernels() { return lanes_kernels("avx512"); }
 
 }  // namespace reid
