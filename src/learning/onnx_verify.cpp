@@ -163,7 +163,7 @@ EmbeddingComparison verify_onnx(const fs::path& model, LoadedEncoder& encoder, s
     const Image& image = images[static_cast<size_t>(i)];
     REID_CHECK(image.height == transform.height && image.width == transform.width, "[verify_onnx] image ", i, " is ", image.height, " x ",
                image.width, ", the network takes ", transform.height, " x ", transform.width);
-    normalize(image, normalized.data<float>() + i * pixels);
+    weak_view(image, normalize, normalized.data<float>() + i * pixels);
   }
   const Tensor theirs = run_in_onnxruntime(model, model_input(normalized, images, preprocess));
   Tensor ours;

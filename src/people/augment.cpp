@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "people/pixel_kernels.h"
 #include "reid/people/transform.h"
 
 namespace reid {
@@ -14,18 +15,51 @@ void check_range(double low, double high, double least, const char* name) {
              " up");
 }
 
-// The window of `src` framed by `pad` black pixels whose top left corner is (y, x), mirrored or not.
-Image crop(const Image& src, int pad, int y, int x, bool mirror) {
-  Image dst(src.height, src.width);
-  const int shift = x - pad, first = std::max(0, -shift), last = std::min(src.width, src.width - shift);
-  for (int row = 0; row < dst.height; ++row) {
-    const int from = row + y - pad;
-    if (from < 0 || from >= src.height || first >= last) continue;
-    std::memcpy(dst.at(row, first), src.at(from, first + shift), static_cast<size_t>(last - first) * 3);
-    if (!mirror) continue;
-    for (int a = 0, b = dst.width - 1; a < b; ++a, --b) std::swap_ranges(dst.at(row, a), dst.at(row, a) + 3, dst.at(row, b));
+// The window of an image framed by `pad` black pixels whose top left corner is (y, x), mirrored or not.
+struct Crop {
+  const Image& src;
+  int pad, y, x;
+  bool mirror;
+
+  int shift() const { return x - pad; }  // from a column of the window to the source's
+  int first() const { return std::clamp(-shift(), 0, src.width); }
+  int last() const { return std::clamp(src.width - shift(), first(), src.width); }
+  // The window's columns [first, last) of a row, before they are mirrored; nullptr where the row is black.
+  const uint8_t* row(int at) const {
+    const int from = at + y - pad;
+    return from < 0 || from >= src.height || first() == last() ? nullptr : src.at(from, first() + shift());
+  }
+  int pixels() const { return last() - first(); }
+  int left() const { return mirror ? src.width - last() : first(); }  // where those columns stand in the result
+};
+
+void copy_row(const Crop& window, const uint8_t* src, uint8_t* dst, size_t pixels) {
+  if (window.mirror) {
+    pixel_kernels().mirror_row(src, dst, pixels);
+  } else {
+    std::memcpy(dst, src, 3 * pixels);
+  }
+}
+
+Image crop(const Crop& window) {
+  Image dst(window.src.height, window.src.width);
+  for (int y = 0; y < dst.height; ++y) {
+    if (const uint8_t* src = window.row(y)) copy_row(window, src, dst.at(y, window.left()), static_cast<size_t>(window.pixels()));
   }
   return dst;
+}
+
+// The same in one pass: what crop() and normalize() give.
+void crop_normalized(const Crop& window, const Normalizer& normalize, float* dst) {
+  const auto width = static_cast<size_t>(window.src.width), left = static_cast<size_t>(window.left());
+  const auto pixels = static_cast<size_t>(window.pixels());
+  const std::vector<uint8_t> black(3 * width);
+  std::vector<uint8_t> framed(3 * width);  // its margins stay black
+  for (int y = 0; y < window.src.height; ++y, dst += 3 * width) {
+    const uint8_t* src = window.row(y);
+    if (src != nullptr) copy_row(window, src, framed.data() + 3 * left, pixels);
+    normalize(src == nullptr ? black.data() : framed.data(), dst, width);
+  }
 }
 
 void jitter(Image& image, const TransformConfig& config, const Rng& rng) {
@@ -52,8 +86,9 @@ void erase(float* image, const TransformConfig& config, Rng rng) {
     if (height >= config.height || width >= config.width || height < 1 || width < 1) continue;
     const int64_t h = static_cast<int64_t>(height), w = static_cast<int64_t>(width);
     const int64_t top = rng.below(config.height - h + 1), left = rng.below(config.width - w + 1);
-    for (int64_t y = top; y < top + h; ++y)
-      for (int64_t x = left; x < left + w; ++x) std::copy_n(config.erase_value.data(), 3, image + (y * config.width + x) * 3);
+    float* const first = image + (top * config.width + left) * 3;
+    for (int64_t x = 0; x < w; ++x) std::copy_n(config.erase_value.data(), 3, first + 3 * x);
+    for (int64_t y = 1; y < h; ++y) std::copy_n(first, 3 * w, first + y * config.width * 3);
     return;
   }
 }
@@ -78,27 +113,55 @@ void TransformConfig::check() const {
   check_range(erase_aspect_min, erase_aspect_max, 1e-3, "erase_aspect_min, erase_aspect_max");
 }
 
+struct Normalizer::Tables : NormalizeArgs {};
+
 Normalizer::Normalizer(const TransformConfig& config) {
-  for (size_t c = 0; c < 3; ++c)
-    for (size_t v = 0; v < 256; ++v) table_[c][v] = (static_cast<float>(v) / 255.0f - config.mean[c]) / config.std[c];
+  auto tables = std::make_shared<Tables>();
+  std::vector<uint8_t> values;
+  for (size_t v = 0; v < 256; ++v) {
+    for (size_t c = 0; c < 3; ++c) tables->table[c][v] = (static_cast<float>(v) / 255.0f - config.mean[c]) / config.std[c];
+    values.insert(values.end(), 3, static_cast<uint8_t>(v));
+  }
+  for (size_t i = 0; i < tables->mean.size(); ++i) {
+    const double inverse = 1.0 / static_cast<double>(config.std[i % 3]);
+    tables->mean[i] = config.mean[i % 3];
+    tables->high[i] = static_cast<float>(inverse);
+    tables->low[i] = static_cast<float>(inverse - static_cast<double>(tables->high[i]));
+  }
+  const auto results = [&](bool fused) {
+    std::vector<float> all(values.size());
+    tables->fused = fused;
+    pixel_kernels().normalize_pixels(*tables, values.data(), all.data(), 256);
+    return all;
+  };
+  const std::vector<float> by_table = results(false), fused = results(true);
+  tables->fused = std::memcmp(fused.data(), by_table.data(), fused.size() * sizeof(float)) == 0;
+  tables_ = std::move(tables);
 }
 
-void Normalizer::operator()(const Image& image, float* dst) const {
-  for (size_t i = 0; i < image.rgb.size(); i += 3)
-    for (size_t c = 0; c < 3; ++c) dst[i + c] = table_[c][image.rgb[i + c]];
+void Normalizer::operator()(const uint8_t* rgb, float* dst, size_t pixels) const {
+  pixel_kernels().normalize_pixels(*tables_, rgb, dst, pixels);
 }
 
-void weak_view(const Image& resized, const Normalizer& normalize, float* dst) { normalize(resized, dst); }
+void weak_view(const Image& resized, const Normalizer& normalize, float* dst) {
+  normalize(resized.rgb.data(), dst, resized.rgb.size() / 3);
+}
 
 void augmented_view(const Image& resized, const TransformConfig& config, const Normalizer& normalize, const Rng& rng, float* dst) {
   REID_CHECK(resized.height == config.height && resized.width == config.width, "[transform] an image of ", resized.height, " x ",
              resized.width, " for a transform of ", config.height, " x ", config.width);
   Rng corner = rng.at("crop");
   const int y = static_cast<int>(corner.below(2 * config.pad + 1)), x = static_cast<int>(corner.below(2 * config.pad + 1));
-  Image image = crop(resized, config.pad, y, x, rng.at("flip").chance(config.flip));
-  if (rng.at("blur").chance(config.blur)) gaussian_blur(image, rng.at("sigma").uniform(config.blur_min, config.blur_max));
-  if (rng.at("jitter").chance(config.jitter)) jitter(image, config, rng.at("color"));
-  normalize(image, dst);
+  const Crop window{resized, config.pad, y, x, rng.at("flip").chance(config.flip)};
+  const bool blurred = rng.at("blur").chance(config.blur), jittered = rng.at("jitter").chance(config.jitter);
+  if (blurred || jittered) {
+    Image image = crop(window);
+    if (blurred) gaussian_blur(image, rng.at("sigma").uniform(config.blur_min, config.blur_max));
+    if (jittered) jitter(image, config, rng.at("color"));
+    weak_view(image, normalize, dst);
+  } else {
+    crop_normalized(window, normalize, dst);
+  }
   if (rng.at("erase").chance(config.erase)) erase(dst, config, rng.at("rectangle"));
 }
 

@@ -11,6 +11,10 @@
 
 #include <csignal>
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
+
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -238,4 +242,12 @@ int run(const std::vector<std::string>& words) {
 }  // namespace
 }  // namespace reid::program
 
-int main(int argc, char** argv) { return reid::program::run(std::vector<std::string>(argv + 1, argv + argc)); }
+int main(int argc, char** argv) {
+#if defined(__GLIBC__)
+  // An image takes some buffers of about 100 KB. By default their memory may go back to the system after each image, and the page faults
+  // of the next one take as long as resizing it: 93 us or 52 us (Xeon at 2.5 GHz, 2026-11).
+  mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+  return reid::program::run(std::vector<std::string>(argv + 1, argv + argc));
+}

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 
 #include "reid/engine/base.h"
 #include "reid/formats/image.h"
@@ -56,14 +57,15 @@ struct TransformConfig {
   void check() const;  // throws, naming the first parameter that makes no sense
 };
 
-// Normalization of 8-bit values by table: (v / 255 - mean) / std in f32, as torchvision computes it.
+// Normalization of 8-bit values: (v / 255 - mean) / std in f32, rounded at each step, as torchvision computes it. Copies share tables.
 class Normalizer {
  public:
   explicit Normalizer(const TransformConfig& config);
-  void operator()(const Image& image, float* dst) const;  // dst [height, width, 3]
+  void operator()(const uint8_t* rgb, float* dst, size_t pixels) const;  // rgb and dst [pixels, 3]
 
  private:
-  std::array<std::array<float, 256>, 3> table_;
+  struct Tables;
+  std::shared_ptr<const Tables> tables_;
 };
 
 // `resized` has the config's size. dst [height, width, 3] f32, fully overwritten.

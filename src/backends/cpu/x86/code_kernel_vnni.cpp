@@ -37,22 +37,33 @@ REID_VNNI __attribute__((noinline)) void sum_block(int64_t steps, const int16_t*
   }
 }
 
+// The exact sums of a block, rounded once, to c or added to it. No conditions inside: with them it took a quarter of the product's time.
+template <bool kFirst>
+REID_VNNI inline __attribute__((always_inline)) void take_sums(const int32_t* sums, float* c, int64_t stride) {
+#pragma GCC unroll 14
+  for (int i = 0; i < kRows; ++i, c += stride) {
+#pragma GCC unroll 2
+    for (int j = 0; j < kColumns; j += 16) {
+      const __m512i exact = _mm512_load_si512(sums + i * kColumns + j);
+      const __m512 sum = _mm512_maskz_cvtepi32_ps(0xFFFF, exact);  // all; g++ 12 warns of the plain form
+      _mm512_storeu_ps(c + j, kFirst ? sum : _mm512_add_ps(_mm512_loadu_ps(c + j), sum));
+    }
+  }
+}
+
 REID_VNNI void tile(const CodeTile& t) {
   alignas(64) int32_t sums[kRows * kColumns];
-  const __m512 one = _mm512_set1_ps(1);
   for (int64_t block = 0; block < t.blocks; ++block) {
     sum_block(t.steps, t.a + block * kCodeBlock * kRows, t.b + block * kCodeBlock * kColumns, sums);
-    const bool first = t.first && block == 0, scaled = t.scale_a && block + 1 == t.blocks;
-    for (int i = 0; i < kRows; ++i) {
-      const __m512 own = scaled ? _mm512_set1_ps(t.scale_a[i]) : one;
-      for (int j = 0; j < kColumns; j += 16) {
-        float* c = t.c + i * t.stride + j;
-        __m512 total = _mm512_maskz_cvtepi32_ps(0xFFFF, _mm512_load_si512(sums + i * kColumns + j));  // all; g++ 12 warns of the plain form
-        if (!first) total = _mm512_add_ps(_mm512_loadu_ps(c), total);
-        if (scaled) total = _mm512_mul_ps(total, _mm512_mul_ps(own, _mm512_loadu_ps(t.scale_b + j)));
-        _mm512_storeu_ps(c, total);
-      }
-    }
+    t.first&& block == 0 ? take_sums<true>(sums, t.c, t.stride) : take_sums<false>(sums, t.c, t.stride);
+  }
+  if (t.scale_a == nullptr) return;
+  const __m512 left = _mm512_loadu_ps(t.scale_b), right = _mm512_loadu_ps(t.scale_b + 16);
+  for (int i = 0; i < kRows; ++i) {
+    float* c = t.c + i * t.stride;
+    const __m512 own = _mm512_set1_ps(t.scale_a[i]);
+    _mm512_storeu_ps(c, _mm512_mul_ps(_mm512_loadu_ps(c), _mm512_mul_ps(own, left)));
+    _mm512_storeu_ps(c + 16, _mm512_mul_ps(_mm512_loadu_ps(c + 16), _mm512_mul_ps(own, right)));
   }
 }
 

@@ -1,0 +1,29 @@
+#include "people/pixel_kernels.h"
+
+#include "people/pixel_lanes.h"
+
+namespace reid {
+
+std::vector<PixelKernels> all_pixel_kernels() {
+  std::vector<PixelKernels> all;
+#if defined(__x86_64__)
+  const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+  if (avx512 && __builtin_cpu_supports("avx512vnni")) {
+    all.push_back(avx512_pixel_kernels());
+    all.back().name = "avx512, vnni";
+    all.back().weigh_rows = weigh_rows_vnni;
+  }
+  if (avx512) all.push_back(avx512_pixel_kernels());
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(avx2_pixel_kernels());
+#endif
+  all.push_back(lanes_kernels("portable"));
+  return all;
+}
+
+const PixelKernels& pixel_kernels() {
+  static const PixelKernels best = all_pixel_kernels().front();
+  return best;
+}
+
+}  // namespace reid
