@@ -4,6 +4,7 @@
 //   launch(kernel, grid, block, dynamic bytes, stream, arguments...)
 //   SHARED_ARRAY(float, sums, 256);            in a kernel, in place of __shared__
 //   float* tile = shared_dynamic<float>();     what `dynamic bytes` reserved
+//   UNROLL                                     before a loop over an array that must stay in registers
 
 #include "target.h"
 
@@ -38,6 +39,7 @@ inline constexpr int64_t kMostBlocksYZ = 65535;
 cudaStream_t native(Stream& stream);                                                               // the backend's
 [[noreturn]] void launch_failed(cudaError_t error, const char* call, const char* file, int line);  // throws reid::Error
 
+#define UNROLL _Pragma("unroll")
 #define SHARED_ARRAY(T, name, count) __shared__ __align__(16) T name[count]
 
 template <class T>
@@ -61,6 +63,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSi
 
 #else
 
+#define UNROLL
 // The address of a static names the declaration: one array for all threads of a block, as with __shared__.
 #define SHARED_ARRAY(T, name, count)            \
   static constexpr char name##_declaration = 0; \

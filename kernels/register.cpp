@@ -6,8 +6,10 @@ namespace reid::REID_TARGET {
 
 void register_kernels() {
   register_gemm();
+  register_gemm_mma();
   register_distances();
   register_conv_implicit_gemm();
+  register_conv_implicit_gemm_mma();
   register_conv_direct();
   register_norm();
   register_elementwise();

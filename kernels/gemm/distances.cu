@@ -18,7 +18,7 @@ constexpr int kThreads = 256;
 
 // --- distances: beyond the extents there are zeros on both sides, whose difference adds nothing ---
 
-struct DistanceProblem : MatrixProblem<true, true> {
+struct DistanceProblem : MatrixProblem<float, true, true> {
   float* d;
   float floor;
   __device__ static float term(float sum, float x, float y) { return sum + (x - y) * (x - y); }
@@ -56,7 +56,7 @@ void code_products(const CodeProductsArgs& p, Stream& stream) {
 // --- non-local blocks: products with a batch for each image, scaled by 1 / L at the end ---
 
 template <bool kAlongA, bool kAlongB>
-struct ImageProblem : MatrixProblem<kAlongA, kAlongB> {
+struct ImageProblem : MatrixProblem<float, kAlongA, kAlongB> {
   float* c;  // [images, m, n]
   float share;
   __device__ void store(int64_t batch, int64_t i, int64_t j, float sum) const { c[(batch * this->m + i) * this->n + j] = share * sum; }
