@@ -92,6 +92,15 @@ __device__ T from_float(float x) {
   }
 }
 
+inline const char* refuse_other_floats(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::bf16 ? nullptr : "takes f32 and bf16 only";
+}
+// Calls f(T()) with float or bf16.
+template <class F>
+void with_type(DType dtype, F f) {
+  dtype == DType::bf16 ? f(bf16()) : f(float());
+}
+
 // --- division by a number that the launch knows: a product and a shift (Granlund and Montgomery, PLDI 1994) ---
 
 // For 0 <= n < 2^31 and 1 <= divisor < 2^31, with s = ceil(log2 divisor) and m = floor(2^32 (2^s - divisor) / divisor) + 1:

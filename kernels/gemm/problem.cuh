@@ -6,7 +6,7 @@
 namespace reid::REID_TARGET {
 
 template <class T, bool transpose_a, bool transpose_b>
-struct GemmProblem : MatrixProblem<T, !transpose_a, transpose_b> {
+struct GemmProblem : MatrixProblem<T, T, !transpose_a, transpose_b> {
   static constexpr bool kVectors = false;
   float* c;
   bool accumulate;

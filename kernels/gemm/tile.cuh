@@ -8,7 +8,7 @@
 // sums are added in order, whatever the tile: a sum does not depend on where in a tile it stands, nor on its neighbors.
 //
 // A Problem says what a and b are. To find an element it splits the work, so that what depends on i, on j or on l alone is computed once:
-//   Element                                      float; bf16 for the tensor cores' tiles (mma_tile.cuh)
+//   Element                                      float or bf16; the tensor cores' tiles (mma_tile.cuh) take bf16 only
 //   int64_t m, n                                 extents; batches of such problems are counted by the launch
 //   depth_of(batch)                              the extent along l
 //   kAlongDepthA, kAlongDepthB                   where a step along l is the step to the neighbor in memory (else along i, j)
@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(kTileThreads, kM* kN > 64 * 64 ? 1 : 2)
   UNROLL
   for (int u = 0; u < FetchB::kOwn; ++u) columns[u] = problem.b_column(batch, j0 + FetchB::place() + u * FetchB::kStep);
 
-  const auto fetched = [](const float* element) { return element ? *element : 0; };
+  const auto fetched = [](const auto* element) { return element ? to_float(*element) : 0; };
   float sums[kRows][kColumns] = {};
   const int64_t depth_end = problem.depth_of(batch);
   const int row = static_cast<int>(threadIdx.x) / 16 * kRows, column = static_cast<int>(threadIdx.x) % 16 * kColumns;
@@ -124,24 +124,26 @@ __device__ const T* element_at(Line<T> line, Depth offset) {
   return line && offset >= 0 ? line + offset : nullptr;
 }
 
-template <class T, bool kAlongA, bool kAlongB>
+// A and B: types of the operands.
+template <class A, class B, bool kAlongA, bool kAlongB>
 struct MatrixProblem {
-  using Element = T;
+  using Element = A;
   static constexpr bool kAlongDepthA = kAlongA, kAlongDepthB = kAlongB;
   int64_t m, n, depth;
-  Operand<T> left, right;
+  Operand<A> left;
+  Operand<B> right;
 
   __device__ int64_t depth_of(int64_t) const { return depth; }
-  __device__ Line<T> a_row(int64_t batch, int64_t i) const { return i < m ? left.data + batch * left.batch_step + i * left.step : nullptr; }
-  __device__ Line<T> b_column(int64_t batch, int64_t j) const {
+  __device__ Line<A> a_row(int64_t batch, int64_t i) const { return i < m ? left.data + batch * left.batch_step + i * left.step : nullptr; }
+  __device__ Line<B> b_column(int64_t batch, int64_t j) const {
     return j < n ? right.data + batch * right.batch_step + j * right.step : nullptr;
   }
   __device__ Depth a_depth(int64_t, int64_t l) const { return l < depth ? l * left.depth_step : -1; }
   __device__ Depth b_depth(int64_t, int64_t l) const { return l < depth ? l * right.depth_step : -1; }
-  __device__ const T* a(Line<T> row, Depth d) const { return element_at(row, d); }
-  __device__ const T* b(Depth d, Line<T> column) const { return element_at(column, d); }
-  __device__ const T* any_a() const { return left.data; }
-  __device__ const T* any_b() const { return right.data; }
+  __device__ const A* a(Line<A> row, Depth d) const { return element_at(row, d); }
+  __device__ const B* b(Depth d, Line<B> column) const { return element_at(column, d); }
+  __device__ const A* any_a() const { return left.data; }
+  __device__ const B* any_b() const { return right.data; }
   __device__ static float term(float sum, float x, float y) { return sum + x * y; }
 };
 
