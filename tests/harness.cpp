@@ -147,8 +147,8 @@ bool wanted(const std::string& id) {
   return !only_this || id.find(only_this) != std::string::npos;
 }
 
-std::string only(const std::string& op, const std::string& implementation, Fill fill, const ProblemLine& line) {
-  return str(op, " ", implementation, " ", fill == Fill::integers ? "integers" : "normal", " | ", line.text);
+std::string only(const std::string& op, const std::string& implementation, Fill fill, DType dtype, const ProblemLine& line) {
+  return str(op, " ", implementation, " ", fill == Fill::integers ? "integers " : "normal ", dtype, " | ", line.text);
 }
 
 namespace {
@@ -189,7 +189,8 @@ void fill(const std::string& seed, Content content, Fill fill, const Shape& shap
     const double value = draw(rng, content, fill);
     if (dtype == DType::f32) static_cast<float*>(data)[i] = static_cast<float>(value);
     if (dtype == DType::f64) static_cast<double*>(data)[i] = value;
-    REID_CHECK(dtype == DType::f32 || dtype == DType::f64, "no fill for ", dtype);
+    if (dtype == DType::bf16) static_cast<bf16*>(data)[i] = bf16(value);
+    REID_CHECK(dtype == DType::f32 || dtype == DType::f64 || dtype == DType::bf16, "no fill for ", dtype);
   }
 }
 
@@ -205,9 +206,19 @@ std::vector<double> read(const void* data, int64_t count, DType dtype) {
     case DType::i64: copy(static_cast<const int64_t*>(data)); break;
     case DType::i16: copy(static_cast<const int16_t*>(data)); break;
     case DType::u8: copy(static_cast<const uint8_t*>(data)); break;
-    case DType::bf16: fail("[harness] bf16 is not read here");
+    case DType::bf16: copy(static_cast<const bf16*>(data)); break;
   }
   return values;
+}
+
+void round_expected(std::vector<double>& want, std::vector<double>* bound) {
+  for (size_t i = 0; i < want.size(); ++i) {
+    if (!bound || (*bound)[i] == 0) {
+      want[i] = double{bf16(want[i])};
+    } else {  // |rounded(y) - want| <= 2^-8 |y| + |y - want|, with |y| <= |want| + |y - want|
+      (*bound)[i] = (*bound)[i] * (1 + 0x1p-8) + std::abs(want[i]) * 0x1p-8 * 0x1p24;
+    }
+  }
 }
 
 std::string compare(const std::string& output, const std::vector<double>& got, const std::vector<double>& want,

@@ -2,9 +2,9 @@
 // What the numeric tests share: goldens, comparison, problem lines, and running every implementation of an op on a problem.
 //
 // Design: an op's reference in double is the oracle. Each implementation is held against it with a bound computed from the
-// problem (see Bound), on outputs pre-filled with NaN between guard bytes. The seed is a hash of the problem line, so a line is
-// all it takes to repeat a failure:
-//   REID_ONLY="conv_forward implicit_gemm normal | conv n=2 h=5 ..." reid_tests -tc="problems*"
+// problem (see Bound), on outputs pre-filled with NaN between guard bytes. A line with bf16=1 is also run in bf16. The seed is a hash of
+// the problem line, so a line is all it takes to repeat a failure:
+//   REID_ONLY="conv_forward implicit_gemm normal f32 | conv n=2 h=5 ..." reid_tests -tc="problems*"
 
 #include <doctest/doctest.h>
 
@@ -96,7 +96,8 @@ class Guarded {
 // A pointer of an op's arguments: what it points to and how the tests fill it.
 template <class Args>
 struct Field {
-  enum Kind : uint8_t { input, output, both };
+  // What is wide (op_args.h) is f32 where the problem is in bf16.
+  enum Kind : uint8_t { input = 1, output = 2, both = 3, wide_input = 5, wide_output = 6, wide_both = 7 };
   using Place = std::variant<const void * Args::*, void * Args::*, const uint8_t * Args::*, const int32_t * Args::*, int32_t * Args::*,
                              const int16_t * Args::*, const float * Args::*, float * Args::*>;
   const char* name;
@@ -106,6 +107,10 @@ struct Field {
   Content content = Content::any;
   std::optional<DType> dtype = {};  // the problem's floating dtype when absent
 
+  bool reads() const { return (kind & input) != 0; }
+  bool writes() const { return (kind & output) != 0; }
+  DType type(DType problem) const { return dtype.value_or((kind & 4) != 0 ? wide(problem) : problem); }
+
   void set(Args& args, void* data) const {
     std::visit([&](auto member) { args.*member = static_cast<std::remove_reference_t<decltype(args.*member)>>(data); }, place);
   }
@@ -113,7 +118,7 @@ struct Field {
 
 // Values of every field by name, in double: what a bound is computed from.
 using Values = std::map<std::string, std::vector<double>>;
-// How far each output may be from the oracle, in units of u = 2^-24 (half an ulp of 1 in f32).
+// How far each output may be from the oracle, in units of u = 2^-24 (half an ulp of 1 in f32); the rounding to bf16 is added to it.
 using Bound = std::function<Values(const Values& inputs, const Values& oracle)>;
 
 struct Run {  // one call: the memory of each field
@@ -135,11 +140,14 @@ namespace detail {
 bool wanted(const std::string& id);  // by REID_ONLY
 void fill(const std::string& seed, Content content, Fill fill, const Shape& shape, DType dtype, void* data);
 std::vector<double> read(const void* data, int64_t count, DType dtype);
+// Makes of what is expected of an f32 output what is expected of the same rounded to bf16: where nothing may differ (no bound, or 0)
+// the rounded numbers, elsewhere bounds with one rounding more, half an ulp of 2^-7.
+void round_expected(std::vector<double>& want, std::vector<double>* bound);
 // "" or the worst element of an output.
 std::string compare(const std::string& output, const std::vector<double>& got, const std::vector<double>& want,
                     const std::vector<double>* bound);
 void report(const std::string& id, const std::string& what);  // a failed check that prints the line to rerun
-std::string only(const std::string& op, const std::string& implementation, Fill fill, const ProblemLine& line);
+std::string only(const std::string& op, const std::string& implementation, Fill fill, DType dtype, const ProblemLine& line);
 // Calls `differs` in other ways that may not change a bit of an implementation's results: another number of threads, or the other
 // schedules of the emulator. Returns what it found first, and how.
 std::string in_other_ways(const char* implementation, const std::function<std::string()>& differs);
@@ -160,9 +168,9 @@ template <class Op>
 Run prepare(const Problem<Op>& p, const ProblemLine& line, Fill fill, DType dtype) {
   Run run;
   for (const auto& f : p.fields) {
-    const DType type = f.dtype.value_or(dtype);
+    const DType type = f.type(dtype);
     Guarded memory(f.shape.numel() * size_of(type));
-    if (f.kind != Field<typename Op::Args>::output) detail::fill(line.text + f.name, f.content, fill, f.shape, type, memory.data());
+    if (f.reads()) detail::fill(line.text + f.name, f.content, fill, f.shape, type, memory.data());
     run.memory.emplace(f.name, std::move(memory));
   }
   if (p.adjust) p.adjust(run, dtype);
@@ -181,19 +189,19 @@ void call(const Problem<Op>& p, const Impl<Op>& impl, Run& run, DType dtype, con
 template <class Op>
 Values values_of(const Problem<Op>& p, const Run& run, DType dtype) {
   Values values;
-  for (const auto& f : p.fields) values[f.name] = detail::read(run.memory.at(f.name).data(), f.shape.numel(), f.dtype.value_or(dtype));
+  for (const auto& f : p.fields) values[f.name] = detail::read(run.memory.at(f.name).data(), f.shape.numel(), f.type(dtype));
   return values;
 }
 
 // The same inputs in double: what the oracle reads.
 template <class Op>
-Run widened(const Problem<Op>& p, const Run& narrow) {
+Run widened(const Problem<Op>& p, const Run& narrow, DType dtype) {
   Run wide;
   for (const auto& f : p.fields) {
     const Guarded& source = narrow.memory.at(f.name);
     Guarded memory = f.dtype ? source : Guarded(f.shape.numel() * int64_t{8});
-    if (!f.dtype && f.kind != Field<typename Op::Args>::output) {
-      const std::vector<double> values = detail::read(source.data(), f.shape.numel(), DType::f32);
+    if (!f.dtype && f.reads()) {
+      const std::vector<double> values = detail::read(source.data(), f.shape.numel(), f.type(dtype));
       std::copy(values.begin(), values.end(), static_cast<double*>(memory.data()));
     }
     wide.memory.emplace(f.name, std::move(memory));
@@ -203,17 +211,18 @@ Run widened(const Problem<Op>& p, const Run& narrow) {
 
 // What is wrong with one implementation on one problem, "" when nothing is.
 template <class Op>
-std::string trial(const Problem<Op>& p, const Impl<Op>& impl, const Run& before, const Values& oracle, const Values& bounds, bool exact) {
+std::string trial(const Problem<Op>& p, const Impl<Op>& impl, const Run& before, const Values& oracle, const Values& bounds, bool exact,
+                  DType dtype = DType::f32) {
   using F = Field<typename Op::Args>;
+  const auto bytes_of = [dtype](const F& f) { return static_cast<size_t>(f.shape.numel() * size_of(f.type(dtype))); };
   Run run = before;
-  call(p, impl, run, DType::f32);
-  const Values got = values_of(p, run, DType::f32);
+  call(p, impl, run, dtype);
+  const Values got = values_of(p, run, dtype);
   for (const auto& f : p.fields) {
-    const size_t bytes = static_cast<size_t>(f.shape.numel() * size_of(f.dtype.value_or(DType::f32)));
     if (!run.memory.at(f.name).intact()) return str(f.name, ": wrote outside of its memory");
-    if (f.kind == F::input && std::memcmp(run.memory.at(f.name).data(), before.memory.at(f.name).data(), bytes) != 0)
+    if (!f.writes() && std::memcmp(run.memory.at(f.name).data(), before.memory.at(f.name).data(), bytes_of(f)) != 0)
       return str(f.name, ": an input was written to");
-    if (f.kind == F::input) continue;
+    if (!f.writes()) continue;
     const std::vector<double>* bound = exact || f.dtype ? nullptr : &bounds.at(f.name);
     const std::string wrong = detail::compare(f.name, got.at(f.name), oracle.at(f.name), bound);
     if (!wrong.empty()) return wrong;
@@ -221,12 +230,11 @@ std::string trial(const Problem<Op>& p, const Impl<Op>& impl, const Run& before,
   // The same bits again, in other ways, and in place where that is allowed.
   const auto repeats = [&](const std::pair<std::string, std::string>& shared) {
     Run again = before;
-    call(p, impl, again, DType::f32, shared);
+    call(p, impl, again, dtype, shared);
     for (const auto& f : p.fields) {
-      if (f.kind == F::input) continue;
-      const size_t bytes = static_cast<size_t>(f.shape.numel() * size_of(f.dtype.value_or(DType::f32)));
+      if (!f.writes()) continue;
       const std::string& name = shared.first == f.name ? shared.second : f.name;
-      if (std::memcmp(run.memory.at(f.name).data(), again.memory.at(name).data(), bytes) != 0) return str(f.name, ": other bits ");
+      if (std::memcmp(run.memory.at(f.name).data(), again.memory.at(name).data(), bytes_of(f)) != 0) return str(f.name, ": other bits ");
     }
     return std::string();
   };
@@ -243,7 +251,7 @@ std::string trial(const Problem<Op>& p, const Impl<Op>& impl, const Run& before,
 // What a sweep over problem lines does besides checking.
 struct Sweep {
   bool references = true;               // also the references in f32 and the emulator: slow on large problems
-  std::map<std::string, int> ran = {};  // "op implementation" -> problems
+  std::map<std::string, int> ran = {};  // "op implementation dtype" -> problems
 };
 
 // The reference in double on the magnitudes of all inputs: for a sum of products, the sum of their magnitudes. A sum of K
@@ -256,7 +264,7 @@ Bound sum_bound(Problem<Op> p, double terms) {
       Guarded memory(f.shape.numel() * int64_t{8});
       auto* data = static_cast<double*>(memory.data());
       const std::vector<double>& values = inputs.at(f.name);
-      if (f.kind != Field<typename Op::Args>::output)
+      if (f.reads())
         for (size_t i = 0; i < values.size(); ++i) data[i] = std::abs(values[i]);
       run.memory.emplace(f.name, std::move(memory));
     }
@@ -268,31 +276,40 @@ Bound sum_bound(Problem<Op> p, double terms) {
   };
 }
 
-// Every implementation of Op that accepts the problem, on both fills.
+// Every implementation of Op that accepts the problem in a dtype, on both fills.
 template <class Op>
-void check_problem(const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) {
-  initialize();
+void check_problem_in(DType dtype, const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) {
   const Impl<Op>& reference = reference_of<Op>();
   for (const Fill fill : {Fill::integers, Fill::normal}) {
-    Run narrow = prepare(p, line, fill, DType::f32), wide = widened(p, narrow);
-    const Values inputs = values_of(p, narrow, DType::f32);
+    Run narrow = prepare(p, line, fill, dtype), wide = widened(p, narrow, dtype);
+    const Values inputs = values_of(p, narrow, dtype);
     call(p, reference, wide, DType::f64);
-    const Values oracle = values_of(p, wide, DType::f64);
+    Values oracle = values_of(p, wide, DType::f64);
     const bool exact = fill == Fill::integers && p.exact_on_integers;
-    const Values bounds = exact ? oracle : p.bound(inputs, oracle);
+    Values bounds = exact ? Values() : p.bound(inputs, oracle);
+    for (const auto& f : p.fields) {
+      if (dtype == DType::bf16 && f.type(dtype) == dtype) detail::round_expected(oracle.at(f.name), exact ? nullptr : &bounds[f.name]);
+    }
     for (const Impl<Op>& impl : Registry::implementations<Op>(DeviceType::cpu)) {
-      const std::string id = detail::only(Op::name, impl.name, fill, line);
+      const std::string id = detail::only(Op::name, impl.name, fill, dtype, line);
       if (!detail::wanted(id)) continue;
       typename Op::Args probe = p.args;
-      if constexpr (requires { probe.dtype; }) probe.dtype = DType::f32;
+      if constexpr (requires { probe.dtype; }) probe.dtype = dtype;
       for (const auto& f : p.fields) f.set(probe, narrow.memory.at(f.name).data());
       if (impl.refuses && impl.refuses(probe)) continue;
       if (!sweep.references && (&impl == &reference || emulated(impl.name))) continue;
-      ++sweep.ran[str(Op::name, " ", impl.name)];
-      const std::string wrong = trial(p, impl, narrow, oracle, bounds, exact);
+      ++sweep.ran[str(Op::name, " ", impl.name, " ", dtype)];
+      const std::string wrong = trial(p, impl, narrow, oracle, bounds, exact, dtype);
       if (!wrong.empty()) detail::report(id, wrong);
     }
   }
+}
+
+template <class Op>
+void check_problem(const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) {
+  initialize();
+  check_problem_in(DType::f32, p, line, sweep);
+  if (line.get("bf16", 0) != 0) check_problem_in(DType::bf16, p, line, sweep);
 }
 
 }  // namespace reid::test

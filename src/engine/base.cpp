@@ -33,6 +33,15 @@ std::ostream& operator<<(std::ostream& out, const Shape& shape) {
   return out << ']';
 }
 
+float bf16::odd(double x) {
+  const auto nearest = static_cast<float>(x);
+  const auto bits = std::bit_cast<uint32_t>(nearest);
+  if (double{nearest} == x || std::isnan(x) || (bits & 1) != 0) return nearest;
+  // The other neighbor of x is odd. Floats of one sign are ordered as their bits are; from 0 the way is away from it.
+  const bool outward = std::abs(x) > std::abs(double{nearest});
+  return std::bit_cast<float>(outward ? bits + 1 : bits - 1);
+}
+
 int64_t size_of(DType dtype) {
   switch (dtype) {
     case DType::f64:

@@ -52,7 +52,7 @@ void GemmArgs::describe(Visitor& v) const {
   v.attribute("transpose_a", transpose_a);
   v.attribute("transpose_b", transpose_b);
   v.attribute("accumulate", accumulate);
-  v.output("c", c, {m, n}, dtype);
+  v.output("c", c, {m, n}, wide(dtype));
 }
 
 void CodeProductsArgs::describe(Visitor& v) const {
@@ -79,21 +79,21 @@ void ConvBackwardWeightArgs::describe(Visitor& v) const {
   v.input("x", x, x_shape(shape), dtype);
   v.input("dy", dy, y_shape(shape), dtype);
   describe_conv(v, shape);
-  v.output("dw", dw, w_shape(shape), dtype);
+  v.output("dw", dw, w_shape(shape), wide(dtype));
 }
 
 void NormStatisticsArgs::describe(Visitor& v) const {
   v.input("x", x, x_shape(window), dtype);
   describe_window(v, window);
-  v.output("mean", mean, statistics_shape(window), dtype);
-  v.output("variance", variance, statistics_shape(window), dtype);
+  v.output("mean", mean, statistics_shape(window), wide(dtype));
+  v.output("variance", variance, statistics_shape(window), wide(dtype));
 }
 void NormApplyArgs::describe(Visitor& v) const {
   v.input("x", x, x_shape(window), dtype);
-  v.input("mean", mean, statistics_shape(window), dtype);
-  v.input("variance", variance, statistics_shape(window), dtype);
-  v.input("gamma", gamma, {window.count}, dtype);
-  v.input("beta", beta, {window.count}, dtype);
+  v.input("mean", mean, statistics_shape(window), wide(dtype));
+  v.input("variance", variance, statistics_shape(window), wide(dtype));
+  v.input("gamma", gamma, {window.count}, wide(dtype));
+  v.input("beta", beta, {window.count}, wide(dtype));
   v.input("residual", residual, x_shape(window), dtype);
   describe_window(v, window);
   v.attribute("eps", eps);
@@ -104,17 +104,17 @@ void NormBackwardArgs::describe(Visitor& v) const {
   v.input("dy", dy, x_shape(window), dtype);
   v.input("x", x, x_shape(window), dtype);
   v.input("y", y, x_shape(window), dtype);
-  v.input("mean", mean, statistics_shape(window), dtype);
-  v.input("variance", variance, statistics_shape(window), dtype);
-  v.input("gamma", gamma, {window.count}, dtype);
+  v.input("mean", mean, statistics_shape(window), wide(dtype));
+  v.input("variance", variance, statistics_shape(window), wide(dtype));
+  v.input("gamma", gamma, {window.count}, wide(dtype));
   describe_window(v, window);
   v.attribute("eps", eps);
   v.attribute("relu", relu);
   v.attribute("constant_statistics", constant_statistics);
   v.output("dx", dx, x_shape(window), dtype);
   v.output("dresidual", dresidual, x_shape(window), dtype);
-  v.output("dgamma", dgamma, {window.count}, dtype);
-  v.output("dbeta", dbeta, {window.count}, dtype);
+  v.output("dgamma", dgamma, {window.count}, wide(dtype));
+  v.output("dbeta", dbeta, {window.count}, wide(dtype));
 }
 
 void ReluArgs::describe(Visitor& v) const {
@@ -139,12 +139,16 @@ void MultiplyArgs::describe(Visitor& v) const {
 }
 void BiasAddArgs::describe(Visitor& v) const {
   v.input("x", x, {rows, columns}, dtype);
-  v.input("bias", bias, {columns}, dtype);
+  v.input("bias", bias, {columns}, wide(dtype));
   v.output("y", y, {rows, columns}, dtype);
+}
+void CastArgs::describe(Visitor& v) const {
+  v.input("x", x, {count}, from);
+  v.output("y", y, {count}, to);
 }
 void ColumnSumArgs::describe(Visitor& v) const {
   v.input("x", x, {rows, columns}, dtype);
-  v.output("y", y, {columns}, dtype);
+  v.output("y", y, {columns}, wide(dtype));
 }
 
 int64_t PoolShape::out(int64_t extent) const {
@@ -167,18 +171,18 @@ void MaxPoolBackwardArgs::describe(Visitor& v) const {
 }
 void GlobalPoolArgs::describe(Visitor& v) const {
   v.input("x", x, {n, length, c}, dtype);
-  v.input("p", p, {1}, dtype);
+  v.input("p", p, {1}, wide(dtype));
   v.attribute("eps", eps);
   v.output("y", y, {n, c}, dtype);
 }
 void GlobalPoolBackwardArgs::describe(Visitor& v) const {
   v.input("dy", dy, {n, c}, dtype);
   v.input("x", x, {n, length, c}, dtype);
-  v.input("p", p, {1}, dtype);
+  v.input("p", p, {1}, wide(dtype));
   v.input("y", y, {n, c}, dtype);
   v.attribute("eps", eps);
   v.output("dx", dx, {n, length, c}, dtype);
-  v.output("dp", dp, {1}, dtype);
+  v.output("dp", dp, {1}, wide(dtype));
 }
 
 void L2NormalizeArgs::describe(Visitor& v) const {

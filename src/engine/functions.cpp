@@ -52,6 +52,12 @@ Var scale(const Var& x, double factor) {
   return record("scale", ops::scale(x.value(), factor), {x}, [factor](const Tensor& dy, Grads& d) { d.add(0, ops::scale(dy, factor)); });
 }
 
+Var cast(const Var& x, DType dtype) {
+  const DType from = x.value().dtype();
+  if (from == dtype) return x;
+  return record("cast", ops::cast(x.value(), dtype), {x}, [from](const Tensor& dy, Grads& d) { d.add(0, ops::cast(dy, from)); });
+}
+
 Var sum(const Var& x) {
   return record("sum", ops::sum(x.value()), {x},
                 [shape = x.shape()](const Tensor& dy, Grads& d) { d.add(0, Tensor::full(shape, dy.item(), dy.dtype(), dy.device())); });

@@ -14,6 +14,12 @@ inline void require_alike(const char* op, const Tensor& a, const Tensor& b) {
              b.dtype(), " differ");
 }
 
+// For what is f32 beside bf16 activations.
+inline void require_wide(const char* op, const char* name, const Tensor& t, const Tensor& activations) {
+  REID_CHECK(t.dtype() == wide(activations.dtype()), "[", op, "] ", name, " is ", t.dtype(), ", expected ", wide(activations.dtype()),
+             " beside ", activations.dtype());
+}
+
 inline void require_shape(const char* op, const char* name, const Tensor& t, const Shape& wanted) {
   REID_CHECK(t.defined() && t.shape() == wanted, "[", op, "] ", name, " is ", t.shape(), ", expected ", wanted);
 }

@@ -11,7 +11,7 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose
   REID_CHECK(matrices && k == b.dim(transpose_b ? 1 : 0) && a.dtype() == b.dtype(), "[matmul] a ", a.shape(), " ", a.dtype(), ", b ",
              b.shape(), " ", b.dtype(), transpose_a ? ", a transposed" : "", transpose_b ? ", b transposed" : "");
   const int64_t m = a.dim(transpose_a ? 1 : 0), n = b.dim(transpose_b ? 0 : 1);
-  Tensor c = Tensor::empty({m, n}, a.dtype(), a.device());
+  Tensor c = Tensor::empty({m, n}, wide(a.dtype()), a.device());
   if (c.numel() == 0) return c;
   dispatch<Gemm>(a.device(), {.a = a.raw(),
                               .b = b.raw(),
@@ -115,7 +115,7 @@ Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_sh
   require_same_dtype("conv_backward_weight", x, dy);
   const ConvShape s = conv_shape("conv_backward_weight", x.shape(), w_shape, g);
   require_shape("conv_backward_weight", "dy", dy, output_shape(s));
-  Tensor dw = Tensor::empty(w_shape, x.dtype(), x.device());
+  Tensor dw = Tensor::empty(w_shape, wide(x.dtype()), x.device());
   dispatch<ConvBackwardWeight>(x.device(), {.x = x.raw(), .dy = dy.raw(), .dw = dw.raw(), .shape = s, .dtype = x.dtype()});
   return dw;
 }
@@ -160,7 +160,7 @@ Tensor multiply(const Tensor& a, const Tensor& b) {
 }
 
 Tensor bias_add(const Tensor& x, const Tensor& bias) {
-  require_same_dtype("bias_add", x, bias);
+  require_wide("bias_add", "bias", bias, x);
   REID_CHECK(x.shape().rank() == 2, "[bias_add] x ", x.shape(), " must be [B, D]");
   require_shape("bias_add", "bias", bias, {x.dim(1)});
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
@@ -171,8 +171,15 @@ Tensor bias_add(const Tensor& x, const Tensor& bias) {
 
 Tensor column_sum(const Tensor& x) {
   REID_CHECK(x.shape().rank() == 2, "[column_sum] x ", x.shape(), " must be [B, D]");
-  Tensor y = Tensor::empty({x.dim(1)}, x.dtype(), x.device());
+  Tensor y = Tensor::empty({x.dim(1)}, wide(x.dtype()), x.device());
   dispatch<ColumnSum>(x.device(), {.x = x.raw(), .y = y.raw(), .rows = x.dim(0), .columns = x.dim(1), .dtype = x.dtype()});
+  return y;
+}
+
+Tensor cast(const Tensor& x, DType dtype) {
+  if (x.dtype() == dtype) return x;
+  Tensor y = Tensor::empty(x.shape(), dtype, x.device());
+  dispatch<Cast>(x.device(), {.x = x.raw(), .y = y.raw(), .count = x.numel(), .from = x.dtype(), .to = dtype});
   return y;
 }
 

@@ -14,10 +14,13 @@ void require_window(const char* op, const Tensor& x, const NormWindow& w) {
              " of ", w.channels);
 }
 
-void require_affine(const char* op, const Statistics& s, const Tensor& gamma, const NormWindow& w) {
+void require_affine(const char* op, const Tensor& x, const Statistics& s, const Tensor& gamma, const NormWindow& w) {
   require_shape(op, "mean", s.mean, {w.groups, w.count});
   require_shape(op, "variance", s.variance, {w.groups, w.count});
   require_shape(op, "gamma", gamma, {w.count});
+  require_wide(op, "mean", s.mean, x);
+  require_wide(op, "variance", s.variance, x);
+  require_wide(op, "gamma", gamma, x);
 }
 
 }  // namespace
@@ -25,7 +28,7 @@ void require_affine(const char* op, const Statistics& s, const Tensor& gamma, co
 Statistics norm_statistics(const Tensor& x, const NormWindow& window) {
   require_window("norm_statistics", x, window);
   const Shape shape{window.groups, window.count};
-  Statistics s{Tensor::empty(shape, x.dtype(), x.device()), Tensor::empty(shape, x.dtype(), x.device())};
+  Statistics s{Tensor::empty(shape, wide(x.dtype()), x.device()), Tensor::empty(shape, wide(x.dtype()), x.device())};
   dispatch<NormStatistics>(x.device(),
                            {.x = x.raw(), .mean = s.mean.raw(), .variance = s.variance.raw(), .window = window, .dtype = x.dtype()});
   return s;
@@ -34,8 +37,9 @@ Statistics norm_statistics(const Tensor& x, const NormWindow& window) {
 void norm_apply(const Tensor& x, const Statistics& s, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
                 const NormWindow& window, double eps, bool relu, const Tensor& y) {
   require_window("norm_apply", x, window);
-  require_affine("norm_apply", s, gamma, window);
+  require_affine("norm_apply", x, s, gamma, window);
   require_shape("norm_apply", "beta", beta, {window.count});
+  require_wide("norm_apply", "beta", beta, x);
   require_alike("norm_apply", x, y);
   if (residual.defined()) require_alike("norm_apply", x, residual);
   dispatch<NormApply>(x.device(), {.x = x.raw(),
@@ -55,11 +59,12 @@ NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, 
                             const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
                             const Tensor& dresidual) {
   require_window("norm_backward", x, window);
-  require_affine("norm_backward", s, gamma, window);
+  require_affine("norm_backward", x, s, gamma, window);
   require_alike("norm_backward", x, dy);
   require_alike("norm_backward", x, dx);
   if (relu) require_alike("norm_backward", x, y);
-  NormGradients g{Tensor::empty({window.count}, x.dtype(), x.device()), Tensor::empty({window.count}, x.dtype(), x.device())};
+  const auto parameter = [&] { return Tensor::empty({window.count}, wide(x.dtype()), x.device()); };
+  NormGradients g{parameter(), parameter()};
   dispatch<NormBackward>(x.device(), {.dy = dy.raw(),
                                       .x = x.raw(),
                                       .y = y.raw(),
@@ -129,7 +134,8 @@ GemGradients global_pool_backward(const char* op, const Tensor& dy, const Tensor
                                   double eps) {
   REID_CHECK(x_shape.rank() == 4, "[", op, "] x ", x_shape, " must be [N, H, W, C]");
   require_shape(op, "dy", dy, {x_shape[0], x_shape[3]});
-  GemGradients g{Tensor::empty(x_shape, dy.dtype(), dy.device()), p.defined() ? Tensor::empty({1}, dy.dtype(), dy.device()) : Tensor()};
+  GemGradients g{Tensor::empty(x_shape, dy.dtype(), dy.device()),
+                 p.defined() ? Tensor::empty({1}, wide(dy.dtype()), dy.device()) : Tensor()};
   dispatch<GlobalPoolBackward>(dy.device(), {.dy = dy.raw(),
                                              .x = x.raw(),
                                              .p = p.raw(),
@@ -153,7 +159,7 @@ Tensor global_average_pool_backward(const Tensor& dy, const Shape& x_shape) {
 }
 
 Tensor gem_pool(const Tensor& x, const Tensor& p, double eps) {
-  require_same_dtype("gem_pool", x, p);
+  require_wide("gem_pool", "p", p, x);
   require_shape("gem_pool", "p", p, {1});
   REID_CHECK(p.item() > 0 && eps > 0, "[gem_pool] p = ", p.item(), ", eps = ", eps, ": both must be positive");
   return global_pool("gem_pool", x, p, eps);

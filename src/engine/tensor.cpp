@@ -18,9 +18,9 @@ decltype(auto) with_type(DType dtype, F&& f) {
     case DType::i32: return f(int32_t{});
     case DType::i16: return f(int16_t{});
     case DType::u8: return f(uint8_t{});
-    case DType::bf16: break;
+    case DType::bf16: return f(bf16{});
   }
-  fail("[tensor] bf16 tensors are not supported on the CPU backend; use f32");
+  fail("[tensor] unknown dtype");
 }
 
 }  // namespace
@@ -54,6 +54,7 @@ Tensor Tensor::from(std::span<const T> values, Shape shape, Device device) {
 }
 template Tensor Tensor::from(std::span<const float>, Shape, Device);
 template Tensor Tensor::from(std::span<const double>, Shape, Device);
+template Tensor Tensor::from(std::span<const bf16>, Shape, Device);
 template Tensor Tensor::from(std::span<const int64_t>, Shape, Device);
 template Tensor Tensor::from(std::span<const int32_t>, Shape, Device);
 template Tensor Tensor::from(std::span<const int16_t>, Shape, Device);
@@ -71,6 +72,7 @@ T* Tensor::data() const {
 }
 template float* Tensor::data() const;
 template double* Tensor::data() const;
+template bf16* Tensor::data() const;
 template int64_t* Tensor::data() const;
 template int32_t* Tensor::data() const;
 template int16_t* Tensor::data() const;

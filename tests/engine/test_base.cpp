@@ -43,6 +43,42 @@ TEST_CASE("errors carry what str() joins") {
   CHECK(size_of(DType::u8) == 1);
 }
 
+TEST_CASE("bf16: every one widens and comes back, NaN as a quiet one") {
+  for (uint32_t bits = 0; bits < 1 << 16; ++bits) {
+    bf16 x;
+    x.bits = static_cast<uint16_t>(bits);
+    const float wide = x;
+    const bool nan = std::isnan(wide);
+    CHECK(bf16(wide).bits == (nan ? bits | 0x40 : bits));
+    CHECK(bf16(double{wide}).bits == (nan ? bits | 0x40 : bits));
+  }
+  CHECK(std::isnan(float{bf16(std::bit_cast<float>(0x7F800001))}));  // its upper half alone would be infinity
+}
+
+TEST_CASE("bf16: rounds once, to nearest, ties to even") {
+  // Halfway between 1 and its upper neighbor, a little beside it, and halfway to the next but one.
+  for (const auto& [x, rounded] : std::initializer_list<std::pair<double, double>>{{1 + 0x1p-8, 1},
+                                                                                   {1 + 0x1p-8 + 0x1p-23, 1 + 0x1p-7},
+                                                                                   {1 + 0x1p-8 - 0x1p-24, 1},
+                                                                                   {1 + 3 * 0x1p-8, 1 + 0x1p-6},
+                                                                                   {-1 - 0x1p-8, -1},
+                                                                                   {0x1p-134, 0},
+                                                                                   {0x1.8p-133, 0x1p-132}}) {
+    CHECK(double{bf16(static_cast<float>(x))} == rounded);
+    CHECK(double{bf16(x)} == rounded);
+  }
+  // These doubles are closer to halfway than a float can tell: rounding by way of one would go to even.
+  CHECK(double{bf16(1 + 0x1p-8 + 0x1p-40)} == 1 + 0x1p-7);
+  CHECK(double{bf16(1 + 3 * 0x1p-8 - 0x1p-40)} == 1 + 0x1p-7);
+  CHECK(double{bf16(-1 - 0x1p-8 - 0x1p-40)} == -1 - 0x1p-7);
+  CHECK(double{bf16(0x1p-134 + 0x1p-170)} == 0x1p-133);
+  CHECK(double{bf16(0x1.FEp127)} == 0x1.FEp127);
+  CHECK(std::isinf(float{bf16(0x1.FFp127)}));  // halfway to 2^128
+  CHECK(std::isinf(float{bf16(1e300)}));
+  CHECK(double{bf16(0x1.FEFFFFFFFFp127)} == 0x1.FEp127);
+  CHECK(double{bf16(int64_t{257})} == 256);
+}
+
 TEST_CASE("random numbers: known answers") {
   Rng zero(0);
   CHECK(zero.bits() == 0xa706dd2f4d197e6full);

@@ -23,7 +23,8 @@ TEST_CASE("problems: edges, and every implementation of every op meets one") {
   if (std::getenv("REID_ONLY")) return;
   for (const OpInfo& op : Registry::ops()) {
     for (const std::string& implementation : op.implementations) {
-      CHECK_MESSAGE(sweep.ran.count(str(op.name, " ", implementation)), op.name, " ", implementation, " accepts no line of edges.txt");
+      CHECK_MESSAGE(sweep.ran.count(str(op.name, " ", implementation, " f32")), op.name, " ", implementation,
+                    " accepts no line of edges.txt");
     }
   }
 }

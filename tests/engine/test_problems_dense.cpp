@@ -15,7 +15,7 @@ void matmul(const ProblemLine& line, Sweep& sweep) {
   Problem<Gemm> p{.args = a, .fields = {}, .bound = {}, .exact_on_integers = true};
   p.fields = {{"a", F::input, &GemmArgs::a, a.transpose_a ? Shape{a.k, a.m} : Shape{a.m, a.k}},
               {"b", F::input, &GemmArgs::b, a.transpose_b ? Shape{a.n, a.k} : Shape{a.k, a.n}},
-              {"c", a.accumulate ? F::both : F::output, &GemmArgs::c, {a.m, a.n}}};
+              {"c", a.accumulate ? F::wide_both : F::wide_output, &GemmArgs::c, {a.m, a.n}}};
   p.bound = sum_bound(p, static_cast<double>(a.k + 1));
   check_problem(p, line, sweep);
 }
@@ -69,7 +69,7 @@ void conv_problems(const ConvShape& s, const ProblemLine& line, Sweep& sweep) {
     using A = ConvBackwardWeightArgs;
     Problem<ConvBackwardWeight> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = !s.other_sums};
     p.args.shape = s;
-    p.fields = {{"x", Field<A>::input, &A::x, x}, {"dy", Field<A>::input, &A::dy, y}, {"dw", Field<A>::output, &A::dw, w}};
+    p.fields = {{"x", Field<A>::input, &A::x, x}, {"dy", Field<A>::input, &A::dy, y}, {"dw", Field<A>::wide_output, &A::dw, w}};
     p.bound = allowed(p, static_cast<double>(s.n * s.p() * s.q()));
     check_problem(p, line, sweep);
   }
@@ -148,7 +148,7 @@ void bias(const ProblemLine& line, Sweep& sweep) {
     Problem<BiasAdd> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true, .in_place = {{"y", "x"}}};
     p.args.rows = rows, p.args.columns = columns;
     p.fields = {{"x", Field<A>::input, &A::x, {rows, columns}},
-                {"bias", Field<A>::input, &A::bias, {columns}},
+                {"bias", Field<A>::wide_input, &A::bias, {columns}},
                 {"y", Field<A>::output, &A::y, {rows, columns}}};
     p.bound = sum_bound(p, 1);
     check_problem(p, line, sweep);
@@ -156,13 +156,27 @@ void bias(const ProblemLine& line, Sweep& sweep) {
   using A = ColumnSumArgs;
   Problem<ColumnSum> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
   p.args.rows = rows, p.args.columns = columns;
-  p.fields = {{"x", Field<A>::input, &A::x, {rows, columns}}, {"y", Field<A>::output, &A::y, {columns}}};
+  p.fields = {{"x", Field<A>::input, &A::x, {rows, columns}}, {"y", Field<A>::wide_output, &A::y, {columns}}};
   p.bound = sum_bound(p, static_cast<double>(rows));
   check_problem(p, line, sweep);
 }
 
+void cast(const ProblemLine& line, Sweep& sweep) {
+  using A = CastArgs;
+  const int64_t count = line.at("count");
+  for (const auto& [from, to] : {std::pair{DType::f32, DType::bf16}, {DType::bf16, DType::f32}}) {
+    // The rounding is the definition.
+    Problem<Cast> p{.args = {}, .fields = {}, .bound = [](const Values&, const Values&) { return Values(); }};
+    p.args.count = count, p.args.from = from, p.args.to = to;
+    p.fields = {{"x", Field<A>::input, &A::x, {count}, Content::any, from}, {"y", Field<A>::output, &A::y, {count}, Content::any, to}};
+    check_problem(p, line, sweep);
+  }
+}
+
 }  // namespace
 
-Families dense_families() { return {{"matmul", matmul}, {"conv", conv}, {"codes", codes}, {"pointwise", pointwise}, {"bias", bias}}; }
+Families dense_families() {
+  return {{"matmul", matmul}, {"conv", conv}, {"codes", codes}, {"pointwise", pointwise}, {"bias", bias}, {"cast", cast}};
+}
 
 }  // namespace reid::test

@@ -36,8 +36,8 @@ void statistics(const ProblemLine& line, Sweep& sweep) {
   Problem<NormStatistics> p{.args = {}, .fields = {}, .bound = {}};
   p.args.window = w;
   p.fields = {{"x", Field<A>::input, &A::x, {w.groups, w.length, w.channels}},
-              {"mean", Field<A>::output, &A::mean, {w.groups, w.count}},
-              {"variance", Field<A>::output, &A::variance, {w.groups, w.count}}};
+              {"mean", Field<A>::wide_output, &A::mean, {w.groups, w.count}},
+              {"variance", Field<A>::wide_output, &A::variance, {w.groups, w.count}}};
   p.bound = [n](const Values& in, const Values& oracle) {
     Values b = oracle;
     n.each([&](int64_t g, int64_t c) {
@@ -68,10 +68,10 @@ void apply(const ProblemLine& line, Sweep& sweep) {
   p.args.window = w, p.args.eps = 1e-5, p.args.relu = line.get("relu", 0) != 0;
   const bool residual = line.get("residual", 0) != 0;
   p.fields = {{"x", Field<A>::input, &A::x, x},
-              {"mean", Field<A>::input, &A::mean, s},
-              {"variance", Field<A>::input, &A::variance, s, Content::positive},
-              {"gamma", Field<A>::input, &A::gamma, {w.count}},
-              {"beta", Field<A>::input, &A::beta, {w.count}},
+              {"mean", Field<A>::wide_input, &A::mean, s},
+              {"variance", Field<A>::wide_input, &A::variance, s, Content::positive},
+              {"gamma", Field<A>::wide_input, &A::gamma, {w.count}},
+              {"beta", Field<A>::wide_input, &A::beta, {w.count}},
               {"y", window_output<A>(n), &A::y, x}};
   if (residual) p.fields.push_back({"residual", Field<A>::input, &A::residual, x});
   if (n.whole()) p.in_place = {{"y", "x"}};
@@ -126,12 +126,12 @@ void backward(const ProblemLine& line, Sweep& sweep) {
   p.args.window = w, p.args.eps = 1e-5, p.args.relu = relu, p.args.constant_statistics = constant;
   p.fields = {{"dy", Field<A>::input, &A::dy, x},
               {"x", Field<A>::input, &A::x, x},
-              {"mean", Field<A>::input, &A::mean, s},
-              {"variance", Field<A>::input, &A::variance, s, Content::positive},
-              {"gamma", Field<A>::input, &A::gamma, {w.count}},
+              {"mean", Field<A>::wide_input, &A::mean, s},
+              {"variance", Field<A>::wide_input, &A::variance, s, Content::positive},
+              {"gamma", Field<A>::wide_input, &A::gamma, {w.count}},
               {"dx", window_output<A>(n), &A::dx, x},
-              {"dgamma", Field<A>::output, &A::dgamma, {w.count}},
-              {"dbeta", Field<A>::output, &A::dbeta, {w.count}}};
+              {"dgamma", Field<A>::wide_output, &A::dgamma, {w.count}},
+              {"dbeta", Field<A>::wide_output, &A::dbeta, {w.count}}};
   if (relu) p.fields.push_back({"y", Field<A>::input, &A::y, x});
   if (line.get("residual", 0) != 0) p.fields.push_back({"dresidual", window_output<A>(n), &A::dresidual, x});
   if (n.whole()) p.in_place = {{"dx", "dy"}};
@@ -206,7 +206,7 @@ void global_pool_forward(const Gem& g, const ProblemLine& line, Sweep& sweep) {
   p.args.n = g.n, p.args.length = g.length, p.args.c = g.c, p.args.eps = g.eps;
   p.fields = {{"x", Field<A>::input, &A::x, {g.n, g.length, g.c}}, {"y", Field<A>::output, &A::y, {g.n, g.c}}};
   if (g.generalized) {
-    p.fields.push_back({"p", Field<A>::input, &A::p, {1}, Content::positive});
+    p.fields.push_back({"p", Field<A>::wide_input, &A::p, {1}, Content::positive});
     p.bound = [g](const Values& in, const Values& oracle) {
       Values b{{"y", oracle.at("y")}};
       for (double& v : b["y"]) v *= g.cost(in.at("p")[0]);
@@ -234,11 +234,11 @@ void global_pool_backward(const Gem& g, const ProblemLine& line, Sweep& sweep) {
     check_problem(p, line, sweep);
     return;
   }
-  p.fields.push_back({"p", Field<A>::input, &A::p, {1}, Content::positive});
+  p.fields.push_back({"p", Field<A>::wide_input, &A::p, {1}, Content::positive});
   p.fields.push_back({"y", Field<A>::input, &A::y, {g.n, g.c}});
-  p.fields.push_back({"dp", Field<A>::output, &A::dp, {1}});
+  p.fields.push_back({"dp", Field<A>::wide_output, &A::dp, {1}});
   p.adjust = [g](Run& run, DType dtype) {  // y belongs to x and p
-    Tensor x = Tensor::empty({g.n, 1, g.length, g.c}, dtype), power = Tensor::empty({1}, dtype);
+    Tensor x = Tensor::empty({g.n, 1, g.length, g.c}, dtype), power = Tensor::empty({1}, wide(dtype));
     std::memcpy(x.raw(), run.memory.at("x").data(), static_cast<size_t>(x.bytes()));
     std::memcpy(power.raw(), run.memory.at("p").data(), static_cast<size_t>(power.bytes()));
     const Tensor y = ops::gem_pool(x.to(DType::f64), power.to(DType::f64), g.eps).to(dtype);

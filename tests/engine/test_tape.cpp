@@ -22,6 +22,21 @@ TEST_CASE("tape: constants record nothing") {
   CHECK(tape.size() == 2);
 }
 
+TEST_CASE("tape: a cast's gradient is cast back") {
+  Tape tape;
+  const Var x = tape.input(Tensor::full({2}, 1 + 0x1p-9, DType::f32)), y = cast(x, DType::bf16);
+  CHECK(y.value().dtype() == DType::bf16);
+  CHECK(y.value().rows(0, 1).item() == 1);
+  CHECK(cast(y, DType::bf16).node() == y.node());  // nothing to do
+  tape.backward(y, Tensor::full({2}, 0.75, DType::bf16));
+  CHECK(tape.gradient(x).dtype() == DType::f32);
+  CHECK(tape.gradient(x).rows(1, 2).item() == 0.75);
+  const Tensor image = Tensor::zeros({1, 2, 2, 3}, DType::bf16), filter = Tensor::zeros({4, 1, 1, 3}, DType::f32);
+  CHECK_THROWS_WITH_AS(ops::conv_forward(image, filter, {}), "[conv_forward] operands of dtypes bf16 and f32", Error);
+  CHECK_THROWS_WITH_AS(ops::bias_add(image.reshape({4, 3}), Tensor::zeros({3}, DType::bf16)),
+                       "[bias_add] bias is bf16, expected f32 beside bf16", Error);
+}
+
 TEST_CASE("tape: constants are not differentiated") {
   Tape tape;
   int asked = 0;

@@ -43,6 +43,9 @@ TEST_CASE("tensor: conversion") {
   CHECK(a.to(DType::f32).span<float>()[0] == 0.1F);
   CHECK(a.to(DType::f32).to(DType::f64).span<double>()[1] == -2.75);
   CHECK(a.to(DType::i64).span<int64_t>()[2] == 3000000000);
+  CHECK(a.to(DType::bf16).span<bf16>()[0].bits == 0x3DCD);
+  CHECK(a.to(DType::bf16).to(DType::f32).span<float>()[1] == -2.75F);
+  CHECK(Tensor::full({2}, 3.01, DType::bf16).rows(1, 2).item() == 3.015625);
   CHECK(Tensor::from(std::vector<uint8_t>{255}).to(DType::f32).item() == 255);
   CHECK(Tensor::from(std::vector<int32_t>{-4}).to(DType::i64).item() == -4);
 }

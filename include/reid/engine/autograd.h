@@ -93,7 +93,8 @@ Var bias_add(const Var& x, const Var& bias);              // [.., K] + [K]
 Var relu(const Var& x);
 Var add(const Var& a, const Var& b, double scale = 1);  // a + scale * b
 Var scale(const Var& x, double factor);
-Var sum(const Var& x);  // to a scalar
+Var cast(const Var& x, DType dtype);  // its gradient is cast back
+Var sum(const Var& x);                // to a scalar
 Var max_pool(const Var& x, const ops::PoolGeometry& g);
 Var global_average_pool(const Var& x);
 Var gem_pool(const Var& x, const Var& p, double eps = 1e-6);

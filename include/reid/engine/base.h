@@ -4,6 +4,7 @@
 // Design: no allocation on the hot path, no global state, nothing that knows about devices.
 
 #include <array>
+#include <bit>
 #include <cstdint>
 #include <initializer_list>
 #include <iosfwd>
@@ -12,6 +13,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -66,13 +68,42 @@ class Shape {
 };
 std::ostream& operator<<(std::ostream&, const Shape&);  // "[64, 16, 8, 2048]"
 
+// The upper half of an f32: its range with 8 bits of precision. A number that is stored, never one that is computed with: it widens to
+// float by itself, and what is computed is rounded once, to nearest, ties to even.
+struct bf16 {
+  uint16_t bits;
+  bf16() = default;
+  explicit bf16(float x) : bits(rounded(std::bit_cast<uint32_t>(x))) {}
+  template <class T>
+  requires(std::is_arithmetic_v<T>) explicit bf16(T x) : bf16(odd(static_cast<double>(x))) {}
+  operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
+
+ private:
+  static uint16_t rounded(uint32_t x) {
+    const uint32_t nearest = (x + 0x7FFF + ((x >> 16) & 1)) >> 16, quiet_nan = (x >> 16) | 0x40;
+    return static_cast<uint16_t>((x & 0x7FFFFFFF) > 0x7F800000 ? quiet_nan : nearest);
+  }
+  // To float such that rounding again is as if it were done once: what is lost makes the last bit odd (Boldo and Melquiond, IEEE
+  // Transactions on Computers 57(4), 2008).
+  static float odd(double x);
+};
+
 enum class DType : uint8_t { f32, bf16, f64, i64, i32, i16, u8 };
 int64_t size_of(DType);      // bytes of one element
 const char* name_of(DType);  // "f32"
 std::ostream& operator<<(std::ostream&, DType);
 
+// The type of sums over activations, and of what belongs to them: statistics, weights of norms, gradients of weights.
+constexpr DType wide(DType dtype) { return dtype == DType::bf16 ? DType::f32 : dtype; }
+template <class T>
+using Wide = std::conditional_t<std::is_same_v<T, bf16>, float, T>;
+
 template <class T>
 constexpr DType dtype_of();
+template <>
+constexpr DType dtype_of<bf16>() {
+  return DType::bf16;
+}
 template <>
 constexpr DType dtype_of<float>() {
   return DType::f32;

@@ -1,6 +1,10 @@
 #pragma once
 // The arguments of every operation: plain pointers and sizes, which describe themselves. Those on images and maps are here, those on rows
 // of embeddings and flat buffers in op_args_rows.h.
+//
+// `dtype` is that of the activations (x, y, a residual and their gradients), of filters and of the factors of a product. With bf16 what
+// stands beside a pointer as `wide` is f32 (wide(dtype) in base.h): sums, statistics, the parameters of norms, poolings and biases, and
+// the gradients of all parameters. Sums are then taken in f32 or wider and every bf16 element is rounded once.
 
 #include <cstdint>
 #include <string_view>
@@ -20,8 +24,8 @@ class Visitor {
 
 // --- dense ---
 
-// c = op(a) op(b), or c += with accumulate. op(a) is [M, K], op(b) [K, N], all row-major; transposed operands are stored [K, M], [N, K].
-// Every element sums over k in one fixed order, so a row of c does not depend on the other rows of a.
+// c = op(a) op(b), or c += with accumulate; c is wide. op(a) is [M, K], op(b) [K, N], all row-major; transposed operands are stored [K, M],
+// [N, K]. Every element sums over k in one fixed order, so a row of c does not depend on the other rows of a.
 struct GemmArgs {
   const void* a;
   const void* b;
@@ -91,7 +95,7 @@ struct ConvBackwardData {
 struct ConvBackwardWeightArgs {
   const void* x;
   const void* dy;
-  void* dw;
+  void* dw;  // wide
   ConvShape shape;
   DType dtype;
   void describe(Visitor&) const;
@@ -111,8 +115,8 @@ struct NormWindow {
 };
 struct NormStatisticsArgs {
   const void* x;
-  void* mean;      // [G, count]
-  void* variance;  // [G, count], biased (divided by L); computed from (x - mean), not from squares
+  void* mean;      // [G, count] wide
+  void* variance;  // [G, count] wide, biased (divided by L); computed from (x - mean), not from squares
   NormWindow window;
   DType dtype;
   void describe(Visitor&) const;
@@ -124,10 +128,10 @@ struct NormStatistics {
 // y = act((x - mean) / sqrt(variance + eps) * gamma + beta + residual)
 struct NormApplyArgs {
   const void* x;
-  const void* mean;      // [G, count]
-  const void* variance;  // [G, count]
-  const void* gamma;     // [count]
-  const void* beta;      // [count]
+  const void* mean;      // [G, count] wide
+  const void* variance;  // [G, count] wide
+  const void* gamma;     // [count] wide
+  const void* beta;      // [count] wide
   const void* residual;  // nullable, laid out like x
   void* y;               // laid out like x; may be x
   NormWindow window;
@@ -144,14 +148,14 @@ struct NormApply {
 struct NormBackwardArgs {
   const void* dy;
   const void* x;
-  const void* y;  // read only with relu
-  const void* mean;
+  const void* y;     // read only with relu
+  const void* mean;  // wide, as the next two
   const void* variance;
   const void* gamma;
   void* dx;         // laid out like x; may be dy
   void* dresidual;  // nullable
-  void* dgamma;     // [count]
-  void* dbeta;      // [count]
+  void* dgamma;     // [count] wide
+  void* dbeta;      // [count] wide
   NormWindow window;
   double eps;
   bool relu;
@@ -216,7 +220,7 @@ struct Multiply {
 };
 struct BiasAddArgs {  // y[b, d] = x[b, d] + bias[d]; y may be x
   const void* x;
-  const void* bias;
+  const void* bias;  // wide
   void* y;
   int64_t rows, columns;
   DType dtype;
@@ -228,7 +232,7 @@ struct BiasAdd {
 };
 struct ColumnSumArgs {  // y[d] = sum_b x[b, d]
   const void* x;
-  void* y;
+  void* y;  // wide
   int64_t rows, columns;
   DType dtype;
   void describe(Visitor&) const;
@@ -236,6 +240,19 @@ struct ColumnSumArgs {  // y[d] = sum_b x[b, d]
 struct ColumnSum {
   using Args = ColumnSumArgs;
   static constexpr const char* name = "column_sum";
+};
+
+// From one floating type to another, rounded to nearest.
+struct CastArgs {
+  const void* x;
+  void* y;
+  int64_t count;
+  DType from, to;
+  void describe(Visitor&) const;
+};
+struct Cast {
+  using Args = CastArgs;
+  static constexpr const char* name = "cast";
 };
 
 // --- pooling ---
@@ -273,7 +290,7 @@ struct MaxPoolBackward {
 // Generalized mean (Radenovic et al., TPAMI 2019) over L pixels: y = (mean_l max(x, eps)^p)^(1/p). Without `p` (null): the plain mean.
 struct GlobalPoolArgs {
   const void* x;  // [N, L, C]
-  const void* p;  // [1] or null
+  const void* p;  // [1] wide, or null
   void* y;        // [N, C]
   int64_t n, length, c;
   double eps;
@@ -287,10 +304,10 @@ struct GlobalPool {
 struct GlobalPoolBackwardArgs {
   const void* dy;  // [N, C]
   const void* x;
-  const void* p;
+  const void* p;  // [1] wide, or null
   const void* y;
   void* dx;
-  void* dp;  // [1]; null when p is
+  void* dp;  // [1] wide; null when p is
   int64_t n, length, c;
   double eps;
   DType dtype;

@@ -1,7 +1,7 @@
 #pragma once
 // The ops as functions on tensors: each checks shapes and dtypes, allocates its result and dispatches to the first
-// implementation that accepts. Forward and backward stand together. All take f32; those with a reference for it take f64 too.
-// Errors name the op and the shapes. Nothing here records gradients: see autograd.h.
+// implementation that accepts. Forward and backward stand together. All take f32 and f64, those before the rows of embeddings bf16 too:
+// op_args.h says which of their tensors stay f32 then. Errors name the op and the shapes. Nothing here records gradients: see autograd.h.
 
 #include <optional>
 
@@ -52,6 +52,7 @@ Tensor scale(const Tensor& x, double factor);
 Tensor multiply(const Tensor& a, const Tensor& b);
 Tensor bias_add(const Tensor& x, const Tensor& bias);  // [B, D] + [D]
 Tensor column_sum(const Tensor& x);                    // [B, D] -> [D]
+Tensor cast(const Tensor& x, DType dtype);             // f32, f64 or bf16; itself when nothing changes
 
 // --- pooling ---
 struct PoolGeometry {

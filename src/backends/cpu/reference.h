@@ -1,6 +1,7 @@
 #pragma once
-// The reference implementations: plain loops in float and double, sums in double. They are the oracle that every other
-// implementation is held against, so they are written to be read, not to be fast.
+// The reference implementations: plain loops in float, double and bf16, sums in double. They are the oracle that every other
+// implementation is held against, so they are written to be read, not to be fast. T is the type of the activations, Wide<T> of what is
+// `wide` beside them (op_args.h): a T widens by itself, static_cast<T> rounds.
 
 #include <algorithm>
 #include <cmath>
@@ -19,11 +20,20 @@ void register_reference_optim();
 inline const char* refuse_other_dtypes(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f64 ? nullptr : "takes f32 and f64 only";
 }
+inline const char* refuse_integers(DType dtype) { return dtype == DType::bf16 ? nullptr : refuse_other_dtypes(dtype); }
 
 // Registers body<float> and body<double> as one implementation named "reference".
 #define REID_REFERENCE(Op, body)                                                                                   \
   Registry::add<Op>(DeviceType::cpu, {"reference", [](const Op::Args& a) { return refuse_other_dtypes(a.dtype); }, \
                                       [](const Op::Args& a, Stream&) { a.dtype == DType::f32 ? body<float>(a) : body<double>(a); }})
+
+// Registers body<bf16> with them.
+#define REID_REFERENCE_BF16(Op, body)                                                                          \
+  Registry::add<Op>(DeviceType::cpu, {"reference", [](const Op::Args& a) { return refuse_integers(a.dtype); }, \
+                                      [](const Op::Args& a, Stream&) {                                         \
+                                        if (a.dtype == DType::bf16) return body<bf16>(a);                      \
+                                        a.dtype == DType::f32 ? body<float>(a) : body<double>(a);              \
+                                      }})
 
 template <class T>
 const T* in(const void* p) {

@@ -10,15 +10,15 @@ template <class T>
 void gemm(const GemmArgs& g) {
   const T* a = in<T>(g.a);
   const T* b = in<T>(g.b);
-  T* c = out<T>(g.c);
+  auto* c = out<Wide<T>>(g.c);
   for (int64_t i = 0; i < g.m; ++i) {
     for (int64_t j = 0; j < g.n; ++j) {
       double sum = 0;
       for (int64_t l = 0; l < g.k; ++l) {
         sum += double{a[g.transpose_a ? l * g.m + i : i * g.k + l]} * double{b[g.transpose_b ? j * g.k + l : l * g.n + j]};
       }
-      T& target = c[i * g.n + j];
-      target = static_cast<T>(g.accumulate ? double{target} + sum : sum);
+      Wide<T>& target = c[i * g.n + j];
+      target = static_cast<Wide<T>>(g.accumulate ? double{target} + sum : sum);
     }
   }
 }
@@ -94,7 +94,7 @@ void conv_backward_weight(const ConvBackwardWeightArgs& a) {
   for_each_product(s, [&, x = in<T>(a.x), dy = in<T>(a.dy)](int64_t yi, int64_t xi, int64_t wi) {
     sums[static_cast<size_t>(wi)] += double{dy[yi]} * double{x[xi]};
   });
-  store(sums, out<T>(a.dw));
+  store(sums, out<Wide<T>>(a.dw));
 }
 
 template <class T>
@@ -117,21 +117,21 @@ void add_scaled(const AddScaledArgs& args) {
   const T* a = in<T>(args.a);
   const T* b = in<T>(args.b);
   T* y = out<T>(args.y);
-  const T scale = static_cast<T>(args.scale);
-  for (int64_t i = 0; i < args.count; ++i) y[i] = a[i] + scale * b[i];
+  const auto scale = static_cast<Wide<T>>(args.scale);
+  for (int64_t i = 0; i < args.count; ++i) y[i] = static_cast<T>(a[i] + scale * b[i]);
 }
 
 template <class T>
 void multiply(const MultiplyArgs& a) {
-  for (int64_t i = 0; i < a.count; ++i) out<T>(a.y)[i] = in<T>(a.a)[i] * in<T>(a.b)[i];
+  for (int64_t i = 0; i < a.count; ++i) out<T>(a.y)[i] = static_cast<T>(in<T>(a.a)[i] * in<T>(a.b)[i]);
 }
 
 template <class T>
 void bias_add(const BiasAddArgs& a) {
   const T* x = in<T>(a.x);
-  const T* bias = in<T>(a.bias);
+  const auto* bias = in<Wide<T>>(a.bias);
   T* y = out<T>(a.y);
-  for (int64_t i = 0; i < a.rows * a.columns; ++i) y[i] = x[i] + bias[i % a.columns];
+  for (int64_t i = 0; i < a.rows * a.columns; ++i) y[i] = static_cast<T>(x[i] + bias[i % a.columns]);
 }
 
 template <class T>
@@ -140,24 +140,45 @@ void column_sum(const ColumnSumArgs& a) {
   for (int64_t d = 0; d < a.columns; ++d) {
     double sum = 0;
     for (int64_t b = 0; b < a.rows; ++b) sum += double{x[b * a.columns + d]};
-    out<T>(a.y)[d] = static_cast<T>(sum);
+    out<Wide<T>>(a.y)[d] = static_cast<Wide<T>>(sum);
   }
+}
+
+// Calls f with a value of the type.
+template <class F>
+void with_floating(DType dtype, F&& f) {
+  if (dtype == DType::bf16) return f(bf16{});
+  dtype == DType::f32 ? f(float{}) : f(double{});
+}
+
+void cast(const CastArgs& a) {
+  with_floating(a.from, [&](auto from) {
+    with_floating(a.to, [&](auto to) {
+      const auto* x = in<decltype(from)>(a.x);
+      for (int64_t i = 0; i < a.count; ++i) out<decltype(to)>(a.y)[i] = static_cast<decltype(to)>(x[i]);
+    });
+  });
+}
+const char* refuse_integers_in(const CastArgs& a) {
+  const char* reason = refuse_integers(a.from);
+  return reason ? reason : refuse_integers(a.to);
 }
 
 }  // namespace
 
 void register_reference_dense() {
-  REID_REFERENCE(Gemm, gemm);
+  REID_REFERENCE_BF16(Gemm, gemm);
   Registry::add<CodeProducts>(DeviceType::cpu, {"reference", nullptr, [](const CodeProductsArgs& p, Stream&) { code_products(p); }});
-  REID_REFERENCE(ConvForward, conv_forward);
-  REID_REFERENCE(ConvBackwardData, conv_backward_data);
-  REID_REFERENCE(ConvBackwardWeight, conv_backward_weight);
-  REID_REFERENCE(Relu, relu);
-  REID_REFERENCE(ReluBackward, relu_backward);
-  REID_REFERENCE(AddScaled, add_scaled);
-  REID_REFERENCE(Multiply, multiply);
-  REID_REFERENCE(BiasAdd, bias_add);
-  REID_REFERENCE(ColumnSum, column_sum);
+  REID_REFERENCE_BF16(ConvForward, conv_forward);
+  REID_REFERENCE_BF16(ConvBackwardData, conv_backward_data);
+  REID_REFERENCE_BF16(ConvBackwardWeight, conv_backward_weight);
+  REID_REFERENCE_BF16(Relu, relu);
+  REID_REFERENCE_BF16(ReluBackward, relu_backward);
+  REID_REFERENCE_BF16(AddScaled, add_scaled);
+  REID_REFERENCE_BF16(Multiply, multiply);
+  REID_REFERENCE_BF16(BiasAdd, bias_add);
+  REID_REFERENCE_BF16(ColumnSum, column_sum);
+  Registry::add<Cast>(DeviceType::cpu, {"reference", refuse_integers_in, [](const CastArgs& a, Stream&) { cast(a); }});
 }
 
 }  // namespace reid::cpu

@@ -27,8 +27,8 @@ void norm_statistics(const NormStatisticsArgs& a) {
       for_each_row(a.window, g, j, [&](int64_t i) { sum += double{x[i]}; });
       const double mean = sum / length;
       for_each_row(a.window, g, j, [&](int64_t i) { squares += (double{x[i]} - mean) * (double{x[i]} - mean); });
-      out<T>(a.mean)[g * a.window.count + j] = static_cast<T>(mean);
-      out<T>(a.variance)[g * a.window.count + j] = static_cast<T>(squares / length);
+      out<Wide<T>>(a.mean)[g * a.window.count + j] = static_cast<Wide<T>>(mean);
+      out<Wide<T>>(a.variance)[g * a.window.count + j] = static_cast<Wide<T>>(squares / length);
     }
   }
 }
@@ -41,9 +41,9 @@ void norm_apply(const NormApplyArgs& a) {
   for (int64_t g = 0; g < a.window.groups; ++g) {
     for (int64_t j = 0; j < a.window.count; ++j) {
       const int64_t statistic = g * a.window.count + j;
-      const double mean = double{in<T>(a.mean)[statistic]};
-      const double scale = double{in<T>(a.gamma)[j]} / std::sqrt(double{in<T>(a.variance)[statistic]} + a.eps);
-      const double beta = double{in<T>(a.beta)[j]};
+      const double mean = double{in<Wide<T>>(a.mean)[statistic]};
+      const double scale = double{in<Wide<T>>(a.gamma)[j]} / std::sqrt(double{in<Wide<T>>(a.variance)[statistic]} + a.eps);
+      const double beta = double{in<Wide<T>>(a.beta)[j]};
       for_each_row(a.window, g, j, [&](int64_t i) {
         const double value = (double{x[i]} - mean) * scale + beta + (residual ? double{residual[i]} : 0.0);
         y[i] = static_cast<T>(a.relu && value < 0 ? 0.0 : value);
@@ -63,14 +63,14 @@ void norm_backward(const NormBackwardArgs& a) {
     double dgamma = 0, dbeta = 0;
     for (int64_t g = 0; g < a.window.groups; ++g) {
       const int64_t statistic = g * a.window.count + j;
-      const double mean = double{in<T>(a.mean)[statistic]};
-      const double inverse = 1 / std::sqrt(double{in<T>(a.variance)[statistic]} + a.eps);
+      const double mean = double{in<Wide<T>>(a.mean)[statistic]};
+      const double inverse = 1 / std::sqrt(double{in<Wide<T>>(a.variance)[statistic]} + a.eps);
       double sum = 0, dot = 0;  // of dy, and of dy times the normalized x
       for_each_row(a.window, g, j, [&](int64_t i) {
         sum += masked(i);
         dot += masked(i) * (double{x[i]} - mean) * inverse;
       });
-      const double scale = double{in<T>(a.gamma)[j]} * inverse;
+      const double scale = double{in<Wide<T>>(a.gamma)[j]} * inverse;
       const double mean_sum = a.constant_statistics ? 0 : sum / length, mean_dot = a.constant_statistics ? 0 : dot / length;
       for_each_row(a.window, g, j, [&](int64_t i) {
         const double d = masked(i);
@@ -80,8 +80,8 @@ void norm_backward(const NormBackwardArgs& a) {
       dgamma += dot;
       dbeta += sum;
     }
-    out<T>(a.dgamma)[j] = static_cast<T>(dgamma);
-    out<T>(a.dbeta)[j] = static_cast<T>(dbeta);
+    out<Wide<T>>(a.dgamma)[j] = static_cast<Wide<T>>(dgamma);
+    out<Wide<T>>(a.dbeta)[j] = static_cast<Wide<T>>(dbeta);
   }
 }
 
@@ -117,13 +117,15 @@ template <class T>
 void max_pool_backward(const MaxPoolBackwardArgs& a) {
   const PoolShape& s = a.shape;
   const int64_t pixels = s.h * s.w, windows = s.out(s.h) * s.out(s.w);
-  T* dx = out<T>(a.dx);
-  std::fill(dx, dx + s.n * pixels * s.c, T{0});
+  std::vector<double> sums(static_cast<size_t>(pixels * s.c));
   for (int64_t n = 0; n < s.n; ++n) {
+    std::fill(sums.begin(), sums.end(), 0.0);
     for (int64_t i = 0; i < windows * s.c; ++i) {
       const int64_t source = n * windows * s.c + i;
-      dx[(n * pixels + a.index[source]) * s.c + i % s.c] += in<T>(a.dy)[source];
+      sums[static_cast<size_t>(a.index[source] * s.c + i % s.c)] += double{in<T>(a.dy)[source]};
     }
+    T* dx = out<T>(a.dx) + n * pixels * s.c;
+    for (size_t i = 0; i < sums.size(); ++i) dx[i] = static_cast<T>(sums[i]);
   }
 }
 
@@ -136,7 +138,7 @@ double lifted(const T x, const double* p, double eps) {
 template <class T>
 void global_pool(const GlobalPoolArgs& a) {
   const T* x = in<T>(a.x);
-  const double p = a.p ? double{*in<T>(a.p)} : 1;
+  const double p = a.p ? double{*in<Wide<T>>(a.p)} : 1;
   for (int64_t n = 0; n < a.n; ++n) {
     for (int64_t c = 0; c < a.c; ++c) {
       double sum = 0;
@@ -152,7 +154,7 @@ void global_pool(const GlobalPoolArgs& a) {
 template <class T>
 void global_pool_backward(const GlobalPoolBackwardArgs& a) {
   const T* x = in<T>(a.x);
-  const double p = a.p ? double{*in<T>(a.p)} : 1;
+  const double p = a.p ? double{*in<Wide<T>>(a.p)} : 1;
   const double length = static_cast<double>(a.length);
   double dp = 0;
   for (int64_t n = 0; n < a.n; ++n) {
@@ -171,7 +173,7 @@ void global_pool_backward(const GlobalPoolBackwardArgs& a) {
       if (a.p) dp += dy * y * (logs / length - std::log(y)) / p;
     }
   }
-  if (a.dp) *out<T>(a.dp) = static_cast<T>(dp);
+  if (a.dp) *out<Wide<T>>(a.dp) = static_cast<Wide<T>>(dp);
 }
 
 template <class T>
@@ -260,17 +262,17 @@ void non_local_backward(const NonLocalBackwardArgs& a) {
 }  // namespace
 
 void register_reference_vision() {
-  REID_REFERENCE(NonLocal, non_local);
-  REID_REFERENCE(NonLocalBackward, non_local_backward);
-  REID_REFERENCE(StripePool, stripe_pool);
-  REID_REFERENCE(StripePoolBackward, stripe_pool_backward);
-  REID_REFERENCE(NormStatistics, norm_statistics);
-  REID_REFERENCE(NormApply, norm_apply);
-  REID_REFERENCE(NormBackward, norm_backward);
-  REID_REFERENCE(MaxPool, max_pool);
-  REID_REFERENCE(MaxPoolBackward, max_pool_backward);
-  REID_REFERENCE(GlobalPool, global_pool);
-  REID_REFERENCE(GlobalPoolBackward, global_pool_backward);
+  REID_REFERENCE_BF16(NonLocal, non_local);
+  REID_REFERENCE_BF16(NonLocalBackward, non_local_backward);
+  REID_REFERENCE_BF16(StripePool, stripe_pool);
+  REID_REFERENCE_BF16(StripePoolBackward, stripe_pool_backward);
+  REID_REFERENCE_BF16(NormStatistics, norm_statistics);
+  REID_REFERENCE_BF16(NormApply, norm_apply);
+  REID_REFERENCE_BF16(NormBackward, norm_backward);
+  REID_REFERENCE_BF16(MaxPool, max_pool);
+  REID_REFERENCE_BF16(MaxPoolBackward, max_pool_backward);
+  REID_REFERENCE_BF16(GlobalPool, global_pool);
+  REID_REFERENCE_BF16(GlobalPoolBackward, global_pool_backward);
 }
 
 }  // namespace reid::cpu
