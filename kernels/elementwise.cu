@@ -1,4 +1,4 @@
-// Operations on one element at a time: relu and its gradient, y = a + scale b, products, and a bias for each column.
+// Operations on one element at a time: relu and its gradient, y = a + scale b, products, a bias for each column, casts.
 //
 // Layout: flat arrays of `count` elements; bias_add reads them as rows of `columns`.
 // Types: f32 and bf16, computed in float; biases are f32.
@@ -61,6 +61,28 @@ __global__ void vector_kernel(Map map, int64_t count) {
   if (i + kCount <= count) return map.at_vec(i);
   for (int64_t j = i; j < count; ++j) map.at(j);
 }
+
+// y[i] = x[i] in another type; both vectors of a thread are whole: eight elements
+template <class From, class To>
+struct Conversion {
+  static constexpr int kEach = 8;
+  using Element = bf16;  // of which eight fill a vector
+  const From* x;
+  To* y;
+  __device__ void at(int64_t i) const { y[i] = from_float<To>(to_float(x[i])); }
+  __device__ void at_vec(int64_t i) const {
+    float values[kEach];
+    for (int part = 0; part < kEach; part += Vec<From>::kCount) {
+      const Vec<From> vx = load_vec(x + i + part);
+      for (int j = 0; j < Vec<From>::kCount; ++j) values[part + j] = to_float(vx[j]);
+    }
+    for (int part = 0; part < kEach; part += Vec<To>::kCount) {
+      Vec<To> vy;
+      for (int j = 0; j < Vec<To>::kCount; ++j) vy[j] = from_float<To>(values[part + j]);
+      store_vec(y + i + part, vy);
+    }
+  }
+};
 
 struct Scalars {
   template <class Map>
@@ -138,6 +160,17 @@ void bias_add(const BiasAddArgs& a, Stream& stream) {
 }
 
 template <class Access>
+void cast(const CastArgs& a, Stream& stream) {
+  with_type(a.from, [&](auto from) {
+    with_type(a.to, [&](auto to) {
+      using From = decltype(from);
+      using To = decltype(to);
+      Access::run(Conversion<From, To>{in<From>(a.x), out<To>(a.y)}, a.count, stream);
+    });
+  });
+}
+
+template <class Access>
 void add_all(const char* name) {
   add<Relu>(
       name,
@@ -169,6 +202,13 @@ void add_all(const char* name) {
         return Access::refuse(a.dtype, {a.x, a.y});
       },
       bias_add<Access>);
+  add<Cast>(
+      name,
+      [](const CastArgs& a) {
+        const char* reason = Access::refuse(a.from, {a.x, a.y});
+        return reason ? reason : refuse_other_floats(a.to);
+      },
+      cast<Access>);
 }
 
 }  // namespace
