@@ -5,6 +5,8 @@
 namespace reid::REID_TARGET {
 
 void register_kernels() {
+  register_sm90_gemm();
+  register_sm90_conv();
   register_gemm();
   register_gemm_mma();
   register_distances();
@@ -17,6 +19,7 @@ void register_kernels() {
   register_pool();
   register_rows();
   register_metric();
+  register_fused();
   register_optim();
 }
 
