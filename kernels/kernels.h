@@ -8,16 +8,21 @@ namespace reid::REID_TARGET {
 
 void register_kernels();  // all of what follows, once: on a GPU for CUDA tensors, in emulation for CPU tensors
 
-void register_gemm();                // matmul
-void register_distances();           // row_distances, code_products, non_local and its gradient
-void register_conv_implicit_gemm();  // the three convolutions
-void register_conv_direct();         // the same, by definition
-void register_norm();                // norm_statistics, norm_apply, norm_backward
-void register_elementwise();         // relu, relu_backward, add_scaled, multiply, bias_add
-void register_reduce();              // column_sum
-void register_pool();                // max_pool, global_pool, stripe_pool and their gradients
-void register_rows();                // l2_normalize and its gradient, one_positive_rows, softmax_rows, softmax, soft_target_rows
-void register_metric();              // triplet_rows, circle_logits, row_distances_backward
-void register_optim();               // sgd, adam, ema_update
+void register_sm90_gemm();               // matmul in bf16 on Hopper
+void register_sm90_conv();               // convolutions without stride in bf16 on Hopper
+void register_gemm();                    // matmul in f32
+void register_gemm_mma();                // matmul in bf16
+void register_distances();               // row_distances, code_products, non_local and its gradient
+void register_conv_implicit_gemm();      // the three convolutions in f32
+void register_conv_implicit_gemm_mma();  // the same in bf16
+void register_conv_direct();             // f32, by definition
+void register_norm();                    // norm_statistics, norm_apply, norm_backward
+void register_elementwise();             // relu, relu_backward, add_scaled, multiply, bias_add, cast
+void register_reduce();                  // column_sum
+void register_pool();                    // max_pool, global_pool, stripe_pool and their gradients
+void register_rows();                    // l2_normalize and its gradient, one_positive_rows, softmax_rows, softmax, soft_target_rows
+void register_metric();                  // triplet_rows, circle_logits, row_distances_backward
+void register_fused();                   // centroid_rows, nearest_rows
+void register_optim();                   // sgd, adam, ema_update
 
 }  // namespace reid::REID_TARGET

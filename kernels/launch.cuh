@@ -4,6 +4,8 @@
 //   launch(kernel, grid, block, dynamic bytes, stream, arguments...)
 //   SHARED_ARRAY(float, sums, 256);            in a kernel, in place of __shared__
 //   float* tile = shared_dynamic<float>();     what `dynamic bytes` reserved
+//   const Problem GRID_CONSTANT problem        a kernel's parameter that may be pointed to
+//   UNROLL                                     before a loop over an array that must stay in registers
 
 #include "target.h"
 
@@ -38,11 +40,13 @@ inline constexpr int64_t kMostBlocksYZ = 65535;
 cudaStream_t native(Stream& stream);                                                               // the backend's
 [[noreturn]] void launch_failed(cudaError_t error, const char* call, const char* file, int line);  // throws reid::Error
 
+#define UNROLL _Pragma("unroll")
+#define GRID_CONSTANT __grid_constant__
 #define SHARED_ARRAY(T, name, count) __shared__ __align__(16) T name[count]
 
 template <class T>
 __device__ T* shared_dynamic() {
-  extern __shared__ __align__(16) unsigned char reid_dynamic_shared[];
+  extern __shared__ __align__(1024) unsigned char reid_dynamic_shared[];
   return reinterpret_cast<T*>(reid_dynamic_shared);
 }
 
@@ -61,6 +65,8 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSi
 
 #else
 
+#define UNROLL
+#define GRID_CONSTANT
 // The address of a static names the declaration: one array for all threads of a block, as with __shared__.
 #define SHARED_ARRAY(T, name, count)            \
   static constexpr char name##_declaration = 0; \

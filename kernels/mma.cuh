@@ -76,13 +76,19 @@ namespace detail {
 struct Fragments {
   uint32_t a[4], b[2];
 };
-inline float half_of(uint32_t word, unsigned half) { return to_float({static_cast<uint16_t>(word >> (16 * half))}); }
-// Element (row, k) of A and (k, column) of B, from the lanes that hold them.
-inline float element_a(const Exchange& all, unsigned row, unsigned k) {
-  return half_of(all.get<Fragments>(row % 8 * 4 + k % 8 / 2).a[row / 8 + k / 8 * 2], k % 2);
+inline float half_of(uint32_t word, unsigned half) { return to_float(bf16{static_cast<uint16_t>(word >> (16 * half))}); }
+// Row `row` of A and column `column` of B, from the four lanes that hold each.
+inline void row_of_a(const Exchange& all, unsigned row, float (&values)[16]) {
+  for (unsigned t = 0; t < 4; ++t) {
+    const auto held = all.get<Fragments>(row % 8 * 4 + t);
+    for (unsigned i = 0; i < 4; ++i) values[i / 2 * 8 + 2 * t + i % 2] = half_of(held.a[row / 8 + i / 2 * 2], i % 2);
+  }
 }
-inline float element_b(const Exchange& all, unsigned k, unsigned column) {
-  return half_of(all.get<Fragments>(column * 4 + k % 8 / 2).b[k / 8], k % 2);
+inline void column_of_b(const Exchange& all, unsigned column, float (&values)[16]) {
+  for (unsigned t = 0; t < 4; ++t) {
+    const auto held = all.get<Fragments>(column * 4 + t);
+    for (unsigned i = 0; i < 4; ++i) values[i / 2 * 8 + 2 * t + i % 2] = half_of(held.b[i / 2], i % 2);
+  }
 }
 
 struct Row {
@@ -110,9 +116,13 @@ void ldmatrix(const char* call, uint32_t (&r)[matrices], const bf16* row, bool t
 inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   const detail::Fragments mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
   const detail::Exchange& all = detail::exchange("mma", kFullMask, mine, {__FILE__, __LINE__});
-  const unsigned g = detail::lane() / 4, t = detail::lane() % 4;
-  for (unsigned i = 0; i < 4; ++i) {
-    for (unsigned k = 0; k < 16; ++k) d[i] += detail::element_a(all, g + i / 2 * 8, k) * detail::element_b(all, k, 2 * t + i % 2);
+  float rows[2][16], columns[2][16];
+  for (unsigned half = 0; half < 2; ++half) {
+    detail::row_of_a(all, detail::lane() / 4 + 8 * half, rows[half]);
+    detail::column_of_b(all, detail::lane() % 4 * 2 + half, columns[half]);
+  }
+  for (unsigned k = 0; k < 16; ++k) {
+    for (unsigned i = 0; i < 4; ++i) d[i] += rows[i / 2][k] * columns[i % 2][k];
   }
 }
 inline void ldmatrix_x4(uint32_t (&r)[4], const bf16* row) { detail::ldmatrix("ldmatrix.x4", r, row, false); }

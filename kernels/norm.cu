@@ -6,13 +6,15 @@
 // Layout: x [G, L, C], channels innermost; G groups of L rows share statistics, channels [first, first + count) take part. Batch norm is
 // one group of N*H*W rows, instance norm N groups of H*W.
 // Map: a block takes a chunk of 256 rows of one group and one tile of channels. channels: 32 lanes along channels by 8 rows, a warp
-//      reads 128 neighboring bytes. vec4: 16 lanes of 4 channels by 16 rows, 256 neighboring bytes for half a warp. A chunk's results
-//      are merged in order by a second kernel; where a group has one chunk only they are final (instance norm of the last stage).
+//      reads 128 neighboring bytes. vectors: 16 lanes of 4 channels by 16 rows, 256 neighboring bytes for half a warp; in bf16 8 lanes
+//      of 8 channels by 32 rows, 128 neighboring bytes for a quarter. A chunk's results are merged in order by a second kernel; where a
+//      group has one chunk only they are final (instance norm of the last stage).
 // Statistics: a chunk's mean, then its squares about that mean while the chunk is in the caches, corrected for what the mean was off by;
 //      chunks are merged in order (Chan, Golub and LeVeque, The American Statistician 37(3), 1983):
 //      m = m_a + (m_b - m_a) n_b / n,   M = M_a + M_b + (m_b - m_a)^2 n_a n_b / n
-// Bytes an element: statistics 4; apply 8, with a residual 12; backward 8 + 12 (with relu 4 more each time). Floors on H200 (4.3 TB/s):
-//      0.9, 1.9 and 4.7 ps. No version was measured yet.
+// Types: maps are f32 or bf16; statistics, parameters and all sums are f32.
+// Bytes an element: statistics 4; apply 8, with a residual 12; backward 8 + 12 (with relu 4 more each time); half of them in bf16. Floors
+//      on H200 (4.3 TB/s) in f32: 0.9, 1.9 and 4.7 ps. No version was measured yet.
 
 #include "kernels.h"
 #include "prims.cuh"
@@ -29,32 +31,36 @@ template <int V>
 struct Pack {
   float v[V];
 };
-template <int V>
-__device__ Pack<V> load(const float* p) {
+template <int V, class T>
+__device__ Pack<V> load(const T* p) {
   Pack<V> pack;
-  if constexpr (V == 4) {
-    const Vec<float> all = load_vec(p);
-    for (int i = 0; i < V; ++i) pack.v[i] = all[i];
+  if constexpr (V == 1) {
+    pack.v[0] = to_float(*p);
   } else {
-    for (int i = 0; i < V; ++i) pack.v[i] = p[i];
+    for (int i = 0; i < V; i += Vec<T>::kCount) {
+      const Vec<T> part = load_vec(p + i);
+      for (int j = 0; j < Vec<T>::kCount; ++j) pack.v[i + j] = to_float(part[j]);
+    }
   }
   return pack;
 }
-template <int V>
-__device__ void store(float* p, const Pack<V>& pack) {
-  if constexpr (V == 4) {
-    Vec<float> all;
-    for (int i = 0; i < V; ++i) all[i] = pack.v[i];
-    store_vec(p, all);
+template <int V, class T>
+__device__ void store(T* p, const Pack<V>& pack) {
+  if constexpr (V == 1) {
+    *p = from_float<T>(pack.v[0]);
   } else {
-    for (int i = 0; i < V; ++i) p[i] = pack.v[i];
+    for (int i = 0; i < V; i += Vec<T>::kCount) {
+      Vec<T> part;
+      for (int j = 0; j < Vec<T>::kCount; ++j) part[j] = from_float<T>(pack.v[i + j]);
+      store_vec(p + i, part);
+    }
   }
 }
 
 // What a thread works on: V channels from `column` of the window, rows begin + row, begin + row + kRows, ... below end.
 template <int V>
 struct Place {
-  static constexpr int kLanes = V == 4 ? 16 : 32, kRows = kThreads / kLanes;
+  static constexpr int kLanes = V == 8 ? 8 : V == 4 ? 16 : 32, kRows = kThreads / kLanes;
   int lane, row;
   int64_t group, chunk, column, begin, end;
   bool live;  // the tile may stick out of the window
@@ -89,8 +95,8 @@ __device__ Pack<V> sum_rows(const Place<V>& at, Pack<V>* part, const Pack<V>& ow
 
 // Means and sums of squares about them, for each chunk. `last`: there is one chunk, so the squares become the variance. What the first
 // mean is off by, the sum of deviations from it tells: it corrects both.
-template <int V>
-__global__ void statistics_kernel(const float* x, NormWindow w, float* means, float* squares, bool last) {
+template <int V, class T>
+__global__ void statistics_kernel(const T* x, NormWindow w, float* means, float* squares, bool last) {
   SHARED_ARRAY(Pack<V>, part, kThreads);  // see sum_rows
   const Place<V> at(w);
   const float rows = static_cast<float>(at.end - at.begin);
@@ -137,19 +143,19 @@ __global__ void merge_statistics_kernel(const float* means, const float* squares
 
 // --- apply ---
 
-template <int V>
+template <int V, class T>
 __global__ void apply_kernel(NormApplyArgs a) {
   const NormWindow& w = a.window;
   const Place<V> at(w);
   if (!at.live) return;
-  const float* residual = in<float>(a.residual);
+  const T* residual = in<T>(a.residual);
   const Pack<V> mean = load<V>(in<float>(a.mean) + at.statistic(w)), variance = load<V>(in<float>(a.variance) + at.statistic(w));
   const Pack<V> gamma = load<V>(in<float>(a.gamma) + at.column), beta = load<V>(in<float>(a.beta) + at.column);
   Pack<V> scale;
   for (int i = 0; i < V; ++i) scale.v[i] = gamma.v[i] / sqrtf(variance.v[i] + static_cast<float>(a.eps));
   for (int64_t l = at.begin + at.row; l < at.end; l += at.kRows) {
     const int64_t element = at.element(w, l);
-    Pack<V> y = load<V>(in<float>(a.x) + element);
+    Pack<V> y = load<V>(in<T>(a.x) + element);
     // From the difference: x * scale + shift would lose the digits that x shares with the mean.
     for (int i = 0; i < V; ++i) y.v[i] = (y.v[i] - mean.v[i]) * scale.v[i] + beta.v[i];
     if (residual) {
@@ -157,14 +163,14 @@ __global__ void apply_kernel(NormApplyArgs a) {
       for (int i = 0; i < V; ++i) y.v[i] += more.v[i];
     }
     for (int i = 0; i < V; ++i) y.v[i] = a.relu && y.v[i] < 0 ? 0 : y.v[i];
-    store(out<float>(a.y) + element, y);
+    store(out<T>(a.y) + element, y);
   }
 }
 
 // --- backward ---
 
 // dy where relu let the value through, and the normalized x.
-template <int V>
+template <int V, class T>
 struct Gradient {
   const NormBackwardArgs& a;
   Pack<V> mean, inverse;
@@ -175,28 +181,28 @@ struct Gradient {
     for (int i = 0; i < V; ++i) inverse.v[i] = 1 / sqrtf(variance.v[i] + static_cast<float>(a.eps));
   }
   __device__ Pack<V> passed(int64_t element) const {
-    Pack<V> d = load<V>(in<float>(a.dy) + element);
+    Pack<V> d = load<V>(in<T>(a.dy) + element);
     if (!a.relu) return d;
-    const Pack<V> y = load<V>(in<float>(a.y) + element);
+    const Pack<V> y = load<V>(in<T>(a.y) + element);
     for (int i = 0; i < V; ++i) d.v[i] = y.v[i] > 0 ? d.v[i] : 0;
     return d;
   }
   __device__ Pack<V> normalized(int64_t element) const {
-    Pack<V> z = load<V>(in<float>(a.x) + element);
+    Pack<V> z = load<V>(in<T>(a.x) + element);
     for (int i = 0; i < V; ++i) z.v[i] = (z.v[i] - mean.v[i]) * inverse.v[i];
     return z;
   }
 };
 
 // Sums of d and of d z, for each chunk.
-template <int V>
+template <int V, class T>
 __global__ void gradient_sums_kernel(NormBackwardArgs a, float* sums, float* dots) {
   SHARED_ARRAY(Pack<V>, part, kThreads);  // see sum_rows
   const NormWindow& w = a.window;
   const Place<V> at(w);
   Pack<V> sum{}, dot{};
   if (at.live) {
-    const Gradient<V> gradient(a, at);
+    const Gradient<V, T> gradient(a, at);
     for (int64_t l = at.begin + at.row; l < at.end; l += at.kRows) {
       const Pack<V> d = gradient.passed(at.element(w, l)), z = gradient.normalized(at.element(w, l));
       for (int i = 0; i < V; ++i) sum.v[i] += d.v[i], dot.v[i] += d.v[i] * z.v[i];
@@ -225,12 +231,12 @@ __global__ void merge_sums_kernel(float* sums, float* dots, NormWindow w, float*
   dbeta[c] = all_sums, dgamma[c] = all_dots;
 }
 
-template <int V>
+template <int V, class T>
 __global__ void gradient_kernel(NormBackwardArgs a, const float* sums, const float* dots) {
   const NormWindow& w = a.window;
   const Place<V> at(w);
   if (!at.live) return;
-  const Gradient<V> gradient(a, at);
+  const Gradient<V, T> gradient(a, at);
   const int64_t merged = at.partial(w) - at.chunk * w.count;
   const float share = a.constant_statistics ? 0 : 1 / static_cast<float>(w.length);
   Pack<V> scale = load<V>(in<float>(a.gamma) + at.column), mean_sum, mean_dot;
@@ -241,10 +247,10 @@ __global__ void gradient_kernel(NormBackwardArgs a, const float* sums, const flo
   for (int64_t l = at.begin + at.row; l < at.end; l += at.kRows) {
     const int64_t element = at.element(w, l);
     const Pack<V> d = gradient.passed(element), z = gradient.normalized(element);
-    if (a.dresidual) store(out<float>(a.dresidual) + element, d);
+    if (a.dresidual) store(out<T>(a.dresidual) + element, d);
     Pack<V> dx;
     for (int i = 0; i < V; ++i) dx.v[i] = scale.v[i] * (d.v[i] - mean_sum.v[i] - z.v[i] * mean_dot.v[i]);
-    store(out<float>(a.dx) + element, dx);
+    store(out<T>(a.dx) + element, dx);
   }
 }
 
@@ -261,69 +267,76 @@ float* partials(const NormWindow& w, Stream& stream) {
   return static_cast<float*>(stream.workspace(static_cast<size_t>(2 * w.groups * chunks_of(w) * w.count) * sizeof(float)));
 }
 
-template <int V>
+template <int V, class T>
 void statistics(const NormStatisticsArgs& a, Stream& stream) {
   const NormWindow& w = a.window;
   if (empty(w)) return;
+  const T* x = in<T>(a.x);
   float *mean = out<float>(a.mean), *variance = out<float>(a.variance);
-  if (chunks_of(w) == 1) return launch(statistics_kernel<V>, blocks_of<V>(w), kThreads, 0, stream, in<float>(a.x), w, mean, variance, true);
+  if (chunks_of(w) == 1) return launch(statistics_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, x, w, mean, variance, true);
   float* means = partials(w, stream);
   float* squares = means + w.groups * chunks_of(w) * w.count;
-  launch(statistics_kernel<V>, blocks_of<V>(w), kThreads, 0, stream, in<float>(a.x), w, means, squares, false);
+  launch(statistics_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, x, w, means, squares, false);
   launch(merge_statistics_kernel, blocks_for(w.groups * w.count, kThreads), kThreads, 0, stream, means, squares, w, mean, variance);
 }
 
-template <int V>
+template <int V, class T>
 void apply(const NormApplyArgs& a, Stream& stream) {
-  if (!empty(a.window)) launch(apply_kernel<V>, blocks_of<V>(a.window), kThreads, 0, stream, a);
+  if (!empty(a.window)) launch(apply_kernel<V, T>, blocks_of<V>(a.window), kThreads, 0, stream, a);
 }
 
-template <int V>
+template <int V, class T>
 void backward(const NormBackwardArgs& a, Stream& stream) {
   const NormWindow& w = a.window;
   if (empty(w)) return;
   float* sums = partials(w, stream);
   float* dots = sums + w.groups * chunks_of(w) * w.count;
-  launch(gradient_sums_kernel<V>, blocks_of<V>(w), kThreads, 0, stream, a, sums, dots);
+  launch(gradient_sums_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, a, sums, dots);
   launch(merge_sums_kernel, blocks_for(w.count, kThreads), kThreads, 0, stream, sums, dots, w, out<float>(a.dbeta), out<float>(a.dgamma));
-  launch(gradient_kernel<V>, blocks_of<V>(w), kThreads, 0, stream, a, sums, dots);
+  launch(gradient_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, a, sums, dots);
 }
 
-// --- conditions ---
+// --- conditions and versions: channels one by one, or as many as 16 bytes hold ---
 
-const char* refuse_vec4(const NormWindow& w, std::initializer_list<const void*> pointers) {
-  if (w.channels % 4 != 0 || w.first % 4 != 0 || w.count % 4 != 0) return "takes channels in fours";
+template <bool vectors>
+const char* refuse(DType dtype, const NormWindow& w, std::initializer_list<const void*> pointers) {
+  if (const char* reason = refuse_other_floats(dtype)) return reason;
+  if (!vectors) return nullptr;
+  const int64_t each = dtype == DType::bf16 ? 8 : 4;
+  if (w.channels % each != 0 || w.first % each != 0 || w.count % each != 0) return "takes channels in whole vectors of 16 bytes";
   return aligned_to_16(pointers) ? nullptr : "takes arrays that start at multiples of 16 bytes";
 }
-template <int V>
+template <bool vectors>
 const char* refuse_statistics(const NormStatisticsArgs& a) {
-  const char* reason = V == 4 ? refuse_vec4(a.window, {a.x}) : nullptr;
-  return reason ? reason : refuse_other_than_f32(a.dtype);
+  return refuse<vectors>(a.dtype, a.window, {a.x});
 }
-template <int V>
+template <bool vectors>
 const char* refuse_apply(const NormApplyArgs& a) {
-  const char* reason = V == 4 ? refuse_vec4(a.window, {a.x, a.y, a.residual, a.mean, a.variance, a.gamma, a.beta}) : nullptr;
-  return reason ? reason : refuse_other_than_f32(a.dtype);
+  return refuse<vectors>(a.dtype, a.window, {a.x, a.y, a.residual, a.mean, a.variance, a.gamma, a.beta});
 }
-template <int V>
+template <bool vectors>
 const char* refuse_backward(const NormBackwardArgs& a) {
-  const char* reason =
-      V == 4 ? refuse_vec4(a.window, {a.dy, a.x, a.relu ? a.y : nullptr, a.dx, a.dresidual, a.mean, a.variance, a.gamma}) : nullptr;
-  return reason ? reason : refuse_other_than_f32(a.dtype);
+  return refuse<vectors>(a.dtype, a.window, {a.dy, a.x, a.relu ? a.y : nullptr, a.dx, a.dresidual, a.mean, a.variance, a.gamma});
 }
 
-template <int V>
+template <bool vectors>
 void add_all(const char* name) {
-  add<NormStatistics>(name, refuse_statistics<V>, statistics<V>);
-  add<NormApply>(name, refuse_apply<V>, apply<V>);
-  add<NormBackward>(name, refuse_backward<V>, backward<V>);
+  add<NormStatistics>(name, refuse_statistics<vectors>, [](const NormStatisticsArgs& a, Stream& stream) {
+    a.dtype == DType::bf16 ? statistics<vectors ? 8 : 1, bf16>(a, stream) : statistics<vectors ? 4 : 1, float>(a, stream);
+  });
+  add<NormApply>(name, refuse_apply<vectors>, [](const NormApplyArgs& a, Stream& stream) {
+    a.dtype == DType::bf16 ? apply<vectors ? 8 : 1, bf16>(a, stream) : apply<vectors ? 4 : 1, float>(a, stream);
+  });
+  add<NormBackward>(name, refuse_backward<vectors>, [](const NormBackwardArgs& a, Stream& stream) {
+    a.dtype == DType::bf16 ? backward<vectors ? 8 : 1, bf16>(a, stream) : backward<vectors ? 4 : 1, float>(a, stream);
+  });
 }
 
 }  // namespace
 
 void register_norm() {
-  add_all<4>(REID_KERNEL_NAME("vec4"));
-  add_all<1>(REID_KERNEL_NAME("channels"));
+  add_all<true>(REID_KERNEL_NAME("vectors"));
+  add_all<false>(REID_KERNEL_NAME("channels"));
 }
 
 }  // namespace reid::REID_TARGET

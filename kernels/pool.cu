@@ -26,26 +26,28 @@ __device__ int64_t smallest(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // --- max pooling ---
 
+template <class T>
 __global__ void max_pool_kernel(MaxPoolArgs a, int64_t p_count, int64_t q_count) {
   const PoolShape& s = a.shape;
   const int64_t i = thread_index();  // of [N, P, Q, C]
   if (i >= s.n * p_count * q_count * s.c) return;
   const int64_t c = i % s.c, q = i / s.c % q_count, p = i / s.c / q_count % p_count, n = i / s.c / q_count / p_count;
-  const float* x = in<float>(a.x) + n * s.h * s.w * s.c + c;
+  const T* x = in<T>(a.x) + n * s.h * s.w * s.c + c;
   const int64_t h0 = largest(p * s.stride - s.pad, 0), h1 = smallest(p * s.stride - s.pad + s.kernel, s.h);
   const int64_t w0 = largest(q * s.stride - s.pad, 0), w1 = smallest(q * s.stride - s.pad + s.kernel, s.w);
   int64_t best = h0 * s.w + w0;
-  float top = x[best * s.c];
+  float top = to_float(x[best * s.c]);
   for (int64_t h = h0; h < h1; ++h) {
     for (int64_t w = w0; w < w1; ++w) {
-      const float value = x[(h * s.w + w) * s.c];
+      const float value = to_float(x[(h * s.w + w) * s.c]);
       if (value > top || (value != value && top == top)) top = value, best = h * s.w + w;  // the first NaN wins
     }
   }
-  out<float>(a.y)[i] = top;
+  out<T>(a.y)[i] = from_float<T>(top);
   a.index[i] = static_cast<int32_t>(best);
 }
 
+template <class T>
 __global__ void max_pool_backward_kernel(MaxPoolBackwardArgs a, int64_t p_count, int64_t q_count) {
   const PoolShape& s = a.shape;
   const int64_t i = thread_index();  // of [N, H, W, C]
@@ -58,19 +60,21 @@ __global__ void max_pool_backward_kernel(MaxPoolBackwardArgs a, int64_t p_count,
   for (int64_t p = p0; p < p1; ++p) {
     for (int64_t q = q0; q < q1; ++q) {
       const int64_t window = ((n * p_count + p) * q_count + q) * s.c + c;
-      if (a.index[window] == h * s.w + w) sum += in<float>(a.dy)[window];
+      if (a.index[window] == h * s.w + w) sum += to_float(in<T>(a.dy)[window]);
     }
   }
-  out<float>(a.dx)[i] = sum;
+  out<T>(a.dx)[i] = from_float<T>(sum);
 }
 
+template <class T>
 void max_pool(const MaxPoolArgs& a, Stream& stream) {
   const int64_t p = a.shape.out(a.shape.h), q = a.shape.out(a.shape.w), count = a.shape.n * p * q * a.shape.c;
-  if (count > 0) launch(max_pool_kernel, blocks_for(count, kThreads), kThreads, 0, stream, a, p, q);
+  if (count > 0) launch(max_pool_kernel<T>, blocks_for(count, kThreads), kThreads, 0, stream, a, p, q);
 }
+template <class T>
 void max_pool_backward(const MaxPoolBackwardArgs& a, Stream& stream) {
   const int64_t p = a.shape.out(a.shape.h), q = a.shape.out(a.shape.w), count = a.shape.n * a.shape.h * a.shape.w * a.shape.c;
-  if (count > 0) launch(max_pool_backward_kernel, blocks_for(count, kThreads), kThreads, 0, stream, a, p, q);
+  if (count > 0) launch(max_pool_backward_kernel<T>, blocks_for(count, kThreads), kThreads, 0, stream, a, p, q);
 }
 
 // --- means over pixels ---
@@ -95,33 +99,38 @@ __device__ float sum_rows(const Place& at, float* part, float own) {
   return sum;
 }
 
+template <class T>
 __global__ void global_pool_kernel(GlobalPoolArgs a) {
   SHARED_ARRAY(float, part, kThreads);  // see sum_rows
   const Place at(a.c);
-  const float* x = in<float>(a.x) + at.map * a.length * a.c + at.c;
+  const T* x = in<T>(a.x) + at.map * a.length * a.c + at.c;
   const float p = a.p ? *in<float>(a.p) : 1, eps = static_cast<float>(a.eps);
   float own = 0;
-  for (int64_t l = at.row; at.c < a.c && l < a.length; l += kRows) own += a.p ? powf(fmaxf(x[l * a.c], eps), p) : x[l * a.c];
+  for (int64_t l = at.row; at.c < a.c && l < a.length; l += kRows) {
+    const float value = to_float(x[l * a.c]);
+    own += a.p ? powf(fmaxf(value, eps), p) : value;
+  }
   const float mean = sum_rows(at, part, own) / static_cast<float>(a.length);
-  if (at.row == 0 && at.c < a.c) out<float>(a.y)[at.map * a.c + at.c] = a.p ? powf(mean, 1 / p) : mean;
+  if (at.row == 0 && at.c < a.c) out<T>(a.y)[at.map * a.c + at.c] = from_float<T>(a.p ? powf(mean, 1 / p) : mean);
 }
 
 // dx, and each block's share of dp.
+template <class T>
 __global__ void global_pool_backward_kernel(GlobalPoolBackwardArgs a, float* shares) {
   SHARED_ARRAY(float, part, kThreads);  // see sum_rows
   const Place at(a.c);
   const bool live = at.c < a.c;
   const int64_t base = at.map * a.length * a.c + at.c;
-  const float dy = live ? in<float>(a.dy)[at.map * a.c + at.c] : 0, length = static_cast<float>(a.length);
+  const float dy = live ? to_float(in<T>(a.dy)[at.map * a.c + at.c]) : 0, length = static_cast<float>(a.length);
   if (!a.p) {
-    for (int64_t l = at.row; live && l < a.length; l += kRows) out<float>(a.dx)[base + l * a.c] = dy / length;
+    for (int64_t l = at.row; live && l < a.length; l += kRows) out<T>(a.dx)[base + l * a.c] = from_float<T>(dy / length);
     return;  // all threads of all blocks, before any barrier
   }
-  const float p = *in<float>(a.p), eps = static_cast<float>(a.eps), y = live ? in<float>(a.y)[at.map * a.c + at.c] : 1;
+  const float p = *in<float>(a.p), eps = static_cast<float>(a.eps), y = live ? to_float(in<T>(a.y)[at.map * a.c + at.c]) : 1;
   float own = 0;
   for (int64_t l = at.row; live && l < a.length; l += kRows) {
-    const float x = in<float>(a.x)[base + l * a.c], t = fmaxf(x, eps);
-    out<float>(a.dx)[base + l * a.c] = x > eps ? dy * powf(t / y, p - 1) / length : 0;
+    const float x = to_float(in<T>(a.x)[base + l * a.c]), t = fmaxf(x, eps);
+    out<T>(a.dx)[base + l * a.c] = from_float<T>(x > eps ? dy * powf(t / y, p - 1) / length : 0);
     own += powf(t / y, p) * logf(t);
   }
   const float logs = sum_rows(at, part, own);
@@ -136,14 +145,16 @@ __global__ void add_shares_kernel(const float* shares, int64_t count, float* dp)
   if (threadIdx.x == 0) *dp = sum;
 }
 
+template <class T>
 void global_pool(const GlobalPoolArgs& a, Stream& stream) {
-  if (a.n * a.c > 0) launch(global_pool_kernel, blocks_for(a.n * ceil_div(a.c, kLanes), 1), kThreads, 0, stream, a);
+  if (a.n * a.c > 0) launch(global_pool_kernel<T>, blocks_for(a.n * ceil_div(a.c, kLanes), 1), kThreads, 0, stream, a);
 }
+template <class T>
 void global_pool_backward(const GlobalPoolBackwardArgs& a, Stream& stream) {
   const int64_t blocks = a.n * ceil_div(a.c, kLanes);
   if (blocks == 0) return;
   float* shares = a.p ? static_cast<float*>(stream.workspace(static_cast<size_t>(blocks) * sizeof(float))) : nullptr;
-  launch(global_pool_backward_kernel, blocks_for(blocks, 1), kThreads, 0, stream, a, shares);
+  launch(global_pool_backward_kernel<T>, blocks_for(blocks, 1), kThreads, 0, stream, a, shares);
   if (a.p) launch(add_shares_kernel, 1, kThreads, 0, stream, shares, blocks, out<float>(a.dp));
 }
 
@@ -153,18 +164,20 @@ __device__ StripeRows rows_of(int64_t stripe, int64_t stripes, int64_t height) {
   return {stripe * height / stripes, ((stripe + 1) * height + stripes - 1) / stripes};
 }
 
+template <class T>
 __global__ void stripe_pool_kernel(StripePoolArgs a) {
   SHARED_ARRAY(float, part, kThreads);  // see sum_rows
   const Place at(a.c);
   const StripeRows rows = rows_of(at.map / a.n, a.stripes, a.height);
   const int64_t pixels = (rows.end - rows.begin) * a.width;
-  const float* x = in<float>(a.x) + (at.map % a.n * a.height + rows.begin) * a.width * a.c + at.c;
+  const T* x = in<T>(a.x) + (at.map % a.n * a.height + rows.begin) * a.width * a.c + at.c;
   float own = 0;
-  for (int64_t l = at.row; at.c < a.c && l < pixels; l += kRows) own += x[l * a.c];
+  for (int64_t l = at.row; at.c < a.c && l < pixels; l += kRows) own += to_float(x[l * a.c]);
   const float sum = sum_rows(at, part, own);
-  if (at.row == 0 && at.c < a.c) out<float>(a.y)[at.map * a.c + at.c] = sum / static_cast<float>(pixels);
+  if (at.row == 0 && at.c < a.c) out<T>(a.y)[at.map * a.c + at.c] = from_float<T>(sum / static_cast<float>(pixels));
 }
 
+template <class T>
 __global__ void stripe_pool_backward_kernel(StripePoolBackwardArgs a) {
   const int64_t i = thread_index();  // of [N, H, W, C]
   if (i >= a.n * a.height * a.width * a.c) return;
@@ -173,34 +186,40 @@ __global__ void stripe_pool_backward_kernel(StripePoolBackwardArgs a) {
   for (int64_t s = 0; s < a.stripes; ++s) {
     const StripeRows rows = rows_of(s, a.stripes, a.height);
     if (h < rows.begin || h >= rows.end) continue;
-    sum += in<float>(a.dy)[(s * a.n + n) * a.c + c] / static_cast<float>((rows.end - rows.begin) * a.width);
+    sum += to_float(in<T>(a.dy)[(s * a.n + n) * a.c + c]) / static_cast<float>((rows.end - rows.begin) * a.width);
   }
-  out<float>(a.dx)[i] = sum;
+  out<T>(a.dx)[i] = from_float<T>(sum);
 }
 
+template <class T>
 void stripe_pool(const StripePoolArgs& a, Stream& stream) {
   const int64_t blocks = a.stripes * a.n * ceil_div(a.c, kLanes);
-  if (blocks > 0) launch(stripe_pool_kernel, blocks_for(blocks, 1), kThreads, 0, stream, a);
+  if (blocks > 0) launch(stripe_pool_kernel<T>, blocks_for(blocks, 1), kThreads, 0, stream, a);
 }
+template <class T>
 void stripe_pool_backward(const StripePoolBackwardArgs& a, Stream& stream) {
   const int64_t count = a.n * a.height * a.width * a.c;
-  if (count > 0) launch(stripe_pool_backward_kernel, blocks_for(count, kThreads), kThreads, 0, stream, a);
+  if (count > 0) launch(stripe_pool_backward_kernel<T>, blocks_for(count, kThreads), kThreads, 0, stream, a);
 }
 
-template <class Args>
-const char* refuse(const Args& a) {
-  return refuse_other_than_f32(a.dtype);
+// Versions that take both types.
+template <class Op, void (*in_f32)(const typename Op::Args&, Stream&), void (*in_bf16)(const typename Op::Args&, Stream&)>
+void add_both(const char* name) {
+  using Args = typename Op::Args;
+  add<Op>(
+      name, [](const Args& a) { return refuse_other_floats(a.dtype); },
+      [](const Args& a, Stream& stream) { a.dtype == DType::bf16 ? in_bf16(a, stream) : in_f32(a, stream); });
 }
 
 }  // namespace
 
 void register_pool() {
-  add<MaxPool>(REID_KERNEL_NAME("windows"), refuse<MaxPoolArgs>, max_pool);
-  add<MaxPoolBackward>(REID_KERNEL_NAME("gather"), refuse<MaxPoolBackwardArgs>, max_pool_backward);
-  add<GlobalPool>(REID_KERNEL_NAME("channels"), refuse<GlobalPoolArgs>, global_pool);
-  add<GlobalPoolBackward>(REID_KERNEL_NAME("channels"), refuse<GlobalPoolBackwardArgs>, global_pool_backward);
-  add<StripePool>(REID_KERNEL_NAME("channels"), refuse<StripePoolArgs>, stripe_pool);
-  add<StripePoolBackward>(REID_KERNEL_NAME("gather"), refuse<StripePoolBackwardArgs>, stripe_pool_backward);
+  add_both<MaxPool, max_pool<float>, max_pool<bf16>>(REID_KERNEL_NAME("windows"));
+  add_both<MaxPoolBackward, max_pool_backward<float>, max_pool_backward<bf16>>(REID_KERNEL_NAME("gather"));
+  add_both<GlobalPool, global_pool<float>, global_pool<bf16>>(REID_KERNEL_NAME("channels"));
+  add_both<GlobalPoolBackward, global_pool_backward<float>, global_pool_backward<bf16>>(REID_KERNEL_NAME("channels"));
+  add_both<StripePool, stripe_pool<float>, stripe_pool<bf16>>(REID_KERNEL_NAME("channels"));
+  add_both<StripePoolBackward, stripe_pool_backward<float>, stripe_pool_backward<bf16>>(REID_KERNEL_NAME("gather"));
 }
 
 }  // namespace reid::REID_TARGET

@@ -1,5 +1,5 @@
 #pragma once
-// What kernels are made of: 16-byte vectors, bf16, reductions over warps and blocks in a fixed order, argument casts.
+// What kernels are made of: 16-byte vectors, bf16, quick divisions, reductions over warps and blocks in a fixed order, argument casts.
 
 #include "launch.cuh"
 
@@ -19,6 +19,7 @@ __host__ __device__ T* out(void* p) {
 }
 
 inline const char* refuse_other_than_f32(DType dtype) { return dtype == DType::f32 ? nullptr : "takes f32 only"; }
+inline const char* refuse_other_than_bf16(DType dtype) { return dtype == DType::bf16 ? nullptr : "takes bf16 only"; }
 inline bool aligned_to_16(std::initializer_list<const void*> pointers) {
   for (const void* p : pointers) {
     if (reinterpret_cast<uintptr_t>(p) % 16 != 0) return false;
@@ -79,6 +80,44 @@ __device__ inline bf16 to_bf16(float x) {
   return {static_cast<uint16_t>(bits >> 16)};
 #endif
 }
+
+// Kernels that are written for both types read with to_float and write with from_float.
+__device__ inline float to_float(float x) { return x; }
+template <class T>
+__device__ T from_float(float x) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return x;
+  } else {
+    return to_bf16(x);
+  }
+}
+
+inline const char* refuse_other_floats(DType dtype) {
+  return dtype == DType::f32 || dtype == DType::bf16 ? nullptr : "takes f32 and bf16 only";
+}
+// Calls f(T()) with float or bf16.
+template <class F>
+void with_type(DType dtype, F f) {
+  dtype == DType::bf16 ? f(bf16()) : f(float());
+}
+
+// --- division by a number that the launch knows: a product and a shift (Granlund and Montgomery, PLDI 1994) ---
+
+// For 0 <= n < 2^31 and 1 <= divisor < 2^31, with s = ceil(log2 divisor) and m = floor(2^32 (2^s - divisor) / divisor) + 1:
+//   n / divisor = (m n / 2^32 + n) / 2^s, all rounded down
+struct Divisor {
+  uint32_t divisor = 1, multiplier = 1, shift = 0;
+  Divisor() = default;
+  __host__ explicit Divisor(int64_t d) : divisor(static_cast<uint32_t>(d)) {
+    while ((uint64_t{1} << shift) < divisor) ++shift;
+    multiplier = static_cast<uint32_t>((((uint64_t{1} << shift) - divisor) << 32) / divisor + 1);
+  }
+  __host__ __device__ int quotient(int n) const {
+    const uint32_t high = static_cast<uint32_t>((uint64_t{static_cast<uint32_t>(n)} * multiplier) >> 32);
+    return static_cast<int>((high + static_cast<uint32_t>(n)) >> shift);
+  }
+  __host__ __device__ int remainder(int n, int quotient_of_n) const { return n - quotient_of_n * static_cast<int>(divisor); }
+};
 
 // --- reductions ---
 

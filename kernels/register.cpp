@@ -5,9 +5,13 @@
 namespace reid::REID_TARGET {
 
 void register_kernels() {
+  register_sm90_gemm();
+  register_sm90_conv();
   register_gemm();
+  register_gemm_mma();
   register_distances();
   register_conv_implicit_gemm();
+  register_conv_implicit_gemm_mma();
   register_conv_direct();
   register_norm();
   register_elementwise();
@@ -15,6 +19,7 @@ void register_kernels() {
   register_pool();
   register_rows();
   register_metric();
+  register_fused();
   register_optim();
 }
 

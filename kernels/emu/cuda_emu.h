@@ -6,6 +6,7 @@
 // made visible: barriers and collectives that not all threads reach, partial masks, launches beyond the limits of sm_80 and sm_90
 // are errors that name the place; shared memory is a heap block of exact size, filled with NaN, for each array and block, so that
 // AddressSanitizer sees its ends. No name of CUDA is a macro but the attributes: the rest are ordinary names in reid::emu.
+// What a copy engine or a tensor core does behind a thread's back happens as late as it may.
 // Not here: speed, the memory model between blocks, grid-wide synchronization, streams that run at the same time.
 
 #include <bit>
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 
 #include "emu/schedule.h"
@@ -87,6 +89,16 @@ void* shared_dynamic(Site site);
 void copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site);
 void copy_async_commit();
 void copy_async_wait(unsigned groups_in_flight);
+
+// What sm90/hopper.cuh is made of. A thread waits until `ready`, which is asked again whenever its turn comes.
+void wait_until(const char* call, FunctionRef<bool()> ready, Site site);
+// Copies that belong to a barrier arrive when somebody waits for it; until then, or to the block's end, they are on their way.
+void deliver_later(const void* barrier, std::function<void()> copy);
+void deliver(const void* barrier);
+// Products of a thread in groups, like cp.async: done at the wait.
+void multiply_later(std::function<void()> product);
+void multiply_commit();
+void multiply_wait(unsigned groups_in_flight);
 
 inline unsigned linear_thread() { return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z); }
 inline unsigned lane() { return linear_thread() % kWarp; }

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <exception>
+#include <functional>
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "emu/cuda_emu.h"
@@ -37,8 +39,15 @@ struct Thread {
   uint3 index;
   const char* waits = nullptr;  // the call it waits in; null: it can run, or has returned
   Site site{};
-  std::vector<Copy> copies;  // in order of issue
-  unsigned group = 0;        // that the next copy joins: the number of commits so far
+  std::vector<Copy> copies;                    // in order of issue
+  unsigned group = 0;                          // that the next copy joins: the number of commits so far
+  const FunctionRef<bool()>* ready = nullptr;  // where it waits for something other than threads: whether that has come
+  struct Product {
+    unsigned group;
+    std::function<void()> run;
+  };
+  std::vector<Product> products;
+  unsigned product_group = 0;
 };
 
 struct Warp {
@@ -49,13 +58,14 @@ struct Warp {
   detail::Exchange buffers[2];
 };
 
-// Memory of exactly `bytes`, filled with NaN, so that AddressSanitizer knows where it ends.
+// Memory of exactly `bytes`, filled with NaN, so that AddressSanitizer knows where it ends. Tiles of the copy engine need 1024.
+constexpr std::align_val_t kSharedAlignment{1024};
 struct SharedArray {
-  SharedArray(size_t size) : bytes(size), memory(static_cast<unsigned char*>(::operator new (size, std::align_val_t{16}))) {
+  SharedArray(size_t size) : bytes(size), memory(static_cast<unsigned char*>(::operator new(size, kSharedAlignment))) {
     std::memset(memory.get(), 0xFF, size);
   }
   struct Free {
-    void operator()(unsigned char* p) const { ::operator delete (p, std::align_val_t{16}); }
+    void operator()(unsigned char* p) const { ::operator delete(p, kSharedAlignment); }
   };
   bool holds(const void* p, size_t count) const {
     const auto* at = static_cast<const unsigned char*>(p);
@@ -88,11 +98,17 @@ class Block {
   void copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site);
   void copy_async_commit() { ++current_->group; }
   void copy_async_wait(unsigned groups_in_flight);
+  void wait_until(const char* call, const FunctionRef<bool()>& ready, Site site);
+  void deliver_later(const void* barrier, std::function<void()> copy) { on_their_way_.emplace_back(barrier, std::move(copy)); }
+  void deliver(const void* barrier);
+  void multiply_later(std::function<void()> product) { current_->products.push_back({current_->product_group, std::move(product)}); }
+  void multiply_commit() { ++current_->product_group; }
+  void multiply_wait(unsigned groups_in_flight);
 
   static thread_local Block* running;
 
  private:
-  bool can_run(const Thread& t) const { return !t.waits && !t.fiber.done; }
+  bool can_run(const Thread& t) const { return !t.fiber.done && (!t.waits || (t.ready && (*t.ready)())); }
   void resume(Thread& t);
   bool everyone_once();
   bool warps_greedily();
@@ -115,6 +131,7 @@ class Block {
   Site barrier_site_{};
   std::map<const void*, SharedArray> shared_;
   size_t static_bytes_ = 0;
+  std::vector<std::pair<const void*, std::function<void()>>> on_their_way_;  // to a barrier
   std::exception_ptr error_;
 };
 thread_local Block* Block::running = nullptr;
@@ -129,6 +146,7 @@ void Block::thread_main() {
 
 void Block::resume(Thread& t) {
   current_ = &t;
+  t.waits = nullptr, t.ready = nullptr;
   threadIdx = t.index;
   fibers().resume(t.fiber);
   if (error_) std::rethrow_exception(error_);
@@ -174,7 +192,11 @@ void Block::run(uint3 index) {
   } leave;
   shared_.clear();
   static_bytes_ = 0;
-  for (Thread& t : threads_) t.fiber = {}, t.waits = nullptr, t.group = 0, t.copies.clear();
+  on_their_way_.clear();
+  for (Thread& t : threads_) {
+    t.fiber = {}, t.waits = nullptr, t.ready = nullptr;
+    t.group = t.product_group = 0, t.copies.clear(), t.products.clear();
+  }
   while (chosen == Schedule::lockstep ? everyone_once() : warps_greedily()) {
   }
   if (!std::all_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.fiber.done; })) report_standstill();
@@ -270,6 +292,29 @@ void Block::copy_async_wait(unsigned groups_in_flight) {
   copies.erase(copies.begin(), copy);
 }
 
+void Block::wait_until(const char* call, const FunctionRef<bool()>& ready, Site site) {
+  if (ready()) return;
+  current_->ready = &ready;
+  wait(call, site);
+}
+
+void Block::deliver(const void* barrier) {
+  for (auto& [target, copy] : std::exchange(on_their_way_, {})) {
+    if (target == barrier) {
+      copy();
+    } else {
+      on_their_way_.emplace_back(target, std::move(copy));
+    }
+  }
+}
+
+void Block::multiply_wait(unsigned groups_in_flight) {
+  std::vector<Thread::Product>& products = current_->products;
+  auto product = products.begin();
+  for (; product != products.end() && product->group + groups_in_flight < current_->product_group; ++product) product->run();
+  products.erase(products.begin(), product);
+}
+
 void check_shape(const detail::LaunchShape& s) {
   const auto check = [&](bool right, const auto&... parts) {
     REID_CHECK(right, "[emulator] launch at ", s.site, ": grid ", s.grid, ", block ", s.block, ", ", s.shared,
@@ -324,6 +369,13 @@ void copy_async(void* shared, const void* global, size_t bytes, size_t source_by
 }
 void copy_async_commit() { running_block("cp.async").copy_async_commit(); }
 void copy_async_wait(unsigned groups_in_flight) { running_block("cp.async").copy_async_wait(groups_in_flight); }
+
+void wait_until(const char* call, FunctionRef<bool()> ready, Site site) { running_block(call).wait_until(call, ready, site); }
+void deliver_later(const void* barrier, std::function<void()> copy) { running_block("load_box").deliver_later(barrier, std::move(copy)); }
+void deliver(const void* barrier) { running_block("mbarrier_wait").deliver(barrier); }
+void multiply_later(std::function<void()> product) { running_block("wgmma").multiply_later(std::move(product)); }
+void multiply_commit() { running_block("wgmma_commit").multiply_commit(); }
+void multiply_wait(unsigned groups_in_flight) { running_block("wgmma_wait").multiply_wait(groups_in_flight); }
 
 void check_shared(const char* call, const void* pointer, size_t bytes, Site site) {
   running_block(call).check_shared(call, pointer, bytes, site);

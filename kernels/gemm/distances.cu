@@ -18,7 +18,7 @@ constexpr int kThreads = 256;
 
 // --- distances: beyond the extents there are zeros on both sides, whose difference adds nothing ---
 
-struct DistanceProblem : MatrixProblem<true, true> {
+struct DistanceProblem : MatrixProblem<float, float, true, true> {
   float* d;
   float floor;
   __device__ static float term(float sum, float x, float y) { return sum + (x - y) * (x - y); }
@@ -53,70 +53,78 @@ void code_products(const CodeProductsArgs& p, Stream& stream) {
   if (p.m * p.n > 0) launch(code_products_kernel, blocks_for(p.m * p.n, kThreads), kThreads, 0, stream, p);
 }
 
-// --- non-local blocks: products with a batch for each image, scaled by 1 / L at the end ---
+// --- non-local blocks: products with a batch for each image, scaled by 1 / L at the end; matrices D x D stay f32 ---
 
-template <bool kAlongA, bool kAlongB>
-struct ImageProblem : MatrixProblem<kAlongA, kAlongB> {
-  float* c;  // [images, m, n]
+// C: the type of the result.
+template <class A, class B, class C, bool kAlongA, bool kAlongB>
+struct ImageProblem : MatrixProblem<A, B, kAlongA, kAlongB> {
+  C* c;  // [images, m, n]
   float share;
-  __device__ void store(int64_t batch, int64_t i, int64_t j, float sum) const { c[(batch * this->m + i) * this->n + j] = share * sum; }
+  __device__ void store(int64_t batch, int64_t i, int64_t j, float sum) const {
+    c[(batch * this->m + i) * this->n + j] = from_float<C>(share * sum);
+  }
 };
 
+template <class T>
 struct Maps {
   int64_t images, length, d;
   // c[e, f] = sum over l of a[l, e] b[l, f]
-  void outer_sum(const float* a, const float* b, float* c, Stream& stream) const {
-    ImageProblem<false, false> p{};
+  void outer_sum(const void* a, const void* b, float* c, Stream& stream) const {
+    ImageProblem<T, T, float, false, false> p{};
     p.m = d, p.n = d, p.depth = length;
-    p.left = {a, length * d, 1, d}, p.right = {b, length * d, 1, d};
+    p.left = {in<T>(a), length * d, 1, d}, p.right = {in<T>(b), length * d, 1, d};
     p.c = c, p.share = 1;
     run_register_tile<64, 64>(p, images, stream);
   }
   // y[l, f] = (1 / L) sum over e of x[l, e] c[e, f], or of c[f, e]
   template <bool transposed>
-  void rows_times(const float* x, const float* c, float* y, Stream& stream) const {
-    ImageProblem<true, transposed> p{};
+  void rows_times(const void* x, const float* c, void* y, Stream& stream) const {
+    ImageProblem<T, float, T, true, transposed> p{};
     p.m = length, p.n = d, p.depth = d;
-    p.left = {x, length * d, d, 1}, p.right = {c, d * d, transposed ? d : 1, transposed ? 1 : d};
-    p.c = y, p.share = 1 / static_cast<float>(length);
+    p.left = {in<T>(x), length * d, d, 1}, p.right = {c, d * d, transposed ? d : 1, transposed ? 1 : d};
+    p.c = out<T>(y), p.share = 1 / static_cast<float>(length);
     run_register_tile<64, 64>(p, images, stream);
+  }
+  float* matrices(int count, Stream& stream) const {
+    return static_cast<float*>(stream.workspace(static_cast<size_t>(count * images * d * d) * sizeof(float)));
   }
 };
 
-float* matrices(const Maps& maps, int count, Stream& stream) {
-  return static_cast<float*>(stream.workspace(static_cast<size_t>(count * maps.images * maps.d * maps.d) * sizeof(float)));
-}
-
 void non_local(const NonLocalArgs& a, Stream& stream) {
-  const Maps maps{a.n, a.length, a.d};
-  float* m = matrices(maps, 1, stream);
-  maps.outer_sum(in<float>(a.phi), in<float>(a.g), m, stream);
-  maps.rows_times<false>(in<float>(a.theta), m, out<float>(a.y), stream);
+  with_type(a.dtype, [&](auto element) {
+    const Maps<decltype(element)> maps{a.n, a.length, a.d};
+    float* m = maps.matrices(1, stream);
+    maps.outer_sum(a.phi, a.g, m, stream);
+    maps.template rows_times<false>(a.theta, m, a.y, stream);
+  });
 }
 
 void non_local_backward(const NonLocalBackwardArgs& a, Stream& stream) {
-  const Maps maps{a.n, a.length, a.d};
-  float* m = matrices(maps, 2, stream);
-  float* dm = m + a.n * a.d * a.d;
-  maps.outer_sum(in<float>(a.phi), in<float>(a.g), m, stream);
-  maps.outer_sum(in<float>(a.theta), in<float>(a.dy), dm, stream);
-  maps.rows_times<true>(in<float>(a.dy), m, out<float>(a.dtheta), stream);
-  maps.rows_times<true>(in<float>(a.g), dm, out<float>(a.dphi), stream);
-  maps.rows_times<false>(in<float>(a.phi), dm, out<float>(a.dg), stream);
+  with_type(a.dtype, [&](auto element) {
+    const Maps<decltype(element)> maps{a.n, a.length, a.d};
+    float* m = maps.matrices(2, stream);
+    float* dm = m + a.n * a.d * a.d;
+    maps.outer_sum(a.phi, a.g, m, stream);
+    maps.outer_sum(a.theta, a.dy, dm, stream);
+    maps.template rows_times<true>(a.dy, m, a.dtheta, stream);
+    maps.template rows_times<true>(a.g, dm, a.dphi, stream);
+    maps.template rows_times<false>(a.phi, dm, a.dg, stream);
+  });
 }
 
+const char* refuse(const RowDistancesArgs& a) { return refuse_other_than_f32(a.dtype); }
 template <class Args>
-const char* refuse(const Args& a) {
-  return refuse_other_than_f32(a.dtype);
+const char* refuse_non_local(const Args& a) {
+  return refuse_other_floats(a.dtype);
 }
 
 }  // namespace
 
 void register_distances() {
-  add<RowDistances>(REID_KERNEL_NAME("register_tile"), refuse<RowDistancesArgs>, row_distances);
+  add<RowDistances>(REID_KERNEL_NAME("register_tile"), refuse, row_distances);
   add<CodeProducts>(REID_KERNEL_NAME("element_a_thread"), nullptr, code_products);
-  add<NonLocal>(REID_KERNEL_NAME("register_tile"), refuse<NonLocalArgs>, non_local);
-  add<NonLocalBackward>(REID_KERNEL_NAME("register_tile"), refuse<NonLocalBackwardArgs>, non_local_backward);
+  add<NonLocal>(REID_KERNEL_NAME("register_tile"), refuse_non_local<NonLocalArgs>, non_local);
+  add<NonLocalBackward>(REID_KERNEL_NAME("register_tile"), refuse_non_local<NonLocalBackwardArgs>, non_local_backward);
 }
 
 }  // namespace reid::REID_TARGET

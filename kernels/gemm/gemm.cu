@@ -8,9 +8,9 @@
 //   register_tile    64 x 64 sums a block, 4 x 4 a thread: 2 shared loads of 16 bytes for 32 flops; see tile.cuh
 //   register_tile_128  128 x 128 and 8 x 8: 4 loads for 128 flops, for products that fill such tiles
 // Flops: 2 M N K. Floor on H200: 67 Tflop/s of f32 FMA; bytes count for thin products (4 (M K + K N + M N) / 4.3 TB/s). No version was
-// measured yet. Tensor cores need bf16 operands and come with that type.
+// measured yet. bf16 operands: gemm_mma.cu.
 
-#include "gemm/tile.cuh"
+#include "gemm/problem.cuh"
 #include "kernels.h"
 
 namespace reid::REID_TARGET {
@@ -58,16 +58,6 @@ __global__ void shared_tile_kernel(Product p, int64_t tiles_n) {
   if (i < p.g.m && j < p.g.n) p.store(i, j, sum);
 }
 
-template <bool transpose_a, bool transpose_b>
-struct GemmProblem : MatrixProblem<!transpose_a, transpose_b> {
-  float* c;
-  bool accumulate;
-  __device__ void store(int64_t, int64_t i, int64_t j, float sum) const {
-    float* target = c + i * this->n + j;
-    *target = accumulate ? *target + sum : sum;
-  }
-};
-
 template <bool along_rows>
 void element_a_thread(const GemmArgs& g, Stream& stream) {
   if (g.m * g.n > 0) launch(element_kernel<along_rows>, blocks_for(g.m * g.n, kThreads), kThreads, 0, stream, Product{g});
@@ -78,23 +68,9 @@ void shared_tile(const GemmArgs& g, Stream& stream) {
   if (blocks > 0) launch(shared_tile_kernel, blocks_for(blocks, 1), kTile * kTile, 0, stream, Product{g}, tiles_n);
 }
 
-template <int kM, int kN, bool transpose_a, bool transpose_b>
-void run_gemm_problem(const GemmArgs& g, Stream& stream) {
-  GemmProblem<transpose_a, transpose_b> p{};
-  p.m = g.m, p.n = g.n, p.depth = g.k;
-  p.left = {in<float>(g.a), 0, transpose_a ? 1 : g.k, transpose_a ? g.m : 1};
-  p.right = {in<float>(g.b), 0, transpose_b ? g.k : 1, transpose_b ? 1 : g.n};
-  p.c = out<float>(g.c), p.accumulate = g.accumulate;
-  run_register_tile<kM, kN>(p, 1, stream);
-}
-
 template <int kM, int kN>
 void register_tile(const GemmArgs& g, Stream& stream) {
-  if (g.transpose_a) {
-    g.transpose_b ? run_gemm_problem<kM, kN, true, true>(g, stream) : run_gemm_problem<kM, kN, true, false>(g, stream);
-  } else {
-    g.transpose_b ? run_gemm_problem<kM, kN, false, true>(g, stream) : run_gemm_problem<kM, kN, false, false>(g, stream);
-  }
+  with_problem<float>(g, [&](auto p) { run_register_tile<kM, kN>(p, 1, stream); });
 }
 
 const char* refuse(const GemmArgs& g) { return refuse_other_than_f32(g.dtype); }

@@ -7,14 +7,16 @@
 // to shared memory, where every element serves kN (kM) sums; from there a thread reads 2 patches' sides for a patch's products. A step's
 // sums are added in order, whatever the tile: a sum does not depend on where in a tile it stands, nor on its neighbors.
 //
-// A Problem says what a and b are. To fetch an element it splits the work, so that what depends on i, on j or on l alone is computed once:
-//   int64_t m, n, depth                          extents; batches of such problems are counted by the launch
+// A Problem says what a and b are. To find an element it splits the work, so that what depends on i, on j or on l alone is computed once:
+//   Element                                      float or bf16; the tensor cores' tiles (mma_tile.cuh) take bf16 only
+//   int64_t m, n                                 extents; batches of such problems are counted by the launch
+//   depth_of(batch)                              the extent along l
 //   kAlongDepthA, kAlongDepthB                   where a step along l is the step to the neighbor in memory (else along i, j)
 //   a_row(batch, i), b_column(batch, j)          what an i or a j means: anything
 //   a_depth(batch, l), b_depth(batch, l)         what an l means
-//   a(row, depth), b(depth, column)              the element
+//   a(row, depth), b(depth, column)              where the element stands; null for a zero
 //   term(sum, a, b)                              sum with one more term
-//   store(batch, i, j, sum)
+//   store(batch, i, j, sum)                      for i < m, j < n
 
 #include "prims.cuh"
 
@@ -37,7 +39,8 @@ struct Fetch {
 };
 
 template <int kM, int kN, class Problem>
-__global__ void __launch_bounds__(kTileThreads) register_tile_kernel(Problem problem, int64_t tiles_m, int64_t tiles_n) {
+__global__ void __launch_bounds__(kTileThreads, kM* kN > 64 * 64 ? 1 : 2)
+    register_tile_kernel(Problem problem, int64_t tiles_m, int64_t tiles_n) {
   constexpr int kRows = kM / 16, kColumns = kN / 16;  // of a thread's patch
   using FetchA = Fetch<kM, Problem::kAlongDepthA>;
   using FetchB = Fetch<kN, Problem::kAlongDepthB>;
@@ -48,21 +51,29 @@ __global__ void __launch_bounds__(kTileThreads) register_tile_kernel(Problem pro
 
   decltype(problem.a_row(batch, i0)) rows[FetchA::kOwn];
   decltype(problem.b_column(batch, j0)) columns[FetchB::kOwn];
+  UNROLL
   for (int u = 0; u < FetchA::kOwn; ++u) rows[u] = problem.a_row(batch, i0 + FetchA::place() + u * FetchA::kStep);
+  UNROLL
   for (int u = 0; u < FetchB::kOwn; ++u) columns[u] = problem.b_column(batch, j0 + FetchB::place() + u * FetchB::kStep);
 
+  const auto fetched = [](const auto* element) { return element ? to_float(*element) : 0; };
   float sums[kRows][kColumns] = {};
+  const int64_t depth_end = problem.depth_of(batch);
   const int row = static_cast<int>(threadIdx.x) / 16 * kRows, column = static_cast<int>(threadIdx.x) % 16 * kColumns;
-  for (int64_t l0 = 0; l0 < problem.depth; l0 += kTileDepth) {
+  for (int64_t l0 = 0; l0 < depth_end; l0 += kTileDepth) {
     for (int v = 0; v < FetchA::kOwnDepths; ++v) {
       const int l = FetchA::depth() + v * FetchA::kDepthStep;
       const auto depth = problem.a_depth(batch, l0 + l);
-      for (int u = 0; u < FetchA::kOwn; ++u) a_tile[l * (kM + 4) + FetchA::place() + u * FetchA::kStep] = problem.a(rows[u], depth);
+      for (int u = 0; u < FetchA::kOwn; ++u) {
+        a_tile[l * (kM + 4) + FetchA::place() + u * FetchA::kStep] = fetched(problem.a(rows[u], depth));
+      }
     }
     for (int v = 0; v < FetchB::kOwnDepths; ++v) {
       const int l = FetchB::depth() + v * FetchB::kDepthStep;
       const auto depth = problem.b_depth(batch, l0 + l);
-      for (int u = 0; u < FetchB::kOwn; ++u) b_tile[l * (kN + 4) + FetchB::place() + u * FetchB::kStep] = problem.b(depth, columns[u]);
+      for (int u = 0; u < FetchB::kOwn; ++u) {
+        b_tile[l * (kN + 4) + FetchB::place() + u * FetchB::kStep] = fetched(problem.b(depth, columns[u]));
+      }
     }
     __syncthreads();
     for (int l = 0; l < kTileDepth; ++l) {
@@ -81,7 +92,9 @@ __global__ void __launch_bounds__(kTileThreads) register_tile_kernel(Problem pro
     }
     __syncthreads();
   }
+  UNROLL
   for (int r = 0; r < kRows; ++r) {
+    UNROLL
     for (int c = 0; c < kColumns; ++c) {
       if (i0 + row + r < problem.m && j0 + column + c < problem.n) problem.store(batch, i0 + row + r, j0 + column + c, sums[r][c]);
     }
@@ -95,33 +108,42 @@ void run_register_tile(const Problem& problem, int64_t batches, Stream& stream) 
   launch(register_tile_kernel<kM, kN, Problem>, blocks_for(blocks, 1), kTileThreads, 0, stream, problem, tiles_m, tiles_n);
 }
 
-// Matrices in memory: element (i, l) of a batch's a stands at i * row_step + l * depth_step, element (l, j) of b at l * depth_step +
-// j * column_step. Beyond the extents there are zeros.
+// Matrices in memory: element (i, l) of a batch's a stands at i * step + l * depth_step, element (l, j) of b at l * depth_step + j * step.
+// Beyond the extents there are zeros.
+template <class T>
 struct Operand {
-  const float* data;
+  const T* data;
   int64_t batch_step, step, depth_step;  // step: along i or j
 };
-template <bool kAlongA, bool kAlongB>
+// A row of a or a column of b: its first element, or null beyond the extent; and a step along l from there, negative beyond the extent.
+template <class T>
+using Line = const T*;
+using Depth = int64_t;
+template <class T>
+__device__ const T* element_at(Line<T> line, Depth offset) {
+  return line && offset >= 0 ? line + offset : nullptr;
+}
+
+// A and B: types of the operands.
+template <class A, class B, bool kAlongA, bool kAlongB>
 struct MatrixProblem {
+  using Element = A;
   static constexpr bool kAlongDepthA = kAlongA, kAlongDepthB = kAlongB;
   int64_t m, n, depth;
-  Operand left, right;
+  Operand<A> left;
+  Operand<B> right;
 
-  struct Line {  // a row of a or a column of b
-    const float* start;
-    bool valid;
-  };
-  struct Depth {
-    int64_t offset;
-    bool valid;
-  };
-  __device__ Line a_row(int64_t batch, int64_t i) const { return {left.data + batch * left.batch_step + i * left.step, i < m}; }
-  __device__ Line b_column(int64_t batch, int64_t j) const { return {right.data + batch * right.batch_step + j * right.step, j < n}; }
-  __device__ Depth a_depth(int64_t, int64_t l) const { return {l * left.depth_step, l < depth}; }
-  __device__ Depth b_depth(int64_t, int64_t l) const { return {l * right.depth_step, l < depth}; }
-  __device__ static float at(const Line& line, const Depth& d) { return line.valid && d.valid ? line.start[d.offset] : 0; }
-  __device__ float a(const Line& row, const Depth& d) const { return at(row, d); }
-  __device__ float b(const Depth& d, const Line& column) const { return at(column, d); }
+  __device__ int64_t depth_of(int64_t) const { return depth; }
+  __device__ Line<A> a_row(int64_t batch, int64_t i) const { return i < m ? left.data + batch * left.batch_step + i * left.step : nullptr; }
+  __device__ Line<B> b_column(int64_t batch, int64_t j) const {
+    return j < n ? right.data + batch * right.batch_step + j * right.step : nullptr;
+  }
+  __device__ Depth a_depth(int64_t, int64_t l) const { return l < depth ? l * left.depth_step : -1; }
+  __device__ Depth b_depth(int64_t, int64_t l) const { return l < depth ? l * right.depth_step : -1; }
+  __device__ const A* a(Line<A> row, Depth d) const { return element_at(row, d); }
+  __device__ const B* b(Depth d, Line<B> column) const { return element_at(column, d); }
+  __device__ const A* any_a() const { return left.data; }
+  __device__ const B* any_b() const { return right.data; }
   __device__ static float term(float sum, float x, float y) { return sum + x * y; }
 };
 

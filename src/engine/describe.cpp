@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "reid/engine/op_args_fused.h"
 #include "reid/engine/registry.h"
 
 namespace reid {
@@ -230,6 +231,23 @@ void RowDistancesBackwardArgs::describe(Visitor& v) const {
   v.attribute("floor", floor);
   v.output("dx", dx, {m, k}, dtype);
   v.output("dy", dy, {n, k}, dtype);
+}
+void CentroidRowsArgs::describe(Visitor& v) const {
+  v.input("x", x, {rows, depth}, dtype);
+  v.input("c", c, {columns, depth}, dtype);
+  v.input("row_label", row_label, {rows}, DType::i32);
+  v.input("column_label", column_label, {columns}, DType::i32);
+  v.input("tau", tau, {rows}, dtype);
+  v.input("weight", weight, {rows}, dtype);
+  v.attribute("smoothing", smoothing);
+  v.output("loss", loss, {rows}, dtype);
+  v.output("dx", dx, {rows, depth}, dtype);
+}
+void NearestRowsArgs::describe(Visitor& v) const {
+  v.input("x", x, {m, k}, dtype);
+  v.input("y", y, {n, k}, dtype);
+  v.output("d", d, {m, count}, dtype);
+  v.output("index", index, {m, count}, DType::i32);
 }
 void TripletRowsArgs::describe(Visitor& v) const {
   v.input("d", d, {rows, columns}, dtype);

@@ -10,5 +10,6 @@ Families dense_families();   // matmul, conv, pointwise, bias
 Families vision_families();  // norm, max_pool, global_pool, stripe_pool, non_local
 Families rows_families();    // l2_normalize, rows, optimizer
 Families metric_families();  // distances of rows, triplet, circle, soft targets
+Families fused_families();   // losses over centroids, nearest rows
 
 }  // namespace reid::test

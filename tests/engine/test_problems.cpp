@@ -10,6 +10,7 @@ Sweep run_file(const std::string& file, Sweep sweep) {
   families.merge(vision_families());
   families.merge(rows_families());
   families.merge(metric_families());
+  families.merge(fused_families());
   for (const ProblemLine& line : read_problems(file)) {
     const auto found = families.find(line.family);
     REQUIRE_MESSAGE(found != families.end(), file, ": no family is called ", line.family);
@@ -23,8 +24,8 @@ TEST_CASE("problems: edges, and every implementation of every op meets one") {
   if (std::getenv("REID_ONLY")) return;
   for (const OpInfo& op : Registry::ops()) {
     for (const std::string& implementation : op.implementations) {
-      CHECK_MESSAGE(sweep.ran.count(str(op.name, " ", implementation, " f32")), op.name, " ", implementation,
-                    " accepts no line of edges.txt");
+      const auto ran_in = [&](const char* dtype) { return sweep.ran.count(str(op.name, " ", implementation, " ", dtype)) > 0; };
+      CHECK_MESSAGE((ran_in("f32") || ran_in("bf16")), op.name, " ", implementation, " accepts no line of edges.txt");
     }
   }
 }

@@ -12,6 +12,7 @@ void register_cpu() {
   cpu::register_reference_rows();
   cpu::register_reference_metric();
   cpu::register_reference_optim();
+  cpu::register_reference_fused();
 }
 
 }  // namespace reid

@@ -1,0 +1,46 @@
+#pragma once
+// The arguments of operations that would hold a large matrix if they were composed of others: see op_args.h.
+
+#include "reid/engine/op_args.h"
+
+namespace reid {
+
+// softmax_rows (op_args_rows.h) over the similarities s = x c^T, whose columns have labels: positives of row i are the columns with its
+// label, negatives all others. The gradient goes to x; c is a constant, such as the centroids of clusters. Neither s nor a mask, both
+// [B, M], is ever held; rows without a positive give 0.
+struct CentroidRowsArgs {
+  const void* x;                // [B, D]
+  const void* c;                // [M, D]
+  const int32_t* row_label;     // [B]
+  const int32_t* column_label;  // [M]
+  const void* tau;              // [B]
+  const void* weight;           // [B]
+  void* loss;                   // [B]
+  void* dx;                     // [B, D] of the sum of the losses
+  int64_t rows, columns, depth;
+  double smoothing;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct CentroidRows {
+  using Args = CentroidRowsArgs;
+  static constexpr const char* name = "centroid_rows";
+};
+
+// The `count` rows of y that are nearest to each row of x, nearest first, of equally distant ones the first: Euclidean distances, from
+// differences (row_distances without a floor). 1 <= count <= N. The [M, N] distances are never held.
+struct NearestRowsArgs {
+  const void* x;   // [M, K]
+  const void* y;   // [N, K]
+  void* d;         // [M, count]
+  int32_t* index;  // [M, count]
+  int64_t m, n, k, count;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct NearestRows {
+  using Args = NearestRowsArgs;
+  static constexpr const char* name = "nearest_rows";
+};
+
+}  // namespace reid

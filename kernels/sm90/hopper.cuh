@@ -1,0 +1,240 @@
+#pragma once
+// What sm_90a adds: products of warpgroups (wgmma), tiles fetched by the copy engine (TMA), barriers that count bytes (mbarrier). PTX on a
+// GPU, twins in emulation. Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Multiply-Accumulate", "Tensors", "mbarrier".
+//
+// Tiles in shared memory have rows of 128 bytes (64 bf16) and start at multiples of 1024 bytes; the 16-byte piece p of row r lies where p ^
+// (r % 8) would (128-byte swizzle: bits 4 to 6 of an address are xored with bits 7 to 9). The copy engine writes them so, wgmma reads
+// them so:
+//   along depth    row = place (i or j), 64 steps of depth in it; 8 rows are 1024 bytes, the stride of the descriptor
+//   across depth   row = step of depth, 64 places in it; 8 rows are the stride; the next 64 places begin `leading` bytes further on
+// D of wgmma m64n128k16, for thread t of the warpgroup, warp w = t / 32, g = t % 32 / 4, c = t % 4:
+//   d[4 j], d[4 j + 1]: row 16 w + g, columns 8 j + 2 c and the next;   d[4 j + 2], d[4 j + 3]: row 16 w + g + 8
+// Compiled for other architectures these functions trap: launchers refuse devices other than 9.0 (refuse_other_than_hopper).
+
+#include <functional>
+
+#include "mma.cuh"
+
+#ifdef __CUDACC__
+#include <cuda.h>
+#endif
+
+namespace reid::REID_TARGET {
+
+// --- barriers: a phase ends when `arrivals` threads have arrived and all bytes that they expect have ---
+
+struct alignas(8) Mbarrier {
+  uint64_t state;
+};
+__device__ inline void mbarrier_init(Mbarrier* barrier, unsigned arrivals);
+__device__ inline void mbarrier_fence_init();  // by the thread that initialized, before the block's barrier: the copy engine sees them
+__device__ inline void mbarrier_arrive(Mbarrier* barrier);
+__device__ inline void mbarrier_arrive_expecting(Mbarrier* barrier, unsigned bytes);
+// Returns when the phase of this parity has ended: 0 for the first, 1 for the second, ...
+__device__ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity);
+
+// --- the copy engine: boxes of arrays of up to four axes, innermost first; what lies beyond the array is zero ---
+
+inline constexpr int kTensorAxes = 4;
+struct TensorShape {
+  int64_t extent[kTensorAxes];
+  int64_t step[kTensorAxes];  // elements between neighbors; step[0] is 1, others are multiples of 8
+  int box[kTensorAxes];       // box[0] is 64
+};
+
+#ifdef __CUDACC__
+struct TensorMap {
+  CUtensorMap map;
+};
+#else
+struct TensorMap {
+  const bf16* data;
+  TensorShape shape;
+};
+#endif
+TensorMap tensor_map(const bf16* data, const TensorShape& shape);  // data: a multiple of 16 bytes
+
+// The box whose first element has the coordinates x; its bytes count for the barrier's phase.
+__device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier);
+
+// --- products of a warpgroup, 4 neighboring warps of which the first is a multiple of 4 ---
+
+// d += a b with a [64, 16], b [16, 128]; `across`: the operand lies across depth. Tiles and sums are untouched until wgmma_wait.
+template <bool a_across, bool b_across>
+__device__ void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading);
+__device__ inline void wgmma_fence();   // before the first product that uses registers which other instructions wrote
+__device__ inline void wgmma_commit();  // the products since the last one are a group
+template <int groups_in_flight>
+__device__ void wgmma_wait();
+
+#ifdef __CUDACC__
+
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define REID_HOPPER(...) asm volatile(__VA_ARGS__)
+#else
+#define REID_HOPPER(...) __trap()
+#endif
+
+__device__ inline void mbarrier_init(Mbarrier* barrier, unsigned arrivals) {
+  REID_HOPPER("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+}
+__device__ inline void mbarrier_fence_init() { REID_HOPPER("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+__device__ inline void mbarrier_arrive(Mbarrier* barrier) {
+  REID_HOPPER("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+__device__ inline void mbarrier_arrive_expecting(Mbarrier* barrier, unsigned bytes) {
+  REID_HOPPER("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+}
+__device__ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
+  REID_HOPPER("{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n@!done bra again;\n}" ::"r"(
+                  shared_address(barrier)),
+              "r"(parity)
+              : "memory");
+}
+__device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier) {
+  REID_HOPPER("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(
+                  shared_address(shared)),
+              "l"(map), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "r"(shared_address(barrier))
+              : "memory");
+}
+// Start, leading and stride offset in units of 16 bytes, and the swizzle of 128 bytes.
+__device__ inline uint64_t matrix_descriptor(const bf16* start, unsigned leading) {
+  const uint64_t address = (shared_address(start) & 0x3FFFF) >> 4;
+  return address | uint64_t{leading >> 4} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
+}
+
+#define REID_SUMS(i) \
+  "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+template <bool a_across, bool b_across>
+__device__ void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading) {
+  REID_HOPPER(
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
+      "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, "
+      "%43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, 1, 1, 1, %66, "
+      "%67;"
+      : REID_SUMS(0), REID_SUMS(8), REID_SUMS(16), REID_SUMS(24), REID_SUMS(32), REID_SUMS(40), REID_SUMS(48), REID_SUMS(56)
+      : "l"(matrix_descriptor(a, a_leading)), "l"(matrix_descriptor(b, b_leading)), "n"(int{a_across}), "n"(int{b_across}));
+}
+#undef REID_SUMS
+__device__ inline void wgmma_fence() { REID_HOPPER("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ inline void wgmma_commit() { REID_HOPPER("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int groups_in_flight>
+__device__ void wgmma_wait() {
+  REID_HOPPER("wgmma.wait_group.sync.aligned %0;" ::"n"(groups_in_flight) : "memory");
+}
+#undef REID_HOPPER
+
+#else
+
+namespace detail {
+
+// A barrier's 64 bits. `missing`: units of 16 bytes that are expected and have not arrived.
+struct BarrierState {
+  uint16_t phase, arrivals, waits_for;
+  int16_t missing;
+};
+inline BarrierState& state_of(Mbarrier* barrier) {
+  check_shared("mbarrier", barrier, sizeof(*barrier), {__FILE__, __LINE__});
+  return *reinterpret_cast<BarrierState*>(&barrier->state);
+}
+inline void end_phase(BarrierState& s) {
+  if (s.waits_for == 0 && s.missing == 0) s.phase ^= 1, s.waits_for = s.arrivals;
+}
+// Where the hardware finds a byte of a tile.
+inline uintptr_t swizzled(uintptr_t address) { return address ^ ((address >> 7 & 7) << 4); }
+
+inline float tile_element(const bf16* start, unsigned leading, bool across, unsigned place, unsigned depth) {
+  const unsigned at =
+      across ? place / 64 * leading + depth / 8 * 1024 + depth % 8 * 128 + place % 64 * 2 : place / 8 * 1024 + place % 8 * 128 + depth * 2;
+  const uintptr_t address = swizzled(reinterpret_cast<uintptr_t>(start) + at);
+  return to_float(*reinterpret_cast<const bf16*>(address));
+}
+
+// The box, row by row; a row is 128 bytes.
+inline void copy_box(bf16* shared, const TensorMap& map, const int (&x)[kTensorAxes]) {
+  const TensorShape& s = map.shape;
+  int64_t row = 0;
+  for (int a3 = 0; a3 < s.box[3]; ++a3) {
+    for (int a2 = 0; a2 < s.box[2]; ++a2) {
+      for (int a1 = 0; a1 < s.box[1]; ++a1, ++row) {
+        const int64_t at[] = {0, int64_t{x[1]} + a1, int64_t{x[2]} + a2, int64_t{x[3]} + a3};
+        bool inside = true;
+        for (int axis = 1; axis < kTensorAxes; ++axis) inside = inside && at[axis] >= 0 && at[axis] < s.extent[axis];
+        const bf16* line = map.data + (inside ? at[1] * s.step[1] + at[2] * s.step[2] + at[3] * s.step[3] : 0);
+        for (int e = 0; e < s.box[0]; ++e) {
+          const int64_t place = int64_t{x[0]} + e;
+          const uintptr_t target = swizzled(reinterpret_cast<uintptr_t>(shared + row * 64 + e));
+          *reinterpret_cast<bf16*>(target) = inside && place >= 0 && place < s.extent[0] ? line[place] : bf16{0};
+        }
+      }
+    }
+  }
+}
+
+}  // namespace detail
+
+inline void mbarrier_init(Mbarrier* barrier, unsigned arrivals) {
+  const auto count = static_cast<uint16_t>(arrivals);
+  detail::state_of(barrier) = {0, count, count, 0};
+}
+inline void mbarrier_fence_init() {}
+inline void mbarrier_arrive(Mbarrier* barrier) { mbarrier_arrive_expecting(barrier, 0); }
+inline void mbarrier_arrive_expecting(Mbarrier* barrier, unsigned bytes) {
+  detail::BarrierState& s = detail::state_of(barrier);
+  REID_CHECK(s.waits_for > 0 && s.waits_for <= s.arrivals, "[emulator] mbarrier: more threads arrive than were announced, ", s.arrivals);
+  s.missing = static_cast<int16_t>(s.missing + static_cast<int>(bytes / 16));
+  --s.waits_for;
+  detail::end_phase(s);
+}
+// What the copy engine was told to bring arrives when somebody waits for it.
+inline void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
+  const auto ended = [&] {
+    detail::deliver(barrier);
+    return (detail::state_of(barrier).phase & 1) != parity;
+  };
+  detail::wait_until("mbarrier_wait", ended, {__FILE__, __LINE__});
+}
+inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier) {
+  const size_t bytes = static_cast<size_t>(map->shape.box[1] * map->shape.box[2] * map->shape.box[3]) * 128;
+  detail::check_shared("load_box", shared, bytes, {__FILE__, __LINE__});
+  detail::check_aligned(shared, 1024);
+  std::memset(shared, 0xFF, bytes);
+  detail::deliver_later(barrier, [=, copied = *map] {  // the thread that issued may have returned, and its parameters with it
+    detail::copy_box(shared, copied, {x0, x1, x2, x3});
+    detail::BarrierState& s = detail::state_of(barrier);
+    s.missing = static_cast<int16_t>(s.missing - static_cast<int>(bytes / 16));
+    detail::end_phase(s);
+  });
+}
+
+// A thread makes its own sums, when it waits for them: a tile that was replaced before shows.
+template <bool a_across, bool b_across>
+void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading) {
+  detail::exchange("wgmma", kFullMask, 0, {__FILE__, __LINE__});
+  const unsigned thread = detail::linear_thread() % 128, row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
+  detail::multiply_later([=, sums = &d[0]] {
+    for (unsigned k = 0; k < 16; ++k) {
+      const float upper = detail::tile_element(a, a_leading, a_across, row, k),
+                  lower = detail::tile_element(a, a_leading, a_across, row + 8, k);
+      for (unsigned j = 0; j < 32; ++j) {
+        const float right = detail::tile_element(b, b_leading, b_across, j / 2 * 8 + column + j % 2, k);
+        sums[j / 2 * 4 + j % 2] += upper * right;
+        sums[j / 2 * 4 + 2 + j % 2] += lower * right;
+      }
+    }
+  });
+}
+inline void wgmma_fence() { detail::exchange("wgmma_fence", kFullMask, 0, {__FILE__, __LINE__}); }
+inline void wgmma_commit() {
+  detail::exchange("wgmma_commit", kFullMask, 0, {__FILE__, __LINE__});
+  detail::multiply_commit();
+}
+template <int groups_in_flight>
+void wgmma_wait() {
+  detail::multiply_wait(groups_in_flight);
+  detail::exchange("wgmma_wait", kFullMask, 0, {__FILE__, __LINE__});
+}
+
+#endif
+
+}  // namespace reid::REID_TARGET

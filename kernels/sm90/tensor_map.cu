@@ -1,0 +1,73 @@
+// How the copy engine learns of an array: the driver encodes its map. And whether the device is the one that sm90/ is for.
+
+#include "sm90/device.cuh"
+
+#ifdef __CUDACC__
+#include <cudaTypedefs.h>
+#endif
+
+namespace reid::REID_TARGET {
+
+#ifdef __CUDACC__
+
+namespace {
+
+// The driver's function, found at run time, so that programs start where there is no driver.
+PFN_cuTensorMapEncodeTiled_v12000 encoder() {
+  static const auto found = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult status{};
+#if CUDART_VERSION >= 12050
+    const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &status);
+#else
+    const cudaError_t error = cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &status);
+#endif
+    REID_CHECK(error == cudaSuccess && status == cudaDriverEntryPointSuccess,
+               "the CUDA driver has no cuTensorMapEncodeTiled: a driver for CUDA 12.0 or newer is needed");
+    return reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function);
+  }();
+  return found;
+}
+
+}  // namespace
+
+TensorMap tensor_map(const bf16* data, const TensorShape& shape) {
+  cuuint64_t extent[kTensorAxes], bytes[kTensorAxes - 1];
+  cuuint32_t box[kTensorAxes], each[kTensorAxes];
+  for (int axis = 0; axis < kTensorAxes; ++axis) {
+    extent[axis] = static_cast<cuuint64_t>(shape.extent[axis]), box[axis] = static_cast<cuuint32_t>(shape.box[axis]), each[axis] = 1;
+    if (axis > 0) bytes[axis - 1] = static_cast<cuuint64_t>(shape.step[axis]) * sizeof(bf16);
+  }
+  TensorMap map{};
+  const CUresult result = encoder()(&map.map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kTensorAxes, const_cast<bf16*>(data), extent, bytes, box,
+                                    each, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_128B,
+                                    CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  REID_CHECK(result == CUDA_SUCCESS, "cuTensorMapEncodeTiled refused an array of ", shape.extent[0], " x ", shape.extent[1], " x ",
+             shape.extent[2], " x ", shape.extent[3], " (error ", static_cast<int>(result), ")");
+  return map;
+}
+
+const char* refuse_other_than_hopper() {
+  int device = 0, major = 0, minor = 0;
+  const bool known = cudaGetDevice(&device) == cudaSuccess &&
+                     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+                     cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess;
+  return known && major == 9 && minor == 0 ? nullptr : "takes devices of compute capability 9.0 (H100, H200) only";
+}
+
+#else
+
+TensorMap tensor_map(const bf16* data, const TensorShape& shape) {
+  detail::check_aligned(data, 16);
+  bool right = shape.step[0] == 1 && shape.box[0] == 64;
+  for (int axis = 1; axis < kTensorAxes; ++axis)
+    right = right && shape.step[axis] % 8 == 0 && shape.box[axis] >= 1 && shape.box[axis] <= 256;
+  REID_CHECK(right, "[emulator] tensor_map: boxes have rows of 64 elements and at most 256 rows an axis; steps are multiples of 8");
+  return {data, shape};
+}
+
+const char* refuse_other_than_hopper() { return nullptr; }
+
+#endif
+
+}  // namespace reid::REID_TARGET
