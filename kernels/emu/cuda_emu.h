@@ -56,6 +56,7 @@ struct LaunchShape {
   size_t shared;  // dynamic bytes
   Site site;
 };
+void check_shape(const LaunchShape& shape);  // throws what a GPU would refuse
 void run_grid(const LaunchShape& shape, FunctionRef<void()> thread);
 
 void block_barrier(Site site);
