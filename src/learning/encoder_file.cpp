@@ -113,17 +113,22 @@ LoadedEncoder::LoadedEncoder(const ModelSettings& model, const TransformConfig& 
   model.load(encoder_);
 }
 
-Tensor LoadedEncoder::embed(const Tensor& images) { return encoder_(Var(images), inference_pass()).value(); }
+void LoadedEncoder::move_to(Device device) {
+  device_ = device;
+  reid::move_to(device, inventory(encoder_));
+}
+
+Tensor LoadedEncoder::embed(const Tensor& images) { return encoder_(Var(images.to(device_)), inference_pass()).value().to(Device{}); }
 
 void LoadedEncoder::estimate_statistics(const std::vector<Tensor>& batches) {
   REID_CHECK(!batches.empty(), "[estimate_statistics] needs at least one batch");
   // With momentum 0.1 each pass keeps 0.9 of what was there, so the sums are taken from zeroed buffers and scaled back.
   const Inventory fields = inventory(encoder_);
   std::vector<Tensor> sums;
-  for (const NamedBuffer& b : fields.buffers) sums.push_back(Tensor::zeros(b.tensor->shape(), b.tensor->dtype()));
+  for (const NamedBuffer& b : fields.buffers) sums.push_back(Tensor::zeros(b.tensor->shape(), b.tensor->dtype(), device_));
   for (const Tensor& images : batches) {
     for (const NamedBuffer& b : fields.buffers) b.tensor->fill(0);
-    encoder_(Var(images), own_statistics_pass());
+    encoder_(Var(images.to(device_)), own_statistics_pass());
     for (size_t i = 0; i < sums.size(); ++i) ops::add_into(sums[i], *fields.buffers[i].tensor, 10.0 / static_cast<double>(batches.size()));
   }
   for (size_t i = 0; i < sums.size(); ++i) fields.buffers[i].tensor->copy_from(sums[i]);
