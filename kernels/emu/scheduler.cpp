@@ -328,9 +328,9 @@ void check_shared(const char* call, const void* pointer, size_t bytes, Site site
   running_block(call).check_shared(call, pointer, bytes, site);
 }
 
-void check_aligned(const void* pointer, size_t alignment) {
-  REID_CHECK(reinterpret_cast<uintptr_t>(pointer) % alignment == 0, "[emulator] thread ", threadIdx, " of block ", blockIdx, " accesses ",
-             alignment, " bytes at an address that they do not divide: ", pointer);
+void misaligned(const void* pointer, size_t alignment) {
+  fail(str("[emulator] thread ", threadIdx, " of block ", blockIdx, " accesses ", alignment,
+           " bytes at an address that they do not divide: ", pointer));
 }
 
 }  // namespace detail
