@@ -280,14 +280,12 @@ Bound sum_bound(Problem<Op> p, double terms) {
   };
 }
 
-// The CPU's implementations and, where REID_DEVICE names an accelerator, that one's.
+// The CPU's implementations or, where REID_DEVICE names an accelerator, that one's.
 template <class Op>
 std::vector<std::pair<Device, Impl<Op>>> tried() {
   std::vector<std::pair<Device, Impl<Op>>> all;
-  for (const Impl<Op>& impl : Registry::implementations<Op>(DeviceType::cpu)) all.emplace_back(Device{}, impl);
   const char* name = std::getenv("REID_DEVICE");
   const Device device = name ? parse_device(name) : Device{};
-  if (device == Device{}) return all;
   for (const Impl<Op>& impl : Registry::implementations<Op>(device.type)) all.emplace_back(device, impl);
   return all;
 }

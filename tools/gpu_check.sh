@@ -7,7 +7,7 @@
 # Without --phase all of them run, in this order; each ends by itself within N seconds (default 480, the phase is then reported as cut short).
 # A tool that is missing or refuses the device is reported as skipped, never passed over. Exit status 1 when anything failed.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 phases=() out=gpu_check seconds=480
 while [ $# -gt 0 ]; do
@@ -61,7 +61,7 @@ architecture() {
 }
 
 phase_build() {
-  command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || { skip build configure 'nvcc was not found'; return 1; }
+  command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || { verdict build configure FAILED 0 'nvcc was not found'; return 1; }
   step build configure cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=Release -DREID_WITH_CUDA=ON -DREID_CUDA_ARCH="$(architecture)" || return
   step build program cmake --build "$build" -j "$(nproc)" --target reid || return
   step build tests cmake --build "$build" -j "$(nproc)" --target reid_tests || return
@@ -111,7 +111,7 @@ phase_compare() {
 for phase in "${phases[@]}"; do
   declare -F "phase_$phase" >/dev/null || { echo "gpu_check: no phase is called $phase" >&2; exit 2; }
   deadline=$((SECONDS + seconds))
-  [ "$phase" = build ] || [ -x "$build/reid_tests" ] || { skip "$phase" all 'nothing is built: run --phase build first'; continue; }
+  [ "$phase" = build ] || [ -x "$build/reid_tests" ] || { verdict "$phase" all FAILED 0 'nothing is built: run --phase build first'; continue; }
   "phase_$phase"
 done
 

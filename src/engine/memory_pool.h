@@ -4,14 +4,17 @@
 #include <map>
 #include <mutex>
 
-#include "reid/engine/device.h"
+#include "quietly.h"
+#include "reid/engine/accelerator.h"
 
 namespace reid {
 
 class MemoryPool {
  public:
   explicit MemoryPool(Device device) : device_(device) {}
-  virtual ~MemoryPool() { release(); }
+  virtual ~MemoryPool() {
+    quietly([&] { release(); });
+  }
   MemoryPool(const MemoryPool&) = delete;
   MemoryPool& operator=(const MemoryPool&) = delete;
 

@@ -9,9 +9,10 @@ namespace reid {
 PinnedRing::~PinnedRing() {
   for (const Slot& slot : slots_) {
     if (!slot.event) continue;
-    accelerator(device_).synchronize_event(slot.event);
-    accelerator(device_).close_event(slot.event);
-    accelerator(device_).release_pinned(slot.block);
+    Accelerator& a = accelerator(device_);
+    quietly([&] { a.synchronize_event(slot.event); });
+    quietly([&] { a.close_event(slot.event); });
+    quietly([&] { a.release_pinned(slot.block); });
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "quietly.h"
 #include "reid/engine/accelerator.h"
 
 namespace reid {

@@ -6,7 +6,6 @@
 #include <set>
 
 #include "memory_pool.h"
-#include "reid/engine/accelerator.h"
 
 namespace reid {
 
@@ -21,8 +20,8 @@ class ReplayPool final : public MemoryPool {
  public:
   explicit ReplayPool(Device device) : MemoryPool(device) {}
   ~ReplayPool() override {
-    current_stream(device()).synchronize();
-    for (void* block : blocks_) give_to_system(block);
+    quietly([&] { current_stream(device()).synchronize(); });
+    for (void* block : blocks_) quietly([&] { give_to_system(block); });
   }
 
   void* allocate(size_t block, Storage::Use use, std::shared_ptr<MemoryPool>& owner) override {
@@ -117,8 +116,8 @@ struct Graph {
 struct Replay::Recorded {
   explicit Recorded(Device device_) : device(device_), pool(std::make_shared<ReplayPool>(device_)) {}
   ~Recorded() {
-    current_stream(device).synchronize();
-    for (const Graph& graph : graphs) accelerator(device).close_graph(graph.handle);
+    quietly([&] { current_stream(device).synchronize(); });
+    for (const Graph& graph : graphs) quietly([&] { accelerator(device).close_graph(graph.handle); });
   }
   void capture();
 

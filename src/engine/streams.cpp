@@ -1,6 +1,7 @@
 #include <map>
 #include <mutex>
 
+#include "quietly.h"
 #include "reid/engine/accelerator.h"
 
 namespace reid {
@@ -10,7 +11,7 @@ Stream::Stream(Device device) : device_(device) {
 }
 
 Stream::~Stream() {
-  if (native_) accelerator(device_).close_queue(native_);
+  if (native_) quietly([&] { accelerator(device_).close_queue(native_); });
 }
 
 void Stream::synchronize() {

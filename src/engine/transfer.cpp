@@ -19,10 +19,11 @@ Uploads::Uploads(Device device) : device_(device) {
 
 Uploads::~Uploads() {
   if (!queue_) return;
-  accelerator(device_).synchronize(queue_);
+  Accelerator& a = accelerator(device_);
+  quietly([&] { a.synchronize(queue_); });
   ring_.reset();
-  accelerator(device_).close_event(computed_);
-  accelerator(device_).close_queue(queue_);
+  quietly([&] { a.close_event(computed_); });
+  quietly([&] { a.close_queue(queue_); });
 }
 
 // The block may have been another tensor's a moment ago: the copy waits for the work that was queued with it, and for no later work.
@@ -49,9 +50,10 @@ Readback::Readback(Device device) : device_(device) {
 
 Readback::~Readback() {
   if (!values_) return;
-  accelerator(device_).synchronize_event(event_);
-  accelerator(device_).close_event(event_);
-  accelerator(device_).release_pinned(values_);
+  Accelerator& a = accelerator(device_);
+  quietly([&] { a.synchronize_event(event_); });
+  quietly([&] { a.close_event(event_); });
+  quietly([&] { a.release_pinned(values_); });
 }
 
 void Readback::add(const Tensor& scalar) {

@@ -182,6 +182,29 @@ TEST_CASE("replay: an error in a step reaches the caller, and the next step is r
   CHECK(!bitwise_equal(before, toy.weights()));
 }
 
+TEST_CASE("replay: a kernel that fails inside of a step is an error like any other") {
+  if (!on_emulated_device()) return;
+  Toy toy;
+  Replay replay(test_device());
+  const Tensor x = Tensor::full({4, 3}, 1, DType::f32, test_device());
+  const std::vector<float> target(16, 0.5f);
+  bool broken = false;
+  const auto step = [&] {
+    toy.step(x, target, 0.1, {});
+    if (!broken) return;
+    emu::detail::submit(current_stream(test_device()), [] { fail("a kernel's complaint"); });
+    toy.weights();  // waits
+  };
+  for (int i = 0; i < 3; ++i) replay.run(step);
+  CHECK(replay.counts().replayed == 1);
+  broken = true;
+  CHECK_THROWS_WITH_AS(replay.run(step), "a kernel's complaint", Error);
+  broken = false;
+  for (int i = 0; i < 2; ++i) replay.run(step);
+  CHECK(replay.counts().recorded == 2);
+  CHECK(replay.counts().replayed == 2);
+}
+
 TEST_CASE("transfer: batches arrive beside computing, scalars come back later") {
   for (const emu::Pace pace : {emu::Pace::late, emu::Pace::early}) {
     emu::set_pace(pace);
