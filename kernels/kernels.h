@@ -6,7 +6,8 @@
 
 namespace reid::REID_TARGET {
 
-void register_kernels();  // all of what follows, once: on a GPU for CUDA tensors, in emulation for CPU tensors
+void register_kernels();  // all of what follows, once: on a GPU for CUDA tensors, in emulation for those of the CPU and of the emulated
+                          // device
 
 void register_sm90_gemm();               // matmul in bf16 on Hopper
 void register_sm90_conv();               // convolutions without stride in bf16 on Hopper

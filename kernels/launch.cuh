@@ -13,6 +13,7 @@
 #include <cuda_runtime.h>
 #else
 #include "emu/cuda_emu.h"
+#include "emu/device.h"
 #endif
 
 namespace reid::REID_TARGET {
@@ -80,7 +81,9 @@ T* shared_dynamic(const char* file = __builtin_FILE(), int line = __builtin_LINE
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
   static_assert((sizeof(P) + ... + 0) <= kParameterBytes, "a kernel takes at most 4 KB of arguments");
-  detail::run_grid({grid, block, shared, {site.file, site.line}}, [&] { kernel(static_cast<P>(arguments)...); });
+  const detail::LaunchShape shape{grid, block, shared, {site.file, site.line}};
+  detail::check_shape(shape);
+  detail::submit(site.stream, [=] { detail::run_grid(shape, [&] { kernel(static_cast<P>(arguments)...); }); });
 }
 
 #endif

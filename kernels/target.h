@@ -14,16 +14,15 @@
 
 namespace reid::REID_TARGET {
 
-// Emulated kernels work on the CPU's memory, so they are implementations for CPU tensors.
-#ifdef __CUDACC__
-inline constexpr DeviceType kKernelDevice = DeviceType::cuda;
-#else
-inline constexpr DeviceType kKernelDevice = DeviceType::cpu;
-#endif
-
+// Emulated kernels also work on the CPU's memory, where tests compare them with the reference: they stand behind the CPU's own.
 template <class Op>
 void add(const char* name, const char* (*refuses)(const typename Op::Args&), void (*run)(const typename Op::Args&, Stream&)) {
-  Registry::add<Op>(kKernelDevice, {name, refuses, run});
+#ifdef __CUDACC__
+  Registry::add<Op>(DeviceType::cuda, {name, refuses, run});
+#else
+  Registry::add<Op>(DeviceType::cpu, {name, refuses, run});
+  Registry::add<Op>(DeviceType::emulated, {name, refuses, run});
+#endif
 }
 
 }  // namespace reid::REID_TARGET

@@ -79,9 +79,10 @@ class Guarded {
   void* data() { return bytes_.data() + kGuard; }
   const void* data() const { return bytes_.data() + kGuard; }
   bool intact() const;
+  static constexpr size_t kGuard = 256;
+  std::span<uint8_t> whole() { return {bytes_.data(), kGuard + size_ + kGuard}; }  // the guards too
 
  private:
-  static constexpr size_t kGuard = 256;
   struct alignas(64) Line {
     uint8_t bytes[64];
   };
@@ -121,8 +122,9 @@ using Values = std::map<std::string, std::vector<double>>;
 // How far each output may be from the oracle, in units of u = 2^-24 (half an ulp of 1 in f32); the rounding to bf16 is added to it.
 using Bound = std::function<Values(const Values& inputs, const Values& oracle)>;
 
-struct Run {  // one call: the memory of each field
+struct Run {  // one call: the memory of each field, and where it is copied to for the call
   std::map<std::string, Guarded> memory;
+  Device device = {};
 };
 
 template <class Op>
@@ -182,8 +184,18 @@ template <class Op>
 void call(const Problem<Op>& p, const Impl<Op>& impl, Run& run, DType dtype, const std::pair<std::string, std::string>& shared = {}) {
   typename Op::Args args = p.args;
   if constexpr (requires { args.dtype; }) args.dtype = dtype;
-  for (const auto& f : p.fields) f.set(args, run.memory.at(shared.first == f.name ? shared.second : f.name).data());
-  impl.run(args, current_stream(Device{}));
+  std::map<std::string, Tensor> there;  // an accelerator's memory, guards included
+  const auto place = [&](const std::string& name) -> void* {
+    Guarded& memory = run.memory.at(name);
+    if (run.device == Device{}) return memory.data();
+    const std::span<const uint8_t> bytes = memory.whole();
+    if (!there.contains(name)) there[name] = Tensor::from(bytes, {static_cast<int64_t>(bytes.size())}, run.device);
+    return static_cast<uint8_t*>(there.at(name).raw()) + Guarded::kGuard;
+  };
+  for (const auto& f : p.fields) f.set(args, place(shared.first == f.name ? shared.second : f.name));
+  impl.run(args, current_stream(run.device));
+  for (const auto& [name, tensor] : there)
+    std::ranges::copy(tensor.to(Device{}).template span<uint8_t>(), run.memory.at(name).whole().begin());
 }
 
 template <class Op>
@@ -276,6 +288,16 @@ Bound sum_bound(Problem<Op> p, double terms) {
   };
 }
 
+// The CPU's implementations or, where REID_DEVICE names an accelerator, that one's.
+template <class Op>
+std::vector<std::pair<Device, Impl<Op>>> tried() {
+  std::vector<std::pair<Device, Impl<Op>>> all;
+  const char* name = std::getenv("REID_DEVICE");
+  const Device device = name ? parse_device(name) : Device{};
+  for (const Impl<Op>& impl : Registry::implementations<Op>(device.type)) all.emplace_back(device, impl);
+  return all;
+}
+
 // Every implementation of Op that accepts the problem in a dtype, on both fills.
 template <class Op>
 void check_problem_in(DType dtype, const Problem<Op>& p, const ProblemLine& line, Sweep& sweep) {
@@ -291,14 +313,16 @@ void check_problem_in(DType dtype, const Problem<Op>& p, const ProblemLine& line
       const bool rounded = f.writes() && !f.dtype && f.type(dtype) == DType::bf16;
       if (rounded) detail::round_expected(oracle.at(f.name), exact ? nullptr : &bounds.at(f.name));
     }
-    for (const Impl<Op>& impl : Registry::implementations<Op>(DeviceType::cpu)) {
+    for (const auto& [device, impl] : tried<Op>()) {
+      narrow.device = device;
       const std::string id = detail::only(Op::name, impl.name, fill, dtype, line);
       if (!detail::wanted(id)) continue;
       typename Op::Args probe = p.args;
       if constexpr (requires { probe.dtype; }) probe.dtype = dtype;
       for (const auto& f : p.fields) f.set(probe, narrow.memory.at(f.name).data());
       if (impl.refuses && impl.refuses(probe)) continue;
-      if (!sweep.references && (&impl == &reference || emulated(impl.name))) continue;
+      const bool slow = impl.run == reference.run || emulated(impl.name);
+      if (!sweep.references && slow && device == Device{}) continue;
       ++sweep.ran[str(Op::name, " ", impl.name, " ", dtype)];
       const std::string wrong = trial(p, impl, narrow, oracle, bounds, exact, dtype);
       if (!wrong.empty()) detail::report(id, wrong);

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #ifdef REID_EMULATED_KERNELS
+#include "emu/device.h"
 #include "kernels.h"
 #endif
 
@@ -52,6 +53,7 @@ int main(int argc, char** argv) {
 #ifdef REID_EMULATED_KERNELS
   reid::initialize();  // the CPU's own come first: nothing runs in the emulator unless a test asks for it
   reid::emu::register_kernels();
+  reid::emu::install_device();
 #endif
   doctest::Context context(argc, argv);
   context.setOption("no-intro", true);

@@ -1,9 +1,20 @@
-# Compiles every kernel file with nvcc: machine code for sm_80 and sm_90a, and PTX for what comes later. Beside each object lies what ptxas
-# says of its kernels, which tools/check_kernels.py reads. Target: reid_kernels_cuda.
-set(nvcc_flags -std=c++20 -O3 -I${PROJECT_SOURCE_DIR}/include -I${PROJECT_SOURCE_DIR}/kernels
-  -gencode arch=compute_80,code=[sm_80,compute_80] -gencode arch=compute_90a,code=sm_90a
-  -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-ffp-contract=off -Xptxas -v)
+# The CUDA backend: every kernel file through nvcc, the runtime through the host's compiler, both for whoever links reid_cuda. Beside each
+# object lies what ptxas says of its kernels, which tools/check_kernels.py reads. Targets: reid_cuda, reid_kernels_cuda (`make cuda`).
+set(REID_CUDA_ARCH "80;90a" CACHE STRING "Machine code for these architectures; PTX of the first serves what comes later")
+set(architectures "")
+set(ptx ON)
+foreach(arch ${REID_CUDA_ARCH})
+  if(ptx AND arch MATCHES "^[0-9]+$")  # PTX of 90a runs nowhere else
+    list(APPEND architectures -gencode arch=compute_${arch},code=[sm_${arch},compute_${arch}])
+  else()
+    list(APPEND architectures -gencode arch=compute_${arch},code=sm_${arch})
+  endif()
+  set(ptx OFF)
+endforeach()
+set(nvcc_flags -std=c++20 -O3 -I${PROJECT_SOURCE_DIR}/include -I${PROJECT_SOURCE_DIR}/kernels ${architectures}
+  -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-ffp-contract=off,-fPIC -Xptxas -v)
 set(reports "")
+set(objects "")
 foreach(source ${kernel_sources} ${PROJECT_SOURCE_DIR}/kernels/register.cpp ${PROJECT_SOURCE_DIR}/tests/kernels/probes.cu)
   file(RELATIVE_PATH name ${PROJECT_SOURCE_DIR} ${source})
   set(object ${PROJECT_BINARY_DIR}/cuda/${name}.o)
@@ -14,7 +25,25 @@ foreach(source ${kernel_sources} ${PROJECT_SOURCE_DIR}/kernels/register.cpp ${PR
     DEPENDS ${source} ${PROJECT_SOURCE_DIR}/tools/nvcc.sh DEPFILE ${object}.d BYPRODUCTS ${object}
     COMMENT "nvcc ${name}" VERBATIM COMMAND_EXPAND_LISTS)
   list(APPEND reports ${object}.ptxas)
+  if(NOT name MATCHES "^tests/")
+    list(APPEND objects ${object})
+  endif()
 endforeach()
-add_custom_target(reid_kernels_cuda
-  COMMAND python3 ${PROJECT_SOURCE_DIR}/tools/check_kernels.py ${reports}
-  DEPENDS ${reports} VERBATIM)
+add_custom_target(reid_cuda_objects DEPENDS ${reports})  # one place that runs nvcc, whoever asks
+add_custom_target(reid_kernels_cuda COMMAND python3 ${PROJECT_SOURCE_DIR}/tools/check_kernels.py ${reports} VERBATIM)
+add_dependencies(reid_kernels_cuda reid_cuda_objects)
+
+# The runtime library, linked statically: the program must start where there is no driver.
+get_filename_component(toolkit ${REID_NVCC} REALPATH)
+get_filename_component(toolkit ${toolkit}/../.. ABSOLUTE)
+find_path(REID_CUDA_INCLUDE cuda_runtime_api.h HINTS ${toolkit}/include)
+find_library(REID_CUDART cudart_static HINTS ${toolkit}/lib64 ${toolkit}/lib)
+mark_as_advanced(REID_CUDA_INCLUDE REID_CUDART)
+if(REID_CUDA_INCLUDE AND REID_CUDART)
+  add_library(reid_cuda OBJECT src/backends/cuda/runtime.cpp)
+  target_link_libraries(reid_cuda PUBLIC reid_options ${objects} ${REID_CUDART} Threads::Threads ${CMAKE_DL_LIBS} rt)
+  target_include_directories(reid_cuda SYSTEM PRIVATE ${REID_CUDA_INCLUDE})
+  add_dependencies(reid_cuda reid_cuda_objects)
+else()
+  message(STATUS "nvcc was found, the runtime library (cudart_static) was not: kernels are compiled, the program has no CUDA backend")
+endif()

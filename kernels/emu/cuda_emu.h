@@ -58,6 +58,7 @@ struct LaunchShape {
   size_t shared;  // dynamic bytes
   Site site;
 };
+void check_shape(const LaunchShape& shape);  // throws what a GPU would refuse
 void run_grid(const LaunchShape& shape, FunctionRef<void()> thread);
 
 void block_barrier(Site site);
@@ -104,7 +105,10 @@ inline unsigned linear_thread() { return threadIdx.x + blockDim.x * (threadIdx.y
 inline unsigned lane() { return linear_thread() % kWarp; }
 
 // A pointer for vector loads must be aligned to the vector: a GPU stops the kernel, so does this.
-void check_aligned(const void* pointer, size_t alignment);
+[[noreturn]] void misaligned(const void* pointer, size_t alignment);
+inline void check_aligned(const void* pointer, size_t alignment) {
+  if (reinterpret_cast<uintptr_t>(pointer) % alignment != 0) misaligned(pointer, alignment);
+}
 // Some instructions take addresses in the block's shared memory only.
 void check_shared(const char* call, const void* pointer, size_t bytes, Site site);
 

@@ -315,20 +315,6 @@ void Block::multiply_wait(unsigned groups_in_flight) {
   products.erase(products.begin(), product);
 }
 
-void check_shape(const detail::LaunchShape& s) {
-  const auto check = [&](bool right, const auto&... parts) {
-    REID_CHECK(right, "[emulator] launch at ", s.site, ": grid ", s.grid, ", block ", s.block, ", ", s.shared,
-               " dynamic bytes: ", parts...);
-  };
-  const size_t count = size_t{s.block.x} * s.block.y * s.block.z;
-  check(count > 0 && s.block.x <= 1024 && s.block.y <= 1024 && s.block.z <= 64 && count <= 1024,
-        "a block has 1 to 1024 threads, at most 64 deep");
-  check(count % kWarp == 0, "the threads of a block must be whole warps of ", kWarp);
-  check(s.grid.x > 0 && s.grid.y > 0 && s.grid.z > 0, "the grid is empty; launch nothing when there is nothing to do");
-  check(s.grid.x <= 0x7FFFFFFFu && s.grid.y <= 65535 && s.grid.z <= 65535, "a grid has at most 2^31 - 1 by 65535 by 65535 blocks");
-  check(s.shared <= kOptInShared, "a block has at most ", kOptInShared, " bytes of shared memory");
-}
-
 Block& running_block(const char* call) {
   REID_CHECK(Block::running, "[emulator] ", call, " outside of a kernel");
   return *Block::running;
@@ -342,8 +328,21 @@ void set_schedule(Schedule s) { chosen = s; }
 
 namespace detail {
 
+void check_shape(const LaunchShape& s) {
+  const auto check = [&](bool right, const auto&... parts) {
+    REID_CHECK(right, "[emulator] launch at ", s.site, ": grid ", s.grid, ", block ", s.block, ", ", s.shared,
+               " dynamic bytes: ", parts...);
+  };
+  const size_t count = size_t{s.block.x} * s.block.y * s.block.z;
+  check(count > 0 && s.block.x <= 1024 && s.block.y <= 1024 && s.block.z <= 64 && count <= 1024,
+        "a block has 1 to 1024 threads, at most 64 deep");
+  check(count % kWarp == 0, "the threads of a block must be whole warps of ", kWarp);
+  check(s.grid.x > 0 && s.grid.y > 0 && s.grid.z > 0, "the grid is empty; launch nothing when there is nothing to do");
+  check(s.grid.x <= 0x7FFFFFFFu && s.grid.y <= 65535 && s.grid.z <= 65535, "a grid has at most 2^31 - 1 by 65535 by 65535 blocks");
+  check(s.shared <= kOptInShared, "a block has at most ", kOptInShared, " bytes of shared memory");
+}
+
 void run_grid(const LaunchShape& shape, FunctionRef<void()> thread) {
-  check_shape(shape);
   REID_CHECK(!Block::running, "[emulator] launch at ", shape.site, ": a kernel may not launch another");
   gridDim = shape.grid, blockDim = shape.block;
   fibers().body = [] { Block::running->thread_main(); };
@@ -381,9 +380,9 @@ void check_shared(const char* call, const void* pointer, size_t bytes, Site site
   running_block(call).check_shared(call, pointer, bytes, site);
 }
 
-void check_aligned(const void* pointer, size_t alignment) {
-  REID_CHECK(reinterpret_cast<uintptr_t>(pointer) % alignment == 0, "[emulator] thread ", threadIdx, " of block ", blockIdx, " accesses ",
-             alignment, " bytes at an address that they do not divide: ", pointer);
+void misaligned(const void* pointer, size_t alignment) {
+  fail(str("[emulator] thread ", threadIdx, " of block ", blockIdx, " accesses ", alignment,
+           " bytes at an address that they do not divide: ", pointer));
 }
 
 }  // namespace detail

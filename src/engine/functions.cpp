@@ -64,8 +64,9 @@ Var cast(const Var& x, DType dtype) {
 }
 
 Var sum(const Var& x) {
-  return record("sum", ops::sum(x.value()), {x},
-                [shape = x.shape()](const Tensor& dy, Grads& d) { d.add(0, Tensor::full(shape, dy.item(), dy.dtype(), dy.device())); });
+  return record("sum", ops::sum(x.value()), {x}, [shape = x.shape()](const Tensor& dy, Grads& d) {
+    d.add(0, ops::scale(Tensor::full(shape, 1, dy.dtype(), dy.device()), dy));
+  });
 }
 
 Var max_pool(const Var& x, const ops::PoolGeometry& g) {
@@ -122,10 +123,7 @@ Var l2_normalize(const Var& x, double eps) {
 namespace {
 
 Var row_loss(const char* op, const Var& s, const ops::RowLoss& r) {
-  return record(op, ops::sum(r.loss), {s}, [ds = r.ds](const Tensor& dy, Grads& d) {
-    const double factor = dy.item();
-    d.add(0, factor == 1 ? ds : ops::scale(ds, factor));
-  });
+  return record(op, ops::sum(r.loss), {s}, [ds = r.ds](const Tensor& dy, Grads& d) { d.add(0, ops::scale(ds, dy)); });
 }
 
 }  // namespace

@@ -49,11 +49,11 @@ Tensor code_products(const Tensor& a, const Tensor& b, const Tensor& scale_a, co
   }
   Tensor c = Tensor::empty({a.dim(0), b.dim(0)}, DType::f32, a.device());
   if (c.numel() == 0) return c;
-  dispatch<CodeProducts>(a.device(), {.a = a.data<int16_t>(),
-                                      .b = b.data<int16_t>(),
-                                      .scale_a = scale_a.data<float>(),
-                                      .scale_b = scale_b.data<float>(),
-                                      .c = c.data<float>(),
+  dispatch<CodeProducts>(a.device(), {.a = a.address<int16_t>(),
+                                      .b = b.address<int16_t>(),
+                                      .scale_a = scale_a.address<float>(),
+                                      .scale_b = scale_b.address<float>(),
+                                      .c = c.address<float>(),
                                       .m = a.dim(0),
                                       .n = b.dim(0),
                                       .k = a.dim(1)});
@@ -151,6 +151,15 @@ Tensor add(const Tensor& a, const Tensor& b, double scale) {
 void add_into(const Tensor& a, const Tensor& b, double scale) { add_scaled(a, b, scale, a); }
 
 Tensor scale(const Tensor& x, double factor) { return add(Tensor::zeros(x.shape(), x.dtype(), x.device()), x, factor); }
+
+Tensor scale(const Tensor& x, const Tensor& scalar, double factor) {
+  REID_CHECK(scalar.numel() == 1, "[scale] the factor is ", scalar.shape(), ", expected one element");
+  if (x.device().type == DeviceType::cpu) {
+    const double all = factor * scalar.item();
+    return all == 1 ? x : scale(x, all);
+  }
+  return matmul(x.reshape({x.numel(), 1}), (factor == 1 ? scalar : scale(scalar, factor)).reshape({1, 1})).reshape(x.shape());
+}
 
 Tensor multiply(const Tensor& a, const Tensor& b) {
   require_alike("multiply", a, b);

@@ -43,7 +43,7 @@ RowLoss triplet_rows(const Tensor& d, const Tensor& mask, const Tensor& weight, 
   REID_CHECK(margin >= 0, "[triplet_rows] margin ", margin, " is negative");
   RowLoss r{Tensor::empty({d.dim(0)}, d.dtype(), d.device()), Tensor::empty(d.shape(), d.dtype(), d.device())};
   dispatch<TripletRows>(d.device(), {.d = d.raw(),
-                                     .mask = mask.data<uint8_t>(),
+                                     .mask = mask.address<uint8_t>(),
                                      .weight = weight.raw(),
                                      .loss = r.loss.raw(),
                                      .dd = r.ds.raw(),
@@ -62,7 +62,7 @@ CircleLogitsResult circle_logits(const Tensor& s, const Tensor& label, double sc
   REID_CHECK(scale > 0 && margin >= 0, "[circle_logits] scale = ", scale, " must be positive, margin = ", margin, " not negative");
   CircleLogitsResult r{Tensor::empty(s.shape(), s.dtype(), s.device()), Tensor::empty(s.shape(), s.dtype(), s.device())};
   dispatch<CircleLogits>(s.device(), {.s = s.raw(),
-                                      .label = label.data<int32_t>(),
+                                      .label = label.address<int32_t>(),
                                       .y = r.y.raw(),
                                       .slope = r.slope.raw(),
                                       .rows = s.dim(0),

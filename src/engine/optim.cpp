@@ -12,13 +12,16 @@ ParameterStore::ParameterStore(const Inventory& module) {
   int64_t count = 0;
   for (const auto& [name, p] : module.parameters) {
     REID_CHECK(p->value.dtype() == dtype, "[parameter_store] ", name, " is ", p->value.dtype(), ", others are ", dtype);
+    REID_CHECK(p->value.device() == module.parameters.front().parameter->value.device(), "[parameter_store] ", name, " lies on ",
+               p->value.device(), ", others on ", module.parameters.front().parameter->value.device(), ": move the whole module");
     segments_.push_back({count, p->value.numel(), p->lr_factor, p->decay_factor, p->trainable});
     names_.push_back(name);
     trainable_.push_back(p->trainable);
     count += p->value.numel();
   }
-  values_ = Tensor::empty({count}, dtype);
-  grads_ = Tensor::zeros({count}, dtype);
+  const Device device = module.parameters.front().parameter->value.device();
+  values_ = Tensor::empty({count}, dtype, device);
+  grads_ = Tensor::zeros({count}, dtype, device);
   for (size_t i = 0; i < segments_.size(); ++i) {
     Parameter& p = *module.parameters[i].parameter;
     const int64_t begin = segments_[i].offset, end = begin + segments_[i].count;
@@ -40,9 +43,10 @@ void ParameterStore::freeze(const std::vector<std::string>& prefixes, bool froze
 Optimizer::Optimizer(const ParameterStore& store, const OptimizerConfig& config) : config_(config) {
   REID_CHECK(config.kind == "adam" || config.kind == "adamw" || config.kind == "sgd", "optimizer.kind = '", config.kind,
              "' is not one of adam, adamw, sgd");
-  steps_ = Tensor::zeros({static_cast<int64_t>(store.segments().size())}, DType::i64);
-  first_ = Tensor::zeros(store.values().shape(), store.values().dtype());
-  if (config.kind != "sgd") second_ = Tensor::zeros(store.values().shape(), store.values().dtype());
+  steps_ = Tensor::zeros({static_cast<int64_t>(store.segments().size())}, DType::i64);  // the host's: it makes the kernel's arguments
+  const Tensor& w = store.values();
+  first_ = Tensor::zeros(w.shape(), w.dtype(), w.device());
+  if (config.kind != "sgd") second_ = Tensor::zeros(w.shape(), w.dtype(), w.device());
 }
 
 void Optimizer::step(ParameterStore& store, double lr) {

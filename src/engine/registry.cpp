@@ -100,6 +100,19 @@ void LineVisitor::input(const char* name, const void* data, const Shape& shape, 
   line += str("]", name_of(dtype));
 }
 
+void PlaceVisitor::check(const char* name, const void* data, const Shape& shape) const {
+  if (!data || shape.numel() == 0) return;
+  const Device place = device_of(data);
+  REID_CHECK(place == device_, "[", op_, "] ", name, " ", shape, " lies on ", place, ", the op runs on ", device_,
+             ": bring all operands to one device with to()");
+}
+
+void KeyVisitor::add(const void* data, const Shape& shape, DType dtype) {
+  words.push_back(key_word(data));
+  words.push_back(static_cast<int64_t>(dtype));
+  words.insert(words.end(), shape.extents().begin(), shape.extents().end());
+}
+
 void LineVisitor::attribute(const char* name, double value) { line += str(" ", name, "=", value); }
 
 }  // namespace reid

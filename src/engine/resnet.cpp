@@ -283,4 +283,12 @@ void copy_state(const Inventory& from, const Inventory& to) {
   for (size_t i = 0; i < from.buffers.size(); ++i) to.buffers[i].tensor->copy_from(*from.buffers[i].tensor);
 }
 
+void move_to(Device device, const Inventory& module) {
+  for (const NamedParameter& p : module.parameters) {
+    p.parameter->value = p.parameter->value.to(device);
+    p.parameter->grad = p.parameter->grad.to(device);
+  }
+  for (const NamedBuffer& b : module.buffers) *b.tensor = b.tensor->to(device);
+}
+
 }  // namespace reid

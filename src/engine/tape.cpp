@@ -26,6 +26,7 @@ void Grads::add(int input, Tensor gradient) {
 Var Tape::append(Node node, Tensor value) {
   node.shape = value.shape();
   node.dtype = value.dtype();
+  node.device = value.device();
   nodes_.push_back(std::move(node));
   Var v(std::move(value));
   v.tape_ = this;
@@ -68,7 +69,7 @@ Tensor Tape::gradient(const Var& leaf) const {
   REID_CHECK(leaf.tape() == this, "[gradient] the value does not stand on this tape");
   const Node& node = nodes_[static_cast<size_t>(leaf.node())];
   REID_CHECK(node.keep, "[gradient] only inputs keep theirs; ", node.op, " does not");
-  return node.gradient.defined() ? node.gradient : Tensor::zeros(node.shape, node.dtype);
+  return node.gradient.defined() ? node.gradient : Tensor::zeros(node.shape, node.dtype, node.device);
 }
 
 Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward backward) {

@@ -36,8 +36,8 @@ Tensor filters_from_file(const Tensor& w) {
 
 NamedTensors module_weights(const Inventory& module) {
   NamedTensors weights;
-  for (const auto& [name, p] : module.parameters) weights.add(name, filters_to_file(p->value));
-  for (const auto& [name, buffer] : module.buffers) weights.add(name, *buffer);
+  for (const auto& [name, p] : module.parameters) weights.add(name, filters_to_file(p->value.to(Device{})));
+  for (const auto& [name, buffer] : module.buffers) weights.add(name, buffer->to(Device{}));
   return weights;
 }
 

@@ -44,6 +44,7 @@ ClusterContrast::ClusterContrast(const ClusterContrastConfig& config, UnlabeledI
   const Rng init = Rng(static_cast<uint64_t>(cfg_.common.run.seed)).at("init");
   encoder_ = Encoder(cfg_.common.model.encoder(), DType::f32, init);
   cfg_.common.model.load(encoder_);
+  move_to(cfg_.common.device, inventory(encoder_));
   weights_ = ParameterStore(encoder_);
   optimizer_ = Optimizer(weights_, cfg_.common.optimizer.optimizer);
 }
@@ -51,7 +52,7 @@ ClusterContrast::ClusterContrast(const ClusterContrastConfig& config, UnlabeledI
 void ClusterContrast::begin_epoch(Run& run, int64_t epoch) {
   const Tensor f = ops::l2_normalize(run.extract(images_.samples, [this](const Tensor& x) { return embed(x); })).y;  // [N, D]
   const Clusters clusters = pseudo_label(run, f, cfg_.clusters, images_.truth);
-  memory_ = ClusterMemory(identity_centroids(f, clusters.labels).rows, cfg_.memory);
+  memory_ = ClusterMemory(identity_centroids(f, clusters.labels).rows.to(cfg_.common.device), cfg_.memory);
   plan_ = cluster_plan(run, images_.samples, clusters, cfg_.batches, run.rng(epoch).at("plan"));
 }
 
@@ -66,13 +67,15 @@ void ClusterContrast::step(Run& run, const Batch& batch) {
   optimizer_.step(weights_, run.learning_rate());
 }
 
-Tensor ClusterContrast::embed(const Tensor& images) { return encoder_(Var(images), cfg_.common.model.inference()).value(); }
+Tensor ClusterContrast::embed(const Tensor& images) {
+  return encoder_(Var(images.to(cfg_.common.device)), cfg_.common.model.inference()).value();
+}
 
 void ClusterContrast::state(State& s) {
   s.module("encoder", encoder_);
   s.module("optimizer", optimizer_);
   Tensor rows = memory_.rows();
-  s.tensor("epoch.memory", rows);
+  s.tensor("epoch.memory", rows, cfg_.common.device);
   if (s.reading() && rows.defined()) memory_ = ClusterMemory(rows, cfg_.memory);
   s.plan("epoch.plan", plan_);
 }

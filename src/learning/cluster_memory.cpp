@@ -71,14 +71,16 @@ void ClusterMemory::update_as(const Tensor& f, const std::vector<int64_t>& label
     batch[labels[i]].push_back(row);
   }
   for (const auto& [label, rows] : batch) {  // clusters do not meet: their order does not matter
-    const std::span<T> c = rows_.rows(label, label + 1).template span<T>();
+    const Tensor row = rows_.rows(label, label + 1), here = row.to(Device{});
+    const std::span<T> c = here.template span<T>();
     if (options_.update == "mean") {
       move_towards(c, mean_of(rows), options_.momentum);
     } else if (options_.update == "hard") {
       move_towards(c, hardest_of(rows, c), options_.momentum);
     } else {
-      for (const std::span<const T>& row : rows) move_towards(c, {row.begin(), row.end()}, options_.momentum);
+      for (const std::span<const T>& image : rows) move_towards(c, {image.begin(), image.end()}, options_.momentum);
     }
+    if (row.device() != here.device()) row.copy_from(here);
   }
 }
 
@@ -88,7 +90,8 @@ void ClusterMemory::update(const Tensor& f, const std::vector<int64_t>& labels) 
       "[cluster memory] f ", f.shape(), " with ", labels.size(), " labels, rows ", rows_.shape());
   for (const int64_t label : labels)
     REID_CHECK(label >= 0 && label < rows_.dim(0), "[cluster memory] label ", label, " is outside 0..", rows_.dim(0) - 1);
-  f.dtype() == DType::f64 ? update_as<double>(f, labels) : update_as<float>(f, labels);
+  const Tensor here = f.to(Device{});
+  f.dtype() == DType::f64 ? update_as<double>(here, labels) : update_as<float>(here, labels);
 }
 
 }  // namespace reid

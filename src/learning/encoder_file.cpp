@@ -115,10 +115,15 @@ LoadedEncoder::LoadedEncoder(const ModelSettings& model, const TransformConfig& 
   model.load(encoder_);
 }
 
+void LoadedEncoder::move_to(Device device) {
+  device_ = device;
+  reid::move_to(device, weights());
+}
+
 Tensor LoadedEncoder::embed(const Tensor& images) {
   Pass pass = model_.inference();
   pass.cache = &cache_;
-  return encoder_(Var(images), pass).value();
+  return encoder_(Var(images.to(device_)), pass).value().to(Device{});
 }
 
 Inventory LoadedEncoder::weights() {
@@ -131,10 +136,10 @@ void LoadedEncoder::estimate_statistics(const std::vector<Tensor>& batches) {
   // With momentum 0.1 each pass keeps 0.9 of what was there, so the sums are taken from zeroed buffers and scaled back.
   const Inventory fields = inventory(encoder_);
   std::vector<Tensor> sums;
-  for (const NamedBuffer& b : fields.buffers) sums.push_back(Tensor::zeros(b.tensor->shape(), b.tensor->dtype()));
+  for (const NamedBuffer& b : fields.buffers) sums.push_back(Tensor::zeros(b.tensor->shape(), b.tensor->dtype(), device_));
   for (const Tensor& images : batches) {
     for (const NamedBuffer& b : fields.buffers) b.tensor->fill(0);
-    encoder_(Var(images), own_statistics_pass());
+    encoder_(Var(images.to(device_)), own_statistics_pass());
     for (size_t i = 0; i < sums.size(); ++i) ops::add_into(sums[i], *fields.buffers[i].tensor, 10.0 / static_cast<double>(batches.size()));
   }
   for (size_t i = 0; i < sums.size(); ++i) fields.buffers[i].tensor->copy_from(sums[i]);

@@ -18,9 +18,10 @@ struct Rows {
         weight(static_cast<size_t>(rows), 0.0) {}
   uint8_t& at(size_t i, size_t j) { return mask[i * static_cast<size_t>(columns) + j]; }
 
-  Tensor mask_tensor() const { return Tensor::from(mask, Shape{static_cast<int64_t>(tau.size()), columns}); }
-  Tensor tau_tensor(DType dtype) const { return Tensor::from(tau).to(dtype); }
-  Tensor weight_tensor(DType dtype) const { return Tensor::from(weight).to(dtype); }
+  // On the device and, but for the mask, in the type of the similarities s.
+  Tensor mask_for(const Var& s) const { return Tensor::from(mask, Shape{static_cast<int64_t>(tau.size()), columns}, s.value().device()); }
+  Tensor tau_for(const Var& s) const { return Tensor::from(tau).to(s.value().dtype()).to(s.value().device()); }
+  Tensor weight_for(const Var& s) const { return Tensor::from(weight).to(s.value().dtype()).to(s.value().device()); }
 
   int64_t columns;
   std::vector<uint8_t> mask;
@@ -77,10 +78,9 @@ Var instance_loss(const Var& f, const Tensor& m, const BatchPeople& people, cons
       }
     }
   }
-  const DType dtype = f.value().dtype();
   const Var s = similarities(f, m);
-  return options.supcon ? softmax_rows(s, rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype))
-                        : one_positive_rows(s, rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype));
+  return options.supcon ? softmax_rows(s, rows.mask_for(s), rows.tau_for(s), rows.weight_for(s))
+                        : one_positive_rows(s, rows.mask_for(s), rows.tau_for(s), rows.weight_for(s));
 }
 
 Var augmentation_loss(const Var& f, const Tensor& m, const BatchPeople& people, const AugmentationLossOptions& options) {
@@ -100,8 +100,8 @@ Var augmentation_loss(const Var& f, const Tensor& m, const BatchPeople& people, 
       }
     }
   }
-  const DType dtype = f.value().dtype();
-  return one_positive_rows(similarities(f, m), rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype));
+  const Var s = similarities(f, m);
+  return one_positive_rows(s, rows.mask_for(s), rows.tau_for(s), rows.weight_for(s));
 }
 
 Var centroid_loss(const Var& f, const Tensor& centroids, int64_t multi_count, const BatchPeople& people,
@@ -125,8 +125,8 @@ Var centroid_loss(const Var& f, const Tensor& centroids, int64_t multi_count, co
         rows.at(i, static_cast<size_t>(k)) = k == label ? kPositive : kNegative;
     }
   }
-  const DType dtype = f.value().dtype();
-  return softmax_rows(similarities(f, centroids), rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype), options.smoothing);
+  const Var s = similarities(f, centroids);
+  return softmax_rows(s, rows.mask_for(s), rows.tau_for(s), rows.weight_for(s), options.smoothing);
 }
 
 namespace {
@@ -168,17 +168,17 @@ Var camera_centroid_loss(const Var& f, const Centroids& centroids, const BatchPe
              centroids.cameras.size(), " cameras");
   REID_CHECK(options.hard_negatives >= 0, "[camera_centroid_loss] hard_negatives = ", options.hard_negatives, " is negative");
   const Var s = similarities(f, centroids.rows);
+  const Tensor seen = s.value().to(Device{});  // which negatives are hardest is the host's question
   Rows rows(f.shape()[0], static_cast<int64_t>(count));
   for (size_t i = 0; i < people.labels.size(); ++i) {
     rows.tau[i] = options.tau;
     if (people.single[i]) continue;
-    if (mark_camera_row(rows, i, s.value(), centroids, people, options)) rows.weight[i] = 1;
+    if (mark_camera_row(rows, i, seen, centroids, people, options)) rows.weight[i] = 1;
   }
   const double anchors =
       options.over_batch ? static_cast<double>(rows.weight.size()) : std::accumulate(rows.weight.begin(), rows.weight.end(), 0.0);
   for (double& w : rows.weight) w /= std::max(anchors, 1.0);
-  const DType dtype = f.value().dtype();
-  return softmax_rows(s, rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype));
+  return softmax_rows(s, rows.mask_for(s), rows.tau_for(s), rows.weight_for(s));
 }
 
 Var cross_entropy(const Var& logits, const std::vector<int64_t>& labels, double smoothing) {
@@ -192,8 +192,7 @@ Var cross_entropy(const Var& logits, const std::vector<int64_t>& labels, double 
                logits.shape()[1] - 1);
     rows.at(i, static_cast<size_t>(labels[i])) = kPositive;
   }
-  const DType dtype = logits.value().dtype();
-  return softmax_rows(logits, rows.mask_tensor(), rows.tau_tensor(dtype), rows.weight_tensor(dtype), smoothing);
+  return softmax_rows(logits, rows.mask_for(logits), rows.tau_for(logits), rows.weight_for(logits), smoothing);
 }
 
 }  // namespace reid

@@ -14,10 +14,10 @@ void require_labels(const char* op, const Var& f, const std::vector<int64_t>& la
 }
 
 // Row i has its 1 in the column of its label.
-Tensor one_hot(const std::vector<int64_t>& labels, int64_t classes, DType dtype) {
+Tensor one_hot(const std::vector<int64_t>& labels, int64_t classes, const Tensor& like) {
   std::vector<double> rows(labels.size() * static_cast<size_t>(classes));
   for (size_t i = 0; i < labels.size(); ++i) rows[i * static_cast<size_t>(classes) + static_cast<size_t>(labels[i])] = 1;
-  return Tensor::from(rows, {static_cast<int64_t>(labels.size()), classes}).to(dtype);
+  return Tensor::from(rows, {static_cast<int64_t>(labels.size()), classes}).to(like.dtype()).to(like.device());
 }
 
 }  // namespace
@@ -32,21 +32,21 @@ Var triplet_loss(const Var& f, const std::vector<int64_t>& labels, const Triplet
     for (size_t j = 0; j < batch; ++j) mask[i * batch + j] = labels[i] == labels[j] ? kPositive : kNegative;
   }
   const Shape square{f.shape()[0], f.shape()[0]};
-  const Tensor weight = Tensor::full({f.shape()[0]}, 1 / static_cast<double>(batch), f.value().dtype());
+  const Tensor weight = Tensor::full({f.shape()[0]}, 1 / static_cast<double>(batch), f.value().dtype(), f.value().device());
   const Var rows = options.normalize ? l2_normalize(f) : f;
-  return triplet_rows(row_distances(rows), Tensor::from(mask, square), weight, options.margin, options.weighted);
+  return triplet_rows(row_distances(rows), Tensor::from(mask, square, f.value().device()), weight, options.margin, options.weighted);
 }
 
 Var center_loss(const Var& f, const Var& centers, const std::vector<int64_t>& labels) {
   REID_CHECK(centers.shape().rank() == 2 && centers.shape()[1] == f.shape()[-1], "[center_loss] f ", f.shape(), " and centers ",
              centers.shape(), " differ in width");
   require_labels("center_loss", f, labels, centers.shape()[0]);
-  const Tensor chosen = one_hot(labels, centers.shape()[0], f.value().dtype());
+  const Tensor chosen = one_hot(labels, centers.shape()[0], f.value());
   const Tensor away = ops::add(f.value(), ops::matmul(chosen, centers.value()), -1);
   const double share = 1 / static_cast<double>(labels.size());
   return record("center_loss", ops::scale(ops::sum(ops::multiply(away, away)), share), {f, centers},
                 [away, chosen, share](const Tensor& dy, Grads& d) {
-                  const Tensor df = ops::scale(away, 2 * share * dy.item());
+                  const Tensor df = ops::scale(away, dy, 2 * share);
                   d.add(0, df);
                   if (d.wants(1)) d.add(1, ops::scale(ops::matmul(chosen, df, true, false), -1));
                 });
@@ -55,7 +55,8 @@ Var center_loss(const Var& f, const Var& centers, const std::vector<int64_t>& la
 Var circle_classifier(const Var& f, const Var& w, const std::vector<int64_t>& labels, const CircleOptions& options) {
   require_labels("circle_classifier", f, labels, w.shape()[0]);
   const std::vector<int32_t> narrow(labels.begin(), labels.end());
-  return circle_logits(matmul(l2_normalize(f), l2_normalize(w), false, true), Tensor::from(narrow), options.scale, options.margin);
+  return circle_logits(matmul(l2_normalize(f), l2_normalize(w), false, true), Tensor::from(narrow).to(f.value().device()), options.scale,
+                       options.margin);
 }
 
 double smoothing_over_others(double smoothing, int64_t classes) {
@@ -67,7 +68,7 @@ double smoothing_over_others(double smoothing, int64_t classes) {
 }
 
 double accuracy(const Tensor& logits, const std::vector<int64_t>& labels) {
-  const Tensor wide = logits.to(DType::f64);
+  const Tensor wide = logits.to(Device{}).to(DType::f64);
   int64_t right = 0;
   for (size_t i = 0; i < labels.size(); ++i) {
     const auto row = wide.span<double>().subspan(i * static_cast<size_t>(logits.dim(1)), static_cast<size_t>(logits.dim(1)));

@@ -18,9 +18,10 @@ void require_batch(const char* op, const Var& logits, const std::vector<int64_t>
 
 Var mean_soft_target(const Var& logits, const std::vector<double>& target) {
   const DType dtype = logits.value().dtype();
+  const Device device = logits.value().device();
   const int64_t rows = logits.shape()[0];
-  return soft_target_rows(logits, Tensor::from(target, logits.shape()).to(dtype),
-                          Tensor::full({rows}, 1 / static_cast<double>(rows), dtype));
+  return soft_target_rows(logits, Tensor::from(target, logits.shape()).to(dtype).to(device),
+                          Tensor::full({rows}, 1 / static_cast<double>(rows), dtype, device));
 }
 
 }  // namespace
@@ -36,7 +37,7 @@ Var refined_label_loss(const Var& logits, const std::vector<Var>& part_logits, c
     require_batch("refined_label_loss", logits, labels, agreement[n]);
     REID_CHECK(part_logits[n].shape() == logits.shape(), "[refined_label_loss] logits ", logits.shape(), " and part ", n, " ",
                part_logits[n].shape(), " differ");
-    const Tensor q = ops::softmax(part_logits[n].value()).to(DType::f64);
+    const Tensor q = ops::softmax(part_logits[n].value()).to(Device{}).to(DType::f64);
     for (size_t i = 0; i < rows; ++i) {
       double total = 0;
       for (const std::vector<double>& part : agreement) total += std::exp(part[i]);
@@ -60,7 +61,7 @@ Var agreement_smoothing_loss(const Var& logits, const std::vector<int64_t>& labe
     target[i * classes + static_cast<size_t>(labels[i])] += agreement[i];
     entropy += rest * std::log(static_cast<double>(classes)) / static_cast<double>(rows);
   }
-  return add(mean_soft_target(logits, target), Var(Tensor::full({}, -entropy, logits.value().dtype())));
+  return add(mean_soft_target(logits, target), Var(Tensor::full({}, -entropy, logits.value().dtype(), logits.value().device())));
 }
 
 }  // namespace reid

@@ -81,6 +81,7 @@ PPLR::PPLR(const PPLRConfig& config, UnlabeledImages images) : cfg_(config), ima
   cfg_.common.model.load(encoder);
   const Shape rows{cfg_.max_clusters, encoder.features()};
   for (int64_t view = 0; view <= cfg_.parts; ++view) network_.classifiers.push_back({.value = Tensor::zeros(rows, DType::f32), .grad = {}});
+  move_to(cfg_.common.device, inventory(network_));
   weights_ = ParameterStore(network_);
   optimizer_ = Optimizer(weights_, cfg_.common.optimizer.optimizer);
 }
@@ -110,7 +111,9 @@ void PPLR::begin_epoch(Run& run, int64_t epoch) {
   proxies_.clear();
   for (size_t view = 0; view < views.size(); ++view) {
     network_.classifiers[view].value.rows(0, clusters_).copy_from(identity_centroids(views[view], clusters.labels).rows);
-    if (cfg_.camera_weight > 0) proxies_.push_back(camera_centroids(views[view], clusters.labels, cameras));
+    if (cfg_.camera_weight == 0) continue;
+    proxies_.push_back(camera_centroids(views[view], clusters.labels, cameras));
+    proxies_.back().rows = proxies_.back().rows.to(cfg_.common.device);
   }
   plan_ = cluster_plan(run, images_.samples, clusters, cfg_.batches, run.rng(epoch).at("plan"));
 }
@@ -155,17 +158,20 @@ void PPLR::step(Run& run, const Batch& batch) {
   optimizer_.step(weights_, run.learning_rate());
 }
 
-Tensor PPLR::embed(const Tensor& images) { return network_.encoder.encoder()(Var(images), cfg_.common.model.inference()).value(); }
+Tensor PPLR::embed(const Tensor& images) {
+  return network_.encoder.encoder()(Var(images.to(cfg_.common.device)), cfg_.common.model.inference()).value();
+}
 
 // All views of an image come from one pass and stand side by side while they are gathered: [N, views, D].
 std::vector<Tensor> PPLR::extract_views(Run& run) {
   const int64_t width = network_.encoder.encoder().features(), count = cfg_.parts + 1;
   const auto place = [&](const Tensor& all, int64_t image, int64_t view) { return all.data<float>() + (image * count + view) * width; };
   const Tensor all = run.extract(images_.samples, [&](const Tensor& images) {
-    const std::vector<Var> views = network_.encoder(Var(images), cfg_.common.model.inference());
+    const std::vector<Var> views = network_.encoder(Var(images.to(cfg_.common.device)), cfg_.common.model.inference());
     const Tensor batch = Tensor::empty({images.dim(0), count * width}, DType::f32);
     for (int64_t view = 0; view < count; ++view) {
-      const float* rows = views[static_cast<size_t>(view)].value().data<float>();
+      const Tensor here = views[static_cast<size_t>(view)].value().to(Device{});
+      const float* rows = here.data<float>();
       for (int64_t i = 0; i < images.dim(0); ++i) std::copy_n(rows + i * width, width, place(batch, i, view));
     }
     return batch;
@@ -189,7 +195,7 @@ void PPLR::state(State& s) {
     proxies_.resize(static_cast<size_t>(cfg_.parts) + 1);
     for (size_t view = 0; view < proxies_.size(); ++view) {
       const std::string name = str("epoch.proxies.", view, ".");
-      s.tensor(name + "rows", proxies_[view].rows);
+      s.tensor(name + "rows", proxies_[view].rows, cfg_.common.device);
       s.integers(name + "labels", proxies_[view].labels);
       s.integers(name + "cameras", proxies_[view].cameras);
     }

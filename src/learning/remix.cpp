@@ -33,6 +33,8 @@ ReMix::ReMix(const ReMixConfig& config, Dataset multi, Dataset single) : cfg_(co
   momentum_encoder_ = Encoder(cfg_.common.model.encoder(), DType::f32, init);
   cfg_.common.model.load(encoder_);
   copy_state(inventory(encoder_), inventory(momentum_encoder_));
+  move_to(cfg_.common.device, inventory(encoder_));
+  move_to(cfg_.common.device, inventory(momentum_encoder_));
   weights_ = ParameterStore(encoder_);
   momentum_weights_ = ParameterStore(momentum_encoder_);
   optimizer_ = Optimizer(weights_, cfg_.common.optimizer.optimizer);
@@ -48,6 +50,7 @@ void ReMix::begin_epoch(Run& run, int64_t epoch) {
   const Tensor multi = ops::l2_normalize(run.extract(labeled, [this](const Tensor& images) { return embed(images); })).y;  // [N_m, D]
   const Centroids people = identity_centroids(multi, multi_labels_);                                                       // [C_m, D]
   views_ = camera_centroids(multi, multi_labels_, cameras);  // [pairs of person and camera, D]
+  views_.rows = views_.rows.to(cfg_.common.device);
   multi_count_ = people.rows.dim(0);
 
   // Pseudo labels for this epoch's videos: clusters inside each video, outliers dropped, until the image budget is met.
@@ -64,7 +67,7 @@ void ReMix::begin_epoch(Run& run, int64_t epoch) {
   }
 
   // One table of centroids for both kinds; every batch mixes both worlds.
-  people_ = Tensor::empty({multi_count_ + single.people, people.rows.dim(1)}, DType::f32);
+  people_ = Tensor::empty({multi_count_ + single.people, people.rows.dim(1)}, DType::f32, cfg_.common.device);
   people_.rows(0, multi_count_).copy_from(people.rows);
   int64_t row = multi_count_;
   for (const Tensor& centroids : single.centroids) {
@@ -116,7 +119,9 @@ void ReMix::step(Run& run, const Batch& batch) {
   ema_update(momentum_weights_, weights_, cfg_.ema_ramp ? std::min(cfg_.ema, (1 + t) / (10 + t)) : cfg_.ema);
 }
 
-Tensor ReMix::embed(const Tensor& images) { return momentum_encoder_(Var(images), cfg_.common.model.inference()).value(); }
+Tensor ReMix::embed(const Tensor& images) {
+  return momentum_encoder_(Var(images.to(cfg_.common.device)), cfg_.common.model.inference()).value();
+}
 
 // --- pseudo labels ---
 
@@ -221,9 +226,9 @@ void ReMix::state(State& s) {
   s.module("encoder", encoder_);
   s.module("momentum_encoder", momentum_encoder_);
   s.module("optimizer", optimizer_);
-  s.tensor("epoch.people", people_);
+  s.tensor("epoch.people", people_, cfg_.common.device);
   s.integer("epoch.multi_count", multi_count_);
-  s.tensor("epoch.views", views_.rows);
+  s.tensor("epoch.views", views_.rows, cfg_.common.device);
   s.integers("epoch.view_labels", views_.labels);
   s.integers("epoch.view_cameras", views_.cameras);
   s.integers("epoch.video_queue", video_queue_);

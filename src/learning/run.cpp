@@ -38,6 +38,14 @@ std::string duration(double seconds) {
   return text;
 }
 
+// What a step had asked for until memory ended is the least it needs: so the answer is an upper bound.
+std::string fitting_batch(const MemoryShortage& s, int64_t before, int64_t images) {
+  const double needed = static_cast<double>(s.in_use - before + s.wanted), there = static_cast<double>(s.in_use - before + s.free);
+  const auto most = static_cast<int64_t>(there / std::max(needed, 1.0) * static_cast<double>(images));
+  return str("a batch of ", images, " images is too large here, one of ", most,
+             " is the most that could fit: lower the keys of section batch");
+}
+
 }  // namespace
 
 void RunConfig::visit(ConfigKeys& keys) {
@@ -55,7 +63,10 @@ Run::Run(fs::path folder, bool resume, const RunConfig& config, const ConfigKeys
       transform_(config.augment.transform(config.data)),
       ports_(std::move(ports)),
       cache_(std::make_shared<ImageCache>(config.data.cache_mib << 20)),
-      resume_(resume) {
+      resume_(resume),
+      uploads_(config.device),
+      readbacks_{Readback(config.device), Readback(config.device)},
+      replay_(config.eager ? Device{} : config.device) {
   config_.optimizer.schedule.epochs = static_cast<double>(config.run.epochs);
   for (const std::string& spec : config_.data.evaluate) {
     evaluation_sets_.push_back(read_named_dataset(spec));
@@ -113,7 +124,10 @@ Json Run::manifest() const { return make_manifest(config_, data_census_); }
 void Run::check_manifest() const {
   const Json then = parse_json(read_text(file("manifest.json")), file("manifest.json").string());
   const Json now = manifest();
-  for (const char* key : {"reid", "image_decoder", "instruction_set", "data"}) {
+  for (const char* key : {"reid", "image_decoder", "instruction_set", "accelerator", "data"}) {
+    if (!then.find(key) && !now.find(key)) continue;
+    REID_CHECK(then.find(key) && now.find(key), "cannot resume ", folder_.string(), ": it was ", then.find(key) ? "" : "not ",
+               "begun on an accelerator; results would differ, so resume with the --device it began with, or start a new run");
     REID_CHECK(then.at(key) == now.at(key), "cannot resume ", folder_.string(), ": ", key, " was ", then.at(key).dump(), " and is now ",
                now.at(key).dump(), "; results would differ, so start a new run");
   }
@@ -166,11 +180,21 @@ bool Run::train_epoch(Method& method) {
     const double extraction = spent_.extraction;
     method.begin_epoch(*this, epoch_);
     spent_.clustering += seconds_since(start) - (spent_.extraction - extraction);
-    append_metrics("epoch", logged_);
+    append_metrics("epoch", epoch_, step_, logged_);
     prepared_ = true;
   }
   const LoaderOptions options{.transform = transform_, .workers = static_cast<int>(config_.run.workers), .cache = cache_};
   Loader loader(method.samples(), method.plan(), options, rng(epoch_).at("augment"), batch_);
+  const auto next = [&] {
+    std::optional<Batch> batch = loader.next();
+    if (!batch) return batch;
+    batch->augmented = uploads_.start(batch->augmented);
+    batch->original = uploads_.start(batch->original);
+    return batch;
+  };
+  // An accelerator's next batch travels while it computes, and is asked for before.
+  const bool accelerated = config_.device.type != DeviceType::cpu;
+  std::optional<Batch> ahead = accelerated ? next() : std::nullopt;
   for (;;) {
     if (ports_.stop_requested()) {
       save(method);
@@ -178,8 +202,13 @@ bool Run::train_epoch(Method& method) {
       return false;
     }
     const Clock::time_point start = Clock::now();
-    const std::optional<Batch> batch = loader.next();
-    if (!batch) return true;
+    const std::optional<Batch> batch = accelerated ? std::move(ahead) : next();
+    if (!batch) {
+      finish_line();
+      return true;
+    }
+    uploads_.arrive();
+    if (accelerated) ahead = next();
     train_batch(method, *batch);
     const double seconds = seconds_since(start);
     spent_.training += seconds;
@@ -192,11 +221,30 @@ bool Run::train_epoch(Method& method) {
 
 void Run::train_batch(Method& method, const Batch& batch) {
   logged_ = Json::object();
-  method.step(*this, batch);
+  const int64_t before = allocator_stats(config_.device).bytes_in_use;
+  try {
+    const Batch here = in_place(batch);
+    replay_.run([&] { method.step(*this, here); });
+  } catch (const OutOfMemory& e) {
+    fail(str(e.what(), "; ", fitting_batch(e.shortage, before, batch.size())));
+  }
   log("lr", learning_rate());
   ++batch_;
   ++step_;
-  append_metrics("step", logged_);
+  end_line();
+}
+
+// The batch where replayed steps look for it.
+Batch Run::in_place(const Batch& batch) {
+  if (config_.device.type == DeviceType::cpu) return batch;
+  Batch here = batch;
+  for (const auto& [from, place, to] :
+       {std::tuple{&batch.augmented, &augmented_, &here.augmented}, {&batch.original, &original_, &here.original}}) {
+    if (!place->defined() || place->shape() != from->shape()) *place = Tensor::empty(from->shape(), from->dtype(), config_.device);
+    place->copy_from(*from);
+    *to = *place;
+  }
+  return here;
 }
 
 void Run::show_progress() {
@@ -221,19 +269,11 @@ double Run::learning_rate() const {
   return config_.optimizer.schedule.at(static_cast<double>(epoch_) + (config_.optimizer.per_step ? within : 0));
 }
 
-void Run::log(const char* name, double value) { logged_[name] = value; }
-
 Tensor Run::extract(const std::vector<Sample>& samples, const Embed& embed) {
   const Clock::time_point start = Clock::now();
   const Tensor rows = reid::extract(samples, embed, config_.data, transform_, cache_, config_.run.workers);
   spent_.extraction += seconds_since(start);
   return rows;
-}
-
-void Run::append_metrics(const char* kind, Json values) {
-  Json line = Json::object({{"kind", kind}, {"epoch", epoch_}, {"step", step_}});
-  for (auto& [name, value] : values.members()) line[name] = std::move(value);
-  metrics_bytes_ += append_lines(file("metrics.jsonl"), {line.dump()});
 }
 
 Json Run::evaluate_all(Method& method) {
@@ -247,7 +287,7 @@ Json Run::evaluate_all(Method& method) {
     ports_.say(str("epoch ", epoch_, "  ", named.name, ": ", headline(report)));
     Json line = to_json(report);
     line["set"] = named.name;
-    append_metrics("evaluation", line);
+    append_metrics("evaluation", epoch_, step_, line);
   }
   spent_.evaluation += seconds_since(start);
   return results;
@@ -279,28 +319,6 @@ void Run::write_matrix(const Json& last) const {
   write_matrix_files(rows, folder_);
 }
 
-namespace {
-
-constexpr std::pair<const char*, double PhaseSeconds::*> kPhases[] = {{"extraction", &PhaseSeconds::extraction},
-                                                                      {"clustering", &PhaseSeconds::clustering},
-                                                                      {"training", &PhaseSeconds::training},
-                                                                      {"evaluation", &PhaseSeconds::evaluation}};
-
-}  // namespace
-
-// Those of the processes before this one, up to the checkpoint that it continues.
-void Run::read_times() {
-  if (!fs::exists(file("times.json"))) return;
-  const Json times = parse_json(read_text(file("times.json")), file("times.json").string());
-  for (const auto& [name, seconds] : kPhases) spent_.*seconds = times.at(name).number();
-}
-
-void Run::write_times() const {
-  Json times = Json::object();
-  for (const auto& [name, seconds] : kPhases) times[name] = spent_.*seconds;
-  write_file(file("times.json"), times.dump(2) + "\n");
-}
-
 // Where the run stands.
 void Run::position(State& state) {
   int64_t prepared = prepared_, finished = finished_;
@@ -321,6 +339,7 @@ void Run::position(State& state) {
 }
 
 void Run::save(Method& method) {
+  finish_line();
   State state;
   position(state);
   method.state(state);
@@ -338,9 +357,10 @@ void Run::finish(Method& method) {
   write_matrix(results);
   finished_ = true;
   save(method);
-  std::string line = "time: ";
-  for (const auto& [name, seconds] : kPhases) line += str(line.size() > 6 ? ", " : "", name, " ", duration(spent_.*seconds));
-  ports_.say(line);
+  ports_.say("time: extraction " + duration(spent_.extraction) + ", clustering " + duration(spent_.clustering) + ", training " +
+             duration(spent_.training) + ", evaluation " + duration(spent_.evaluation));
+  if (config_.device.type == DeviceType::cpu) return;
+  ports_.say(str("memory: ", allocator_stats(config_.device).peak_device_bytes >> 20, " MiB of ", config_.device, " at most"));
 }
 
 }  // namespace reid

@@ -6,7 +6,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "reid/engine/device.h"
+#include "reid/engine/accelerator.h"
 #include "reid/formats/files.h"
 
 namespace reid {
@@ -32,14 +32,15 @@ std::string precision_text(const std::string& precision) {
 }
 
 Json make_manifest(const RunConfig& config, const Json& census) {
-  return Json::object({{"reid", REID_VERSION},
-                       {"compiler", "C++ " __VERSION__},
-                       {"seed", config.run.seed},
-                       {"device", describe_cpu()},
-                       {"instruction_set", instruction_set()},
-                       {"precision", precision_text(config.model.precision)},
-                       {"image_decoder", image_decoder()},
-                       {"data", census}});
+  Json manifest = Json::object({{"reid", REID_VERSION},
+                                {"compiler", "C++ " __VERSION__},
+                                {"seed", config.run.seed},
+                                {"device", describe_cpu()},
+                                {"instruction_set", instruction_set()},
+                                {"image_decoder", image_decoder()},
+                                {"data", census}});
+  if (config.device.type != DeviceType::cpu) manifest["accelerator"] = describe(config.device);
+  return manifest;
 }
 
 void check_same_settings(const std::string& stored_toml, const std::string& name, const ConfigKeys& keys) {

@@ -2,9 +2,16 @@
 
 namespace reid {
 
+namespace {
+
+// Never the tensor itself, which the next step changes.
+Tensor host_copy(const Tensor& t) { return t.device() == Device{} ? t.clone() : t.to(Device{}); }
+
+}  // namespace
+
 void State::place(const std::string& name, Tensor& t) {
   if (!reading_) {
-    content_.add(name, t.clone());
+    content_.add(name, host_copy(t));
     return;
   }
   const Tensor& stored = content_.at(name);
@@ -13,12 +20,12 @@ void State::place(const std::string& name, Tensor& t) {
   t.copy_from(stored);
 }
 
-void State::tensor(const std::string& name, Tensor& t) {
+void State::tensor(const std::string& name, Tensor& t, Device device) {
   if (reading_) {
     const Tensor* stored = content_.find(name);
-    t = stored ? stored->clone() : Tensor();
+    t = stored ? stored->clone().to(device) : Tensor();
   } else if (t.defined()) {
-    content_.add(name, t.clone());
+    content_.add(name, host_copy(t));
   }
 }
 

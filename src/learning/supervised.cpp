@@ -31,10 +31,12 @@ Supervised::Supervised(const SupervisedConfig& config, Dataset multi) : cfg_(con
   cfg_.common.model.load(network_.encoder);
   const int64_t width = network_.encoder.features();
   network_.classifier = IdentityRows(people_, width, cfg_.classifier_deviation, init.at("classifier"));
+  move_to(cfg_.common.device, inventory(network_));
   weights_ = ParameterStore(network_);
   optimizer_ = Optimizer(weights_, cfg_.common.optimizer.optimizer);
   if (cfg_.center_weight > 0) {
     centers_ = IdentityRows(people_, width, 1, init.at("centers"));
+    move_to(cfg_.common.device, inventory(centers_));
     center_weights_ = ParameterStore(centers_);
     center_optimizer_ = Optimizer(center_weights_, {.kind = "sgd", .decay = 0, .momentum = 0});
   }
@@ -95,7 +97,9 @@ Var Supervised::id_loss(const Var& logits, const std::vector<int64_t>& labels) c
   return cross_entropy(logits, labels, others ? smoothing_over_others(cfg_.smoothing, people_) : cfg_.smoothing);
 }
 
-Tensor Supervised::embed(const Tensor& images) { return network_.encoder(Var(images), cfg_.common.model.inference()).value(); }
+Tensor Supervised::embed(const Tensor& images) {
+  return network_.encoder(Var(images.to(cfg_.common.device)), cfg_.common.model.inference()).value();
+}
 
 void Supervised::state(State& s) {
   s.module("network", network_);

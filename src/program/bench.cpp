@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "reid/engine/accelerator.h"
 #include "reid/formats/image.h"
 
 namespace reid::program {
@@ -31,6 +32,13 @@ Tensor random_normal(const Shape& shape, Rng rng, DType dtype) {
   for (int64_t i = 0; i < std::min(count, kPeriod); ++i) values[i] = static_cast<float>(rng.normal());
   for (int64_t i = kPeriod; i < count; ++i) values[i] = values[i - kPeriod];
   return t.to(dtype);
+}
+
+void settle(Device device) {
+  if (device.type == DeviceType::cpu) return;
+  constexpr int64_t kCaches = int64_t{256} << 20;  // more than any second-level cache
+  Tensor::zeros({kCaches}, DType::u8, device);
+  current_stream(device).synchronize();
 }
 
 DType dtype_named(const std::string& name) {
@@ -83,13 +91,14 @@ Json names_json(const std::vector<std::string>& names) {
 
 Json machine_json(const Context& context) {
   return Json::object({{"device", describe_cpu()},
+                       {"computed_on", describe(context.device)},
                        {"threads", static_cast<int64_t>(context.threads)},
                        {"program", version()},
                        {"decoder", image_decoder()}});
 }
 
 Json bench_machine(const Context& context) {
-  Peak peak;
+  Peak peak({});  // of the CPU
   for (int i = 0; i < 20; ++i) peak.sample();
   context.say(peak.text());
   Json implementations = Json::object();
@@ -136,8 +145,10 @@ Json measured(const Context& context, const BenchOptions& o) {
   throw UsageError(str("'", o.what, "' is not one of network, layers, gemm, loader, machine, all"));
 }
 
-void run(const Context& context, const BenchOptions& o) {
+void run(const Context& context, BenchOptions o) {
+  o.device = context.device;
   context.say(describe_cpu(), ", ", context.threads, " threads");
+  if (o.device.type != DeviceType::cpu) context.say("computing on ", o.device, ": ", describe(o.device));
   Json result = machine_json(context);
   const Json measurement = measured(context, o);
   for (const auto& [key, value] : measurement.members()) result[key] = value;
@@ -148,8 +159,12 @@ void run(const Context& context, const BenchOptions& o) {
 
 Verb bench_verb() {
   auto o = std::make_shared<BenchOptions>();
-  return {"bench", "how fast the network, its layers and the loading of images are here", "reid bench layers --batch 32 --json layers.json",
-          [o](Flags& f) { declare(f, *o); }, [o](const Context& context) { run(context, *o); }};
+  return {"bench",
+          "how fast the network, its layers and the loading of images are here",
+          "reid bench layers --batch 32 --json layers.json",
+          [o](Flags& f) { declare(f, *o); },
+          [o](const Context& context) { run(context, *o); },
+          true};
 }
 
 }  // namespace reid::program

@@ -19,6 +19,7 @@ struct BenchOptions {
   std::vector<std::string> sizes;
   ModelSettings model;
   int64_t height = 256, width = 128, batch = 32, steps = 5, warmup = 2;
+  Device device;
 };
 
 // Seconds of calls, in their order.
@@ -30,28 +31,36 @@ struct Times {
   Json json() const;
 };
 
+// Waits for an accelerator, and leaves nothing of use in its caches.
+void settle(Device device);
+
+// On an accelerator a time is that of the call and of all its work, with the host's part: some microseconds.
 template <class Call>
 Times measure(const BenchOptions& o, Call&& call) {
   for (int64_t i = 0; i < o.warmup; ++i) call();
   Times times;
   for (int64_t i = 0; i < o.steps; ++i) {
+    settle(o.device);
     const Stopwatch watch;
     call();
+    current_stream(o.device).synchronize();
     times.seconds.push_back(watch.seconds());
   }
   return times;
 }
 
-// The rate of f32 multiply-adds in registers, on all threads, in the widest vectors of this machine: what no kernel can exceed.
+// The rate of f32 multiply-adds in registers, on all threads, in the widest vectors of this machine: what no kernel can exceed. Of an
+// accelerator only the rate of our product of large f32 matrices, until its true peak is measured.
 class Peak {
  public:
-  Peak();               // samples of a fifth of a second
-  void sample();        // another: some milliseconds
-  double rate() const;  // flop/s, the best sample: neighbors only take away
+  explicit Peak(Device device);  // samples of a fifth of a second
+  void sample();                 // another: some milliseconds
+  double rate() const;           // flop/s, the best sample: neighbors only take away
   std::string text() const;
   Json json() const;
 
  private:
+  Device device_;
   int64_t rounds_;
   std::vector<double> samples_;
 };

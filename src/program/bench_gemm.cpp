@@ -43,7 +43,8 @@ const Impl<Gemm>& implementation(const BenchOptions& o, Device device, const Gem
 Json bench_size(const Context& context, const BenchOptions& o, const Size& size, Peak& peak) {
   const auto [m, n, k] = size;
   const DType dtype = dtype_named(o.dtype);
-  const Tensor a = random_normal({m, k}, Rng(1), dtype), b = random_normal({k, n}, Rng(2), dtype), c = Tensor::zeros({m, n}, wide(dtype));
+  const Tensor a = random_normal({m, k}, Rng(1), dtype).to(o.device), b = random_normal({k, n}, Rng(2), dtype).to(o.device);
+  const Tensor c = Tensor::zeros({m, n}, wide(dtype), o.device);
   const GemmArgs args{.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = m, .n = n, .k = k, .dtype = dtype};
   const Impl<Gemm>& impl = implementation(o, context.device, args);
   peak.sample();
@@ -84,7 +85,7 @@ Json bench_gemm(const Context& context, const BenchOptions& o) {
     sizes.clear();
     for (const std::string& text : o.sizes) sizes.push_back(parse_size(text));
   }
-  Peak peak;
+  Peak peak(o.device);
   Json rows = Json::array();
   for (const Size& size : sizes) rows.push_back(bench_size(context, o, size, peak));
   context.say(peak.text());

@@ -96,9 +96,10 @@ constexpr const char* kPasses[] = {"forward", "data", "weight"};
 std::vector<Cell> time_layer(const BenchOptions& o, Device device, const ConvLayer& layer) {
   const ConvShape& s = layer.shape;
   const DType dtype = dtype_named(o.dtype);
-  const Tensor x = random_normal({s.n, s.h, s.w, s.c}, Rng(1), dtype), w = random_normal({s.k, s.r, s.s, s.c}, Rng(2), dtype);
-  const Tensor dy = random_normal({s.n, s.p(), s.q(), s.k}, Rng(3), dtype);
-  const Tensor y = Tensor::zeros(dy.shape(), dtype), dx = Tensor::zeros(x.shape(), dtype), dw = Tensor::zeros(w.shape(), wide(dtype));
+  const auto random = [&](const Shape& shape, uint64_t seed) { return random_normal(shape, Rng(seed), dtype).to(device); };
+  const Tensor x = random({s.n, s.h, s.w, s.c}, 1), w = random({s.k, s.r, s.s, s.c}, 2), dy = random({s.n, s.p(), s.q(), s.k}, 3);
+  const auto zeros = [&](const Shape& shape, DType type) { return Tensor::zeros(shape, type, device); };
+  const Tensor y = zeros(dy.shape(), dtype), dx = zeros(x.shape(), dtype), dw = zeros(w.shape(), wide(dtype));
   std::vector<Cell> cells;
   cells.push_back(time_op<ConvForward>(o, device, {x.raw(), w.raw(), y.raw(), s, dtype}));
   if (layer.first) {
@@ -231,7 +232,7 @@ Json bench_layers(const Context& context, const BenchOptions& o) {
                 "data gradient", "weight gradient");
   context.say(heading);
   const std::vector<ConvLayer> layers = conv_layers(o);
-  Peak peak;
+  Peak peak(o.device);
   std::vector<Cells> cells;
   Sums sums;
   for (const ConvLayer& layer : layers) {

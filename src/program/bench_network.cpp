@@ -6,6 +6,7 @@
 
 #include "program/bench.h"
 #include "reid/engine/optim.h"
+#include "reid/engine/replay.h"
 #include "reid/engine/weight_cache.h"
 #include "reid/learning/losses.h"
 
@@ -30,9 +31,9 @@ template <class Step>
 Measured measure_counting(BenchOptions o, Step&& step) {
   for (int64_t i = 0; i < o.warmup; ++i) step();
   o.warmup = 0;
-  const int64_t allocations = allocator_stats({}).system_allocations, faults = page_faults();
+  const int64_t allocations = allocator_stats(o.device).system_allocations, faults = page_faults();
   const Times times = measure(o, step);
-  return {times, allocator_stats({}).system_allocations - allocations, page_faults() - faults};
+  return {times, allocator_stats(o.device).system_allocations - allocations, page_faults() - faults};
 }
 
 Json report(const Context& context, const char* what, int64_t images, double flop, const Measured& m, const Peak& peak) {
@@ -59,15 +60,16 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   EncoderConfig config = o.model.encoder();
   config.precision = o.dtype;
   Encoder encoder(config, DType::f32, Rng(1));
+  move_to(o.device, inventory(encoder));
   ParameterStore store(encoder);
   Optimizer optimizer(store, {});
-  const Tensor images = random_normal({o.batch, o.height, o.width, 3}, Rng(2)), one = images.rows(0, 1);
-  const Tensor centroids = ops::l2_normalize(random_normal({kCentroids, encoder.features()}, Rng(3))).y;
+  const Tensor images = random_normal({o.batch, o.height, o.width, 3}, Rng(2)).to(o.device), one = images.rows(0, 1);
+  const Tensor centroids = ops::l2_normalize(random_normal({kCentroids, encoder.features()}, Rng(3)).to(o.device)).y;
   BatchPeople people;
   for (int64_t i = 0; i < o.batch; ++i) people.labels.push_back(i % kCentroids);
   people.cameras.assign(static_cast<size_t>(o.batch), 0);
   people.single.assign(static_cast<size_t>(o.batch), 0);
-  const auto train = [&] {
+  const auto step = [&] {
     Tape tape;
     const Var f = l2_normalize(encoder(Var(images), o.model.training(&tape)));
     const Var loss = centroid_loss(f, centroids, kCentroids, people, {.tau_multi = 0.05, .tau_single = 0.05});
@@ -76,6 +78,9 @@ Json bench_network(const Context& context, const BenchOptions& o) {
     optimizer.step(store, 3.5e-4);
   };
 
+  Replay replay(o.device);
+  const auto train = [&] { replay.run(step); };
+
   double forward = 0, all = 0;  // flop of the convolutions; norms, pooling and the optimizer are under a percent
   for (const ConvLayer& layer : conv_layers(o)) {
     forward += layer.flop() * static_cast<double>(layer.count);
@@ -83,7 +88,7 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   }
   context.say("ResNet-", o.model.depth, " IBN ", o.model.ibn, ", ", o.height, "x", o.width, ", last stride ", o.model.last_stride,
               ", batch ", o.batch, ", ", o.dtype, ", ", o.model.numerics, " numerics");
-  Peak peak;
+  Peak peak(o.device);
   const Measured training = measure_counting(o, train);
   peak.sample();
   WeightCache cache;
@@ -96,7 +101,8 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   const Json training_json = report(context, "training", o.batch, all, training, peak);
   const Json inference_json = report(context, "inference", o.batch, forward, inference, peak);
   const Json single_json = report(context, "one image", 1, forward / static_cast<double>(o.batch), single, peak);
-  const int64_t bytes = allocator_stats({}).peak_bytes;
+  const AllocatorStats memory = allocator_stats(o.device);
+  const int64_t bytes = o.device.type == DeviceType::cpu ? memory.peak_bytes : memory.peak_device_bytes;
   context.say(peak.text(), "; memory ", bytes / (o.batch << 20), " MiB an image");
   return Json::object({{"dtype", o.dtype},
                        {"numerics", o.model.numerics},

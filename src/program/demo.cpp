@@ -8,6 +8,7 @@
 
 #include "program/training.h"
 #include "program/verb.h"
+#include "reid/engine/accelerator.h"
 #include "reid/learning/encoder_file.h"
 #include "reid/learning/remix.h"
 #include "reid/people/synth.h"
@@ -81,6 +82,7 @@ class Measure {
   Reports untrained() const {
     const ModelSettings& model = config_.common.model;
     LoadedEncoder encoder(model, transform_, static_cast<uint64_t>(config_.common.run.seed));
+    encoder.move_to(config_.common.device);
     std::vector<Sample> images = sets_[0].train;
     Rng(0).shuffle(images);
     images.resize(std::min<size_t>(images.size(), 512));
@@ -95,6 +97,7 @@ class Measure {
 
   Reports trained(const fs::path& file) const {
     LoadedEncoder encoder(file);
+    encoder.move_to(config_.common.device);
     return both(encoder);
   }
 
@@ -149,7 +152,7 @@ void run(const Context& context, const Options& o) {
   if (resume) context.say("continuing the run in ", folder.string(), "; remove ", out.string(), " to start over");
   if (!train_recipe(context, recipe, keys, folder.string(), resume)) return;
 
-  const Measure measure(config, world);
+  const Measure measure(config, world);  // its networks compute where training did
   const Reports histogram = measure.histogram(), untrained = measure.untrained(), trained = measure.trained(folder / "encoder.safetensors");
   context.say(
       "\n                        source: people unseen, cameras seen          target: nothing of it seen\n"
@@ -166,15 +169,19 @@ void run(const Context& context, const Options& o) {
   char text[64];
   std::snprintf(text, sizeof text, "%d:%02d minutes", static_cast<int>(seconds) / 60, static_cast<int>(seconds) % 60);
   context.say("took     ", text);
-  context.write_json(Json::object({{"device", describe_cpu()}, {"seconds", seconds}, {"rows", rows}}));
+  context.write_json(Json::object({{"device", describe(context.device)}, {"seconds", seconds}, {"rows", rows}}));
 }
 
 }  // namespace
 
 Verb demo_verb() {
   auto o = std::make_shared<Options>();
-  return {"demo", "draw a world, train on it, measure on a domain never seen", "reid demo --out demo", [o](Flags& f) { declare(f, *o); },
-          [o](const Context& context) { run(context, *o); }};
+  return {"demo",
+          "draw a world, train on it, measure on a domain never seen",
+          "reid demo --out demo",
+          [o](Flags& f) { declare(f, *o); },
+          [o](const Context& context) { run(context, *o); },
+          true};
 }
 
 }  // namespace reid::program

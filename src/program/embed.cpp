@@ -189,6 +189,7 @@ void run(const Context& context, const Options& o) {
   const std::string format = format_of(o);
   const std::vector<Sample> samples = samples_of(o);
   LoadedEncoder encoder(o.weights);
+  encoder.move_to(context.device);
   for (const Sample& s : samples)
     REID_CHECK(format != "npy" || s.path.find('\n') == std::string::npos, s.path, ": a name with a line break does not fit the list of ",
                "paths beside an npy file: rename it or choose another --format");
@@ -205,8 +206,12 @@ void run(const Context& context, const Options& o) {
 
 Verb embed_verb() {
   auto o = std::make_shared<Options>();
-  return {"embed", "turn images into vectors", "reid embed --weights demo/run/encoder.safetensors --out E.safetensors photos/ one.jpg",
-          [o](Flags& f) { declare(f, *o); }, [o](const Context& context) { run(context, *o); }};
+  return {"embed",
+          "turn images into vectors",
+          "reid embed --weights demo/run/encoder.safetensors --out E.safetensors photos/ one.jpg",
+          [o](Flags& f) { declare(f, *o); },
+          [o](const Context& context) { run(context, *o); },
+          true};
 }
 
 }  // namespace reid::program

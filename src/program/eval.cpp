@@ -105,9 +105,12 @@ void run(const Context& context, const EvalOptions& o) {
 
 Verb eval_verb() {
   auto o = std::make_shared<EvalOptions>();
-  return {"eval", "measure retrieval: mAP, mINP, rank-1, rank-5, rank-10",
+  return {"eval",
+          "measure retrieval: mAP, mINP, rank-1, rank-5, rank-10",
           "reid eval --weights demo/run/encoder.safetensors --data market1501:demo/world/target --json result.json",
-          [o](Flags& f) { declare(f, *o); }, [o](const Context& context) { run(context, *o); }};
+          [o](Flags& f) { declare(f, *o); },
+          [o](const Context& context) { run(context, *o); },
+          true};
 }
 
 }  // namespace reid::program

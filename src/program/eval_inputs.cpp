@@ -44,6 +44,7 @@ class FeatureStore {
   void embed_all(const Context& context, const EvalOptions& o) {
     constexpr size_t kSlice = 512;  // images between two lines of progress
     LoadedEncoder encoder(o.weights);
+    encoder.move_to(context.device);
     const RunPorts ports = screen_ports(context);
     const auto cache = std::make_shared<ImageCache>(0);
     features_ = Tensor::empty({static_cast<int64_t>(samples_.size()), encoder.width()}, DType::f32);

@@ -173,7 +173,8 @@ void run_verb(const Verb& verb, std::vector<std::string> words) {
   context.words = words;
   std::string device = "cpu";
   int64_t thread_count = threads();
-  flags.option("--device", device, "DEVICE", "where to compute: cpu or cuda");
+  flags.option("--device", device, "DEVICE",
+               verb.networks ? "where networks compute: cpu, cuda or cuda:N" : "cpu: this verb runs no network");
   flags.option("--threads", thread_count, "worker threads; results do not depend on it", Range::closed(1, 1024));
   flags.flag("--quiet", context.quiet, "print nothing but errors");
   flags.option("--json", context.json, "FILE", "write the result as JSON ('-': standard output)");
@@ -194,6 +195,7 @@ void run_verb(const Verb& verb, std::vector<std::string> words) {
   }
   flags.check_required();
   if (device != "cpu" && !device.starts_with("cuda")) throw UsageError("--device takes cpu or cuda, not '" + device + "'");
+  if (device != "cpu" && !verb.networks) throw UsageError("--device " + device + ": this verb runs no network and computes on the CPU");
   context.device = parse_device(device);
   context.threads = static_cast<int>(thread_count);
   set_threads(context.threads);

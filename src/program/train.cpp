@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string config, out;
   std::vector<std::string> overrides;
-  bool resume = false, each = false;
+  bool resume = false, each = false, eager = false;
 };
 
 void declare(Flags& f, Options& o) {
@@ -25,12 +25,14 @@ void declare(Flags& f, Options& o) {
   f.arguments("KEY=VALUE", o.overrides, "settings that replace the file's, e.g. run.seed=2 loss.tau_camera=0.1");
   f.option("--out", o.out, "RUN", "folder that the run writes", Presence::required);
   f.flag("--resume", o.resume, "continue the run in --out; it ends bitwise equal to one that was never stopped");
+  f.flag("--eager", o.eager, "with --device cuda: launch every kernel by itself, never a step as graphs; results are the same");
   f.flag("--each", o.each, "train every row of the protocol in turn, each in a folder of --out, and write one matrix");
 }
 
 ConfiguredRecipe configure(const Options& o, const ProtocolChoice* row) {
   ConfiguredRecipe configured = read_recipe(o.config, o.overrides);
   RunConfig& common = configured.recipe->common();
+  common.eager = o.eager;
   if (row) common.protocol.choice = *row;
   common.protocol.apply(common.data);
   return configured;
@@ -96,6 +98,7 @@ RunPorts screen_ports(const Context& context) {
 
 std::optional<Json> train_recipe(const Context& context, Recipe& recipe, const ConfigKeys& keys, const std::string& out, bool resume) {
   recipe.check();
+  recipe.common().device = context.device;
   const RunConfig& config = recipe.common();
   if (!config.protocol.text.empty()) context.say(config.protocol.text);
   watch_for_stop();
@@ -113,8 +116,12 @@ std::optional<Json> train_recipe(const Context& context, Recipe& recipe, const C
 
 Verb train_verb() {
   auto o = std::make_shared<Options>();
-  return {"train", "train an encoder by a recipe", "reid train configs/demo.toml run.seed=2 --out runs/demo",
-          [o](Flags& f) { declare(f, *o); }, [o](const Context& context) { run(context, *o); }};
+  return {"train",
+          "train an encoder by a recipe",
+          "reid train configs/demo.toml run.seed=2 --out runs/demo",
+          [o](Flags& f) { declare(f, *o); },
+          [o](const Context& context) { run(context, *o); },
+          true};
 }
 
 }  // namespace reid::program

@@ -65,7 +65,7 @@ class Flags {
 
 // What every verb can count on, whatever its flags.
 struct Context {
-  Device device;
+  Device device;    // where networks compute
   int threads = 1;  // already handed to set_threads()
   bool quiet = false;
   std::string json;                // where --json writes, "-" for standard output, "" for nowhere
@@ -94,6 +94,7 @@ struct Verb {
   std::string name, summary, example;
   std::function<void(Flags&)> declare;
   std::function<void(const Context&)> run;
+  bool networks = false;  // runs networks, on the device of --device
 };
 
 // Verbs that can stop in good order call watch_for_stop() first and then poll stop_requested(), which turns true on the

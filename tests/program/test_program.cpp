@@ -85,11 +85,15 @@ TEST_CASE("program: a wrong command line is answered with one message, a hint an
   refused({"cluster", "--features", "f", "--eps", "1", "--out", "o", "--device", "tpu"}, "--device takes cpu or cuda, not 'tpu'");
 }
 
-TEST_CASE("program: a device that this build lacks is an error that says so") {
-  const Outcome r = run_reid({"cluster", "--features", "f", "--eps", "1", "--out", "o", "--device", "cuda"});
+TEST_CASE("program: a device that this build or machine lacks is an error that says so, never another device") {
+  const Outcome r = run_reid({"embed", "--weights", "w", "--out", "o.npy", "x.jpg", "--device", "cuda:9"});
   CHECK(r.status == 1);
   CHECK(is_one_line(r.err));
-  CHECK(r.says("no CUDA"));
+  CHECK(r.says("device cuda"));
+  CHECK((r.says("no CUDA backend") || r.says("no NVIDIA driver") || r.says("shows no NVIDIA GPU") || r.says("this machine has")));
+  const Outcome other = run_reid({"cluster", "--features", "f", "--eps", "1", "--out", "o", "--device", "cuda"});
+  CHECK(other.status == 2);
+  CHECK(other.says("runs no network"));
 }
 
 TEST_CASE("reid cluster: labels of a feature file, as CSV and JSON") {

@@ -77,6 +77,7 @@ class Tape {
     bool keep = false;
     Shape shape{};
     DType dtype = DType::f32;
+    Device device{};
   };
   Var append(Node node, Tensor value);
   std::vector<Node> nodes_;

@@ -266,7 +266,9 @@ class PartEncoder {
   std::vector<Norm> necks_;  // of the parts
 };
 
-// Copies parameters and buffers of one module into another of the same structure.
+// Copies parameters and buffers of one module into another of the same structure, on any device.
 void copy_state(const Inventory& from, const Inventory& to);
+// Moves parameters and buffers to a device. Before a ParameterStore takes the module: its windows stay where they are.
+void move_to(Device device, const Inventory& module);
 
 }  // namespace reid

@@ -202,6 +202,7 @@ struct SgdArgs {  // g += decay * w; v = momentum * v + g; w -= lr * v (nesterov
 struct SgdStep {
   using Args = SgdArgs;
   static constexpr const char* name = "sgd";
+  static constexpr bool varies_by_step = true;
 };
 struct AdamArgs {  // Kingma and Ba, ICLR 2015; decoupled: AdamW (Loshchilov and Hutter, ICLR 2019), else decay joins the gradient
   void* w;
@@ -218,6 +219,7 @@ struct AdamArgs {  // Kingma and Ba, ICLR 2015; decoupled: AdamW (Loshchilov and
 struct AdamStep {
   using Args = AdamArgs;
   static constexpr const char* name = "adam";
+  static constexpr bool varies_by_step = true;
 };
 struct EmaArgs {  // average = momentum * average + (1 - momentum) * w
   void* average;
@@ -230,6 +232,7 @@ struct EmaArgs {  // average = momentum * average + (1 - momentum) * w
 struct EmaUpdate {
   using Args = EmaArgs;
   static constexpr const char* name = "ema_update";
+  static constexpr bool varies_by_step = true;
 };
 
 }  // namespace reid

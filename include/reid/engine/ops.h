@@ -50,6 +50,7 @@ Tensor relu_backward(const Tensor& dy, const Tensor& y);
 Tensor add(const Tensor& a, const Tensor& b, double scale = 1);     // a + scale * b
 void add_into(const Tensor& a, const Tensor& b, double scale = 1);  // a += scale * b
 Tensor scale(const Tensor& x, double factor);
+Tensor scale(const Tensor& x, const Tensor& scalar, double factor = 1);  // x * (factor * scalar); on an accelerator nobody waits for it
 Tensor multiply(const Tensor& a, const Tensor& b);
 Tensor bias_add(const Tensor& x, const Tensor& bias);  // [B, D] + [D]
 Tensor column_sum(const Tensor& x);                    // [B, D] -> [D]

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "reid/engine/device.h"
+#include "reid/engine/accelerator.h"
 #include "reid/engine/op_args_rows.h"
 
 namespace reid {
@@ -49,7 +49,7 @@ class Registry {
  private:
   template <class Op>
   static std::vector<Impl<Op>>& list(DeviceType device) {
-    static std::vector<Impl<Op>> lists[2];
+    static std::vector<Impl<Op>> lists[kDeviceTypes];
     return lists[static_cast<size_t>(device)];
   }
   static void note(const char* op, DeviceType device, const char* implementation);
@@ -94,10 +94,58 @@ const Impl<Op>& Registry::pick(DeviceType device, const typename Op::Args& args)
   fail(str("[", Op::name, "] no implementation takes ", problem_line(args), " (", reasons, ")"));
 }
 
+// Throws when an argument lies elsewhere than on `device`, naming it.
+class PlaceVisitor final : public Visitor {
+ public:
+  PlaceVisitor(const char* op, Device device) : op_(op), device_(device) {}
+  void input(const char* name, const void* data, const Shape& shape, DType) override { check(name, data, shape); }
+  void output(const char* name, void* data, const Shape& shape, DType) override { check(name, data, shape); }
+  void attribute(const char*, double) override {}
+
+ private:
+  void check(const char* name, const void* data, const Shape& shape) const;
+  const char* op_;
+  Device device_;
+};
+
+// All that tells an op's call from another.
+class KeyVisitor final : public Visitor {
+ public:
+  explicit KeyVisitor(const void* implementation) : words{key_word(implementation)} {}
+  void input(const char*, const void* data, const Shape& shape, DType dtype) override { add(data, shape, dtype); }
+  void output(const char*, void* data, const Shape& shape, DType dtype) override { add(data, shape, dtype); }
+  void attribute(const char*, double value) override { words.push_back(key_word(value)); }
+  Recorder::Key words;
+
+ private:
+  void add(const void* data, const Shape& shape, DType dtype);
+};
+
+// An op whose attributes change from step to step: learning rates and counts.
+template <class Op>
+concept VariesByStep = requires {
+  Op::varies_by_step;
+};
+
 template <class Op>
 void dispatch(Device device, const typename Op::Args& args) {
+  if (accelerators_in_use()) {
+    PlaceVisitor places(Op::name, device);
+    args.describe(places);
+  }
   const Impl<Op>& impl = Registry::pick<Op>(device.type, args);
   if (trace_enabled()) trace_line(Op::name, impl.name, problem_line(args));
+  if (Recorder* r = recorder(device)) {
+    KeyVisitor key(&impl);
+    args.describe(key);
+    const auto run = [&impl, args](Stream& stream) { impl.run(args, stream); };
+    if constexpr (VariesByStep<Op>) {
+      r->varies(std::move(key.words), run);
+    } else {
+      r->repeats(std::move(key.words), run);
+    }
+    return;
+  }
   impl.run(args, current_stream(device));
 }
 

@@ -38,23 +38,28 @@ class Tensor {
   Device device() const;
 
   void* raw() const;  // null for an undefined tensor
+  // For the host: throws when T is not dtype(), the tensor is undefined or lies on an accelerator (to(Device{}) brings it).
   template <class T>
-  T* data() const;  // throws when T is not dtype() or the tensor is undefined
+  T* data() const;
+  // For arguments of ops: as data(), on any device.
+  template <class T>
+  T* address() const;
   template <class T>
   std::span<T> span() const {
     return {data<T>(), static_cast<size_t>(numel())};
   }
-  double item() const;  // the only element, of any dtype; throws when there are more
+  double item() const;  // the only element, of any dtype; throws when there are more. Waits for an accelerator.
 
   Tensor reshape(Shape shape) const;              // shares storage
   Tensor rows(int64_t begin, int64_t end) const;  // shares storage; a range of the first axis
   Tensor to(DType dtype) const;                   // itself when nothing changes; floating and integer types
-  Tensor to(Device device) const;
+  Tensor to(Device device) const;                 // itself when it is there; waits for an accelerator when it comes from one
   Tensor clone() const;
-  void copy_from(const Tensor& src) const;  // same numel, dtype; any shape
+  void copy_from(const Tensor& src) const;  // same numel, dtype; any shape, any device
   void fill(double value) const;
 
  private:
+  static Tensor empty_for(Storage::Use use, Shape shape, DType dtype, Device device);
   std::shared_ptr<Storage> storage_;
   int64_t offset_ = 0;  // bytes
   Shape shape_;

@@ -22,7 +22,8 @@ class LoadedEncoder {
   // A network from settings: weights of a file that carries no description, or random ones when model.weights is empty.
   LoadedEncoder(const ModelSettings& model, const TransformConfig& transform, uint64_t seed);
 
-  Tensor embed(const Tensor& images);  // [B, H, W, 3] -> [B, D], running statistics, not normalized
+  void move_to(Device device);         // computes there from now on
+  Tensor embed(const Tensor& images);  // [B, H, W, 3] -> [B, D], running statistics, not normalized; on the CPU, wherever it computes
   // Sets batch norm's running statistics to those of the given images: the mean of every batch's statistics.
   void estimate_statistics(const std::vector<Tensor>& batches);
   const ModelSettings& model() const { return model_; }
@@ -36,6 +37,7 @@ class LoadedEncoder {
   TransformConfig transform_;
   Encoder encoder_;
   WeightCache cache_;
+  Device device_;
 };
 
 }  // namespace reid

@@ -4,14 +4,18 @@
 // Design: a recipe is an epoch's preparation and one step, readable top-down in its file; the loop, the right to stop between
 // any two steps, resume, evaluation and everything written belong to Run. No hooks, no inheritance between recipes.
 
+#include <array>
 #include <chrono>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "reid/engine/replay.h"
+#include "reid/engine/transfer.h"
 #include "reid/learning/settings.h"
 #include "reid/learning/state.h"
 #include "reid/people/data.h"
@@ -51,6 +55,9 @@ struct RunConfig {
   ProtocolSettings protocol;
   AugmentSettings augment;
   OptimizerSettings optimizer;
+  // No keys, the command line says them: where networks compute, and whether steps are launched piece by piece there, never as graphs.
+  Device device;
+  bool eager = false;
   void visit(ConfigKeys& keys);
 };
 
@@ -99,10 +106,11 @@ class Run {
 
   // For recipes.
   const RunConfig& config() const { return config_; }
-  Rng rng(int64_t epoch) const;                 // of an epoch's draws
-  double learning_rate() const;                 // of the current step
-  int64_t step_count() const { return step_; }  // steps finished so far
-  void log(const char* name, double value);     // into the current step's line, or the epoch's inside begin_epoch
+  Rng rng(int64_t epoch) const;                      // of an epoch's draws
+  double learning_rate() const;                      // of the current step
+  int64_t step_count() const { return step_; }       // steps finished so far
+  void log(const char* name, double value);          // into the current step's line, or the epoch's inside begin_epoch
+  void log(const char* name, const Tensor& scalar);  // the same; on an accelerator nobody waits for it. Throws when it is not finite
   void note(const std::string& line) const { ports_.say(line); }
   void progress(const std::string& line) const { ports_.progress(line); }
   Tensor extract(const std::vector<Sample>& samples, const Embed& embed);
@@ -117,8 +125,11 @@ class Run {
   void restore(Method& method);
   bool train_epoch(Method& method);
   void train_batch(Method& method, const Batch& batch);
+  void end_line();
+  void finish_line();
+  Batch in_place(const Batch& batch);
   void show_progress();
-  void append_metrics(const char* kind, Json line);
+  void append_metrics(const char* kind, int64_t epoch, int64_t step, Json line);
   Json evaluate_all(Method& method);
   void keep_best(Method& method, const Json& results);
   void write_matrix(const Json& last) const;
@@ -145,6 +156,19 @@ class Run {
   double best_map_ = -1;
   int64_t metrics_bytes_ = 0;
   Json logged_;
+  // A step's line of metrics, and the names of what an accelerator still owes to it: written when the next step is on its way.
+  struct Line {
+    Json values;
+    std::vector<std::string> late;
+    int64_t epoch, step;
+    size_t readback;
+  };
+  std::vector<std::string> late_;  // of the current step
+  std::optional<Line> waiting_;
+  Uploads uploads_;
+  std::array<Readback, 2> readbacks_;  // of steps with even and odd numbers
+  Replay replay_;
+  Tensor augmented_, original_;  // an accelerator's batch: at the same address in every step
   PhaseSeconds spent_;
   std::chrono::steady_clock::time_point started_{};
   int64_t first_step_ = 0;

@@ -24,7 +24,7 @@ class State {
     for (const auto& [path, p] : inventory(m).parameters) place(name + "." + path, p->value);
     for (const auto& [path, b] : inventory(m).buffers) place(name + "." + path, *b);
   }
-  void tensor(const std::string& name, Tensor& t);  // replaced when read; may be undefined
+  void tensor(const std::string& name, Tensor& t, Device device = {});  // replaced when read, and then on `device`; may be undefined
   void integers(const std::string& name, std::vector<int64_t>& values);
   void integer(const std::string& name, int64_t& value);
   void plan(const std::string& name, BatchPlan& plan);

@@ -1,0 +1,52 @@
+#pragma once
+// Copies beside computing: batches on their way to an accelerator while it works on the one before, numbers on their way back while nobody
+// waits. Where the device is the CPU, both do nothing and cost nothing.
+
+#include <memory>
+#include <vector>
+
+#include "reid/engine/tensor.h"
+
+namespace reid {
+
+class PinnedRing;
+
+// Sends tensors to a device on a stream of its own.
+class Uploads {
+ public:
+  explicit Uploads(Device device);
+  ~Uploads();
+  Uploads(const Uploads&) = delete;
+  Uploads& operator=(const Uploads&) = delete;
+
+  Tensor start(const Tensor& host);  // its place on the device; filled later, beside what the device was given before this call
+  void arrive();                     // whatever the device is given from now on finds what was started so far
+
+ private:
+  Device device_;
+  void* queue_ = nullptr;
+  void* computed_ = nullptr;  // an event of the compute stream
+  std::unique_ptr<PinnedRing> ring_;
+  std::vector<void*> started_;  // events of copies that arrive() has not seen
+};
+
+// Scalars (f32) of a device, for the host to read when they have come. What they are computed from may change meanwhile.
+class Readback {
+ public:
+  explicit Readback(Device device);
+  ~Readback();
+  Readback(const Readback&) = delete;
+  Readback& operator=(const Readback&) = delete;
+
+  void add(const Tensor& scalar);
+  std::vector<double> take();  // of all since the last call, in order; waits until they are there
+
+ private:
+  static constexpr size_t kMost = 64;
+  Device device_;
+  float* values_ = nullptr;  // pinned, [kMost]
+  void* event_ = nullptr;
+  size_t count_ = 0;
+};
+
+}  // namespace reid

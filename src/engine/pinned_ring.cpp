@@ -1,0 +1,41 @@
+#include "pinned_ring.h"
+
+#include <bit>
+#include <cstring>
+#include <map>
+
+namespace reid {
+
+PinnedRing::~PinnedRing() {
+  for (const Slot& slot : slots_) {
+    if (!slot.event) continue;
+    Accelerator& a = accelerator(device_);
+    quietly([&] { a.synchronize_event(slot.event); });
+    quietly([&] { a.close_event(slot.event); });
+    quietly([&] { a.release_pinned(slot.block); });
+  }
+}
+
+void* PinnedRing::copy(void* to, const void* from, size_t bytes, void* queue) {
+  Accelerator& a = accelerator(device_);
+  Slot& slot = slots_[next_++ % kSlots];
+  if (slot.event) a.synchronize_event(slot.event);
+  if (slot.bytes < bytes) {
+    if (slot.block) a.release_pinned(slot.block);
+    slot.bytes = std::bit_ceil(bytes);
+    slot.block = a.allocate_pinned(slot.bytes);
+  }
+  if (!slot.event) slot.event = a.open_event(device_.index);
+  std::memcpy(slot.block, from, bytes);
+  a.copy(to, slot.block, bytes, CopyKind::to_device, queue);
+  a.record(slot.event, queue);
+  return slot.event;
+}
+
+PinnedRing& staging(Device device) {
+  // Never destroyed, as the streams.
+  static auto* rings = new std::map<std::pair<DeviceType, int>, PinnedRing>;
+  return rings->try_emplace({device.type, device.index}, device).first->second;
+}
+
+}  // namespace reid

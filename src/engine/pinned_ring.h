@@ -1,0 +1,37 @@
+#pragma once
+// Pinned host memory that copies to a device pass through, so that the host neither waits for them nor has to keep their source.
+
+#include <array>
+
+#include "quietly.h"
+#include "reid/engine/accelerator.h"
+
+namespace reid {
+
+class PinnedRing {
+ public:
+  explicit PinnedRing(Device device) : device_(device) {}
+  ~PinnedRing();
+  PinnedRing(const PinnedRing&) = delete;
+  PinnedRing& operator=(const PinnedRing&) = delete;
+
+  // Queues the copy. Waits only when it is kSlots copies ahead of the device. The event of the copy, which the next kSlots - 1 calls leave
+  // alone.
+  void* copy(void* to, const void* from, size_t bytes, void* queue);
+
+ private:
+  static constexpr size_t kSlots = 16;
+  struct Slot {
+    void* block = nullptr;
+    size_t bytes = 0;
+    void* event = nullptr;  // has happened when the slot's copy is done
+  };
+  Device device_;
+  std::array<Slot, kSlots> slots_;
+  size_t next_ = 0;
+};
+
+// The one for copies that stand in the device's own stream.
+PinnedRing& staging(Device device);
+
+}  // namespace reid

@@ -1,0 +1,86 @@
+// What a run writes down as it goes: metrics, a line for each step and epoch, and times.
+
+#include <cmath>
+#include <utility>
+
+#include "reid/formats/files.h"
+#include "reid/learning/method.h"
+#include "run_files.h"
+
+namespace reid {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+size_t readback_of(int64_t step) { return static_cast<size_t>(step % 2); }
+
+void require_finite(std::string_view name, double value, int64_t step) {
+  REID_CHECK(name != "loss" || std::isfinite(value), "the loss became ", value, " at step ", step,
+             ": lower schedule.lr, or look at the temperatures and scales of the losses");
+}
+
+}  // namespace
+
+void Run::log(const char* name, double value) { logged_[name] = value; }
+
+void Run::log(const char* name, const Tensor& scalar) {
+  if (scalar.device().type == DeviceType::cpu) {
+    require_finite(name, scalar.item(), step_);
+    return log(name, scalar.item());
+  }
+  log(name, 0);  // keeps the place in the line
+  readbacks_[readback_of(step_)].add(scalar);
+  late_.emplace_back(name);
+}
+
+// The line of the step that has just been queued. Where an accelerator still owes numbers to it, the one before is written.
+void Run::end_line() {
+  Line line{std::exchange(logged_, Json::object()), std::exchange(late_, {}), epoch_, step_, readback_of(step_ - 1)};
+  finish_line();
+  waiting_ = std::move(line);
+  if (waiting_->late.empty()) finish_line();
+}
+
+void Run::finish_line() {
+  if (!waiting_) return;
+  Line line = std::move(*waiting_);
+  waiting_.reset();
+  const std::vector<double> values = readbacks_[line.readback].take();
+  for (size_t i = 0; i < values.size(); ++i) {
+    require_finite(line.late[i], values[i], line.step - 1);
+    line.values[line.late[i]] = values[i];
+  }
+  append_metrics("step", line.epoch, line.step, line.values);
+  logged_ = std::move(line.values);
+}
+
+void Run::append_metrics(const char* kind, int64_t epoch, int64_t step, Json values) {
+  Json line = Json::object({{"kind", kind}, {"epoch", epoch}, {"step", step}});
+  for (auto& [name, value] : values.members()) line[name] = std::move(value);
+  metrics_bytes_ += append_lines(file("metrics.jsonl"), {line.dump()});
+}
+
+namespace {
+
+constexpr std::pair<const char*, double PhaseSeconds::*> kPhases[] = {{"extraction", &PhaseSeconds::extraction},
+                                                                      {"clustering", &PhaseSeconds::clustering},
+                                                                      {"training", &PhaseSeconds::training},
+                                                                      {"evaluation", &PhaseSeconds::evaluation}};
+
+}  // namespace
+
+// Those of the processes before this one, up to the checkpoint that it continues.
+void Run::read_times() {
+  if (!fs::exists(file("times.json"))) return;
+  const Json times = parse_json(read_text(file("times.json")), file("times.json").string());
+  for (const auto& [name, seconds] : kPhases) spent_.*seconds = times.at(name).number();
+}
+
+void Run::write_times() const {
+  Json times = Json::object();
+  for (const auto& [name, seconds] : kPhases) times[name] = spent_.*seconds;
+  write_file(file("times.json"), times.dump(2) + "\n");
+}
+
+}  // namespace reid

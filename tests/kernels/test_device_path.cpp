@@ -1,0 +1,154 @@
+// The whole way of a tensor to a device and back, on the emulated one: memory, copies, dispatch, gradients, training steps.
+
+#include "harness.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "on_device.h"
+#include "reid/engine/accelerator.h"
+#include "reid/engine/optim.h"
+
+namespace reid::test {
+namespace {
+
+TEST_CASE("device: tensors go there and come back") {
+  at_both_paces([] {
+    const Tensor x = normal_tensor("there", {5, 7}, DType::f32);
+    const Tensor there = x.to(test_device());
+    CHECK(there.device() == test_device());
+    CHECK(bitwise_equal(there.to(Device{}), x));
+    CHECK(bitwise_equal(there.clone().rows(2, 4), x.rows(2, 4)));
+    there.fill(3);
+    CHECK(there.rows(1, 2).reshape({7}).rows(3, 4).item() == 3);
+    CHECK(bitwise_equal(Tensor::zeros({3}, DType::i64, test_device()).to(Device{}), Tensor::zeros({3}, DType::i64)));
+    CHECK(bitwise_equal(there.to(DType::f64), Tensor::full({5, 7}, 3, DType::f64)));
+  });
+}
+
+TEST_CASE("device: the host cannot follow its pointers") {
+  if (!on_emulated_device()) return;
+  const Tensor there = Tensor::full({4}, 1, DType::f32, test_device());
+  CHECK_THROWS_WITH_AS(there.data<float>(),
+                       "[tensor] [4] f32 lies on emulated:0, where the host cannot read it: copy it with to(Device{}) first", Error);
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGSEGV, SIG_DFL);
+    const volatile float* pointer = there.address<float>();
+    _exit(*pointer == 1 ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  CHECK(WIFSIGNALED(status));
+  CHECK(WTERMSIG(status) == SIGSEGV);
+}
+
+TEST_CASE("device: operands of one op lie on one device") {
+  const Tensor a = normal_tensor("a", {3, 4}, DType::f32), b = normal_tensor("b", {4, 5}, DType::f32);
+  const std::string remedy = ": bring all operands to one device with to()";
+  CHECK_THROWS_WITH_AS(ops::matmul(a.to(test_device()), b),
+                       str("[matmul] b [4, 5] lies on cpu, the op runs on ", test_device(), remedy).c_str(), Error);
+  CHECK_THROWS_WITH_AS(ops::matmul(a, b.to(test_device())),
+                       str("[matmul] b [4, 5] lies on ", test_device(), ", the op runs on cpu", remedy).c_str(), Error);
+  CHECK_THROWS_WITH_AS(ops::relu(a.to(DType::f64).to(test_device())), doctest::Contains("[relu] no implementation takes"), Error);
+}
+
+TEST_CASE("device: memory is used again, counted, and its end is reported") {
+  if (!on_emulated_device()) return;
+  release_cached_memory(test_device());
+  const AllocatorStats start = allocator_stats(test_device());
+  const void* first = Tensor::empty({1000}, DType::f32, test_device()).raw();
+  CHECK(Tensor::empty({1010}, DType::f32, test_device()).raw() == first);
+  CHECK(allocator_stats(test_device()).system_allocations == start.system_allocations + 1);
+  const int64_t free = accelerator(test_device()).free_memory(0);
+  emu::set_device_memory(static_cast<size_t>(accelerator(test_device()).info(0).memory - free) + (size_t{1} << 20));
+  const Tensor kept = Tensor::empty({100, 1000}, DType::f32, test_device());
+  CHECK_THROWS_WITH_AS(Tensor::empty({300, 1000}, DType::f32, test_device()), doctest::Contains("[allocator] emulated:0 has no 1 MiB left"),
+                       OutOfMemory);
+  CHECK_THROWS_WITH_AS(Tensor::empty({300, 1000}, DType::f32, test_device()), doctest::Contains("wanted for a tensor [300, 1000] f32"),
+                       OutOfMemory);
+  CHECK(Tensor::empty({100, 1000}, DType::f32, test_device()).defined());  // a smaller one still fits
+  emu::set_device_memory(size_t{4} << 30);
+}
+
+TEST_CASE("device: its name is parsed, and refused where there is none") {
+  if (!on_emulated_device()) return;
+  CHECK(parse_device("emulated") == test_device());
+  CHECK(parse_device("emulated:0") == test_device());
+  CHECK_THROWS_WITH_AS(parse_device("emulated:1"), "device emulated:1: this machine has 1, numbered from emulated:0", Error);
+  CHECK_THROWS_WITH_AS(parse_device("emulated:x"), doctest::Contains("is unknown"), Error);
+}
+
+TEST_CASE("device: an error inside a kernel reaches whoever waits") {
+  if (!on_emulated_device()) return;
+  at_both_paces([] {
+    const Tensor x = Tensor::full({256}, 1, DType::f32, test_device());
+    const auto run = [&] {
+      emu::detail::submit(current_stream(test_device()), [] { fail("a kernel's complaint"); });
+      current_stream(test_device()).synchronize();
+    };
+    CHECK_THROWS_WITH_AS(run(), "a kernel's complaint", Error);
+    CHECK(ops::relu(x).to(Device{}).data<float>()[255] == 1);  // and later work runs
+  });
+}
+
+// What a network gives before and leaves after a training step, in the order of its computation.
+struct Trained {
+  Tensor features;  // of a pass without gradients
+  double loss;
+  std::vector<Tensor> state;  // weights, gradients, running statistics
+};
+
+Trained train_step(Device device, DType dtype) {
+  Encoder encoder({.backbone = {.depth = 50, .ibn = "a", .width = 4}, .pooling = "gem"}, dtype, Rng(4));
+  move_to(device, inventory(encoder));
+  ParameterStore store(encoder);
+  Optimizer optimizer(store, {.kind = "sgd"});
+  const Tensor images = normal_tensor("images", {4, 64, 32, 3}, DType::f32).to(dtype).to(device);
+  std::vector<uint8_t> mask(16, kNegative);
+  for (size_t i = 0; i < 4; ++i) mask[i * 4 + i / 2 * 2] = mask[i * 4 + i / 2 * 2 + 1] = kPositive;
+  const Tensor positives = Tensor::from(mask, {4, 4}, device), tau = Tensor::full({4}, 0.5, dtype, device),
+               weight = Tensor::full({4}, 0.25, dtype, device);
+  Trained result;
+  result.features = encoder(Var(images), inference_pass()).value().to(Device{});
+  Tape tape;
+  const Var f = l2_normalize(encoder(Var(images), training_pass(tape)));
+  const Var loss = softmax_rows(matmul(f, f, false, true), positives, tau, weight);
+  store.zero_grad();
+  tape.backward(loss);
+  optimizer.step(store, 0.01);
+  result.loss = loss.value().item();
+  result.state = {store.values().to(Device{}), store.grads().to(Device{})};
+  for (const NamedBuffer& b : inventory(encoder).buffers) result.state.push_back(b.tensor->to(Device{}));
+  return result;
+}
+
+double relative_error(const Tensor& a, const Tensor& exact) {
+  const Tensor wide = a.to(DType::f64);
+  double difference = 0, norm = 0;
+  for (int64_t i = 0; i < a.numel(); ++i) {
+    const double x = wide.data<double>()[i], y = exact.data<double>()[i];
+    difference += (x - y) * (x - y), norm += y * y;
+  }
+  return std::sqrt(difference / std::max(norm, 1e-300));
+}
+
+// The same in double says how far rounding carries the CPU's f32. A device rounds as often, in another order: twice that is allowed.
+TEST_CASE("device: a training step of a network agrees with the CPU's, and twice gives the same bits") {
+  const Trained exact = train_step({}, DType::f64), cpu = train_step({}, DType::f32), there = train_step(test_device(), DType::f32);
+  CHECK(relative_error(there.features, exact.features) < 1e-5);
+  CHECK(std::abs(there.loss - exact.loss) < 1e-5 * std::abs(exact.loss));
+  for (size_t i = 0; i < exact.state.size(); ++i) {
+    CAPTURE(i);
+    CHECK(relative_error(there.state[i], exact.state[i]) <= 2 * relative_error(cpu.state[i], exact.state[i]) + 0x1p-22);
+  }
+  at_both_paces([&] {
+    const Trained again = train_step(test_device(), DType::f32);
+    CHECK(again.loss == there.loss);
+    CHECK(bitwise_equal(again.features, there.features));
+    for (size_t i = 0; i < there.state.size(); ++i) CHECK(bitwise_equal(again.state[i], there.state[i]));
+  });
+}
+
+}  // namespace
+}  // namespace reid::test

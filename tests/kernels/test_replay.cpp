@@ -1,0 +1,232 @@
+// Steps as graphs on a device: replayed steps give the bits of eager ones, whatever the step does to prevent it.
+
+#include "harness.h"
+
+#include "on_device.h"
+#include "reid/engine/optim.h"
+#include "reid/engine/replay.h"
+#include "reid/engine/transfer.h"
+
+namespace reid::test {
+namespace {
+
+// A step on two layers that can be made to misbehave; every number it makes is compared.
+class Toy {
+ public:
+  Toy() {
+    move_to(test_device(), inventory(layer_));
+    store_ = ParameterStore(layer_);
+    optimizer_ = Optimizer(store_, {});
+  }
+
+  struct Options {
+    bool branch = false;       // one op more
+    bool read_inside = false;  // the host looks at the loss in the middle
+    bool narrow = false;       // half of the batch
+    bool keep = false;         // a tensor outlives the step
+    bool hold = false;         // a tensor lives longer within the step
+    double factor = 1;         // an attribute
+  };
+
+  void step(const Tensor& images, const std::vector<float>& target, double lr, const Options& o) {
+    Tape tape;
+    const Tensor x = o.narrow ? images.rows(0, 2) : images;
+    std::vector<Tensor> held;
+    const Var hidden = relu(layer_(Var(x), training_pass(tape)));
+    if (o.hold) held.push_back(ops::relu(hidden.value()));
+    const Tensor wanted = Tensor::from(std::vector<float>(target.begin(), target.begin() + x.dim(0) * 4), {x.dim(0), 4}, test_device());
+    Var away = add(hidden, Var(wanted), -1);
+    if (o.branch) away = scale(away, 2);
+    const Var loss = scale(sum(l2_normalize(away)), o.factor);
+    if (o.read_inside) seen.push_back(loss.value().item());
+    store_.zero_grad();
+    tape.backward(loss);
+    optimizer_.step(store_, lr);
+    if (o.keep) kept.push_back(loss.value());
+  }
+
+  Tensor weights() const { return store_.values().to(Device{}); }
+  std::vector<double> seen;
+  std::vector<Tensor> kept;
+
+ private:
+  Linear layer_{3, 4, DType::f32, Rng(1)};
+  ParameterStore store_;
+  Optimizer optimizer_;
+};
+
+using Script = std::vector<Toy::Options>;
+
+// The weights after every step of the script. Inputs and learning rates differ from step to step.
+std::vector<Tensor> follow(const Script& script, Replay& replay, Toy& toy) {
+  std::vector<Tensor> weights;
+  const Tensor images = Tensor::empty({4, 3}, DType::f32, test_device());
+  for (size_t i = 0; i < script.size(); ++i) {
+    images.copy_from(normal_tensor(str("images", i), {4, 3}, DType::f32));
+    const Tensor target = normal_tensor(str("target", i), {16}, DType::f32);
+    const std::vector<float> values(target.data<float>(), target.data<float>() + 16);
+    replay.run([&] { toy.step(images, values, 0.1 / static_cast<double>(i + 1), script[i]); });
+    weights.push_back(toy.weights());
+  }
+  return weights;
+}
+
+// Follows the script with graphs and without; the counts of the former.
+Replay::Counts check_script(const Script& script) {
+  Replay::Counts counts;
+  Toy plain;
+  Replay none(Device{});  // of the CPU: steps are called
+  const std::vector<Tensor> expected = follow(script, none, plain);
+  for (const emu::Pace pace : {emu::Pace::late, emu::Pace::early}) {
+    emu::set_pace(pace);
+    Toy toy;
+    Replay replay(test_device());
+    const std::vector<Tensor> got = follow(script, replay, toy);
+    for (size_t i = 0; i < script.size(); ++i) {
+      CAPTURE(i);
+      CHECK(bitwise_equal(got[i], expected[i]));
+    }
+    CHECK(toy.seen == plain.seen);
+    for (size_t i = 0; i < toy.kept.size(); ++i) CHECK(bitwise_equal(toy.kept[i], plain.kept[i]));
+    counts = replay.counts();
+  }
+  emu::set_pace(emu::Pace::late);
+  return counts;
+}
+
+TEST_CASE("replay: steps that repeat run as graphs, with the bits of eager ones") {
+  const Replay::Counts c = check_script(Script(6));
+  CHECK(c.eager == 1);
+  CHECK(c.recorded == 1);
+  CHECK(c.replayed == 4);
+  CHECK(c.ended == 0);
+  CHECK(c.graphs == 1);  // up to the optimizer's step
+}
+
+TEST_CASE("replay: a step that reads its loss is two graphs, and reads the right one") {
+  const Replay::Counts c = check_script(Script(6, {.read_inside = true}));
+  CHECK(c.replayed == 4);
+  CHECK(c.graphs == 2);
+}
+
+TEST_CASE("replay: other work than recorded ends it, and is done") {
+  for (const Toy::Options& odd : {Toy::Options{.branch = true}, Toy::Options{.narrow = true}, Toy::Options{.hold = true},
+                                  Toy::Options{.factor = 3}, Toy::Options{.read_inside = true}}) {
+    Script script(9);
+    script[4] = odd;
+    const Replay::Counts c = check_script(script);
+    CHECK(c.ended == 1);
+    CHECK(c.recorded == 2);
+    CHECK(c.replayed == 5);  // of 9: one before everything, two recordings, one ended
+  }
+}
+
+TEST_CASE("replay: a step whose tensors outlive it is not replayed over them") {
+  Script script(6);
+  script[1].keep = true;  // the recorded one
+  const Replay::Counts c = check_script(script);
+  CHECK(c.recorded == 2);
+  CHECK(c.replayed == 2);
+}
+
+TEST_CASE("replay: steps that never repeat are left alone after a while") {
+  Script script(24);
+  for (size_t i = 0; i < script.size(); ++i) script[i].factor = static_cast<double>(i + 1);
+  const Replay::Counts c = check_script(script);
+  CHECK(c.replayed == 0);
+  CHECK(c.recorded == 8);
+  CHECK(c.eager == 24 - 16);
+}
+
+TEST_CASE("replay: a replayed step asks for a few graphs instead of hundreds of launches") {
+  Encoder encoder({.backbone = {.depth = 18, .ibn = "a", .width = 4}}, DType::f32, Rng(0));
+  move_to(test_device(), inventory(encoder));
+  ParameterStore store(encoder);
+  const Tensor images = normal_tensor("images", {2, 32, 16, 3}, DType::f32).to(test_device());
+  Replay replay(test_device());
+  const auto step = [&] {
+    Tape tape;
+    const Var y = encoder(Var(images), training_pass(tape));
+    store.zero_grad();
+    tape.backward(sum(y));
+  };
+  const auto launched = [&] {
+    const int64_t before = emu::launches();
+    replay.run(step);
+    return emu::launches() - before;
+  };
+  const int64_t eager = launched();
+  launched();
+  const int64_t graphed = launched();
+  CHECK(replay.reason() == "");
+  CHECK(replay.counts().graphs == 1);
+  if (!on_emulated_device()) return;
+  CHECK(eager > 200);
+  CHECK(graphed <= 3);  // the graph, behind the two ones that the gradient begins with
+}
+
+TEST_CASE("replay: an error in a step reaches the caller, and the next step is right") {
+  Toy toy;
+  Replay replay(test_device());
+  const Tensor x = Tensor::full({4, 3}, 1, DType::f32, test_device());
+  const std::vector<float> target(16, 0.5f);
+  for (int i = 0; i < 4; ++i) {
+    CHECK_THROWS_WITH_AS(replay.run([&] {
+      toy.step(x, target, 0.1, {});
+      fail("stop here");
+    }),
+                         "stop here", Error);
+  }
+  const Tensor before = toy.weights();
+  replay.run([&] { toy.step(x, target, 0.1, {}); });
+  CHECK(!bitwise_equal(before, toy.weights()));
+}
+
+TEST_CASE("replay: a kernel that fails inside of a step is an error like any other") {
+  if (!on_emulated_device()) return;
+  Toy toy;
+  Replay replay(test_device());
+  const Tensor x = Tensor::full({4, 3}, 1, DType::f32, test_device());
+  const std::vector<float> target(16, 0.5f);
+  bool broken = false;
+  const auto step = [&] {
+    toy.step(x, target, 0.1, {});
+    if (!broken) return;
+    emu::detail::submit(current_stream(test_device()), [] { fail("a kernel's complaint"); });
+    toy.weights();  // waits
+  };
+  for (int i = 0; i < 3; ++i) replay.run(step);
+  CHECK(replay.counts().replayed == 1);
+  broken = true;
+  CHECK_THROWS_WITH_AS(replay.run(step), "a kernel's complaint", Error);
+  broken = false;
+  for (int i = 0; i < 2; ++i) replay.run(step);
+  CHECK(replay.counts().recorded == 2);
+  CHECK(replay.counts().replayed == 2);
+}
+
+TEST_CASE("transfer: batches arrive beside computing, scalars come back later") {
+  for (const emu::Pace pace : {emu::Pace::late, emu::Pace::early}) {
+    emu::set_pace(pace);
+    Uploads uploads(test_device());
+    Readback readback(test_device());
+    std::vector<double> expected;
+    Tensor ahead;
+    for (int i = 0; i < 20; ++i) {
+      Tensor host = Tensor::full({50}, i, DType::f32);
+      uploads.arrive();
+      const Tensor now = ahead;
+      ahead = uploads.start(host);
+      host.fill(-1);  // its numbers were taken
+      if (!now.defined()) continue;
+      readback.add(ops::sum(now));
+      expected.push_back(50.0 * (i - 1));
+    }
+    CHECK(readback.take() == expected);
+    CHECK(readback.take().empty());
+  }
+  emu::set_pace(emu::Pace::late);
+}
+
+}  // namespace
+}  // namespace reid::test
