@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
-#include "reid/engine/op_args_fused.h"
 #include "reid/engine/registry.h"
+
+#include "reid/engine/op_args_fused.h"
 
 namespace reid {
 
