@@ -37,6 +37,7 @@ Json make_manifest(const RunConfig& config, const Json& census) {
                                 {"seed", config.run.seed},
                                 {"device", describe_cpu()},
                                 {"instruction_set", instruction_set()},
+                                {"precision", precision_text(config.model.precision)},
                                 {"image_decoder", image_decoder()},
                                 {"data", census}});
   if (config.device.type != DeviceType::cpu) manifest["accelerator"] = describe(config.device);
