@@ -68,7 +68,7 @@ class Memory {
   size_t most = size_t{4} << 30;
 
  private:
-  static constexpr size_t kReserved = size_t{64} << 30;
+  static constexpr size_t kReserved = size_t{8} << 30;
   void protect(int access) {
     if (used_ > 0) mprotect(base_, used_, access);
   }
