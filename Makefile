@@ -31,7 +31,7 @@ dev: deps ## debug build with inner-loop checks and warnings as errors: build-de
 	@$(call compile,dev)
 
 asan: deps ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	@$(call compile,asan)
+	@$(call compile,asan,--target reid_tests)
 	@ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1 tools/run_tests.sh build-asan/reid_tests $(TESTS)
 
 tsan: deps ## loader, thread pool and other threaded tests under ThreadSanitizer

@@ -155,7 +155,7 @@ void Run::restore(Method& method) {
 
 bool Run::train(Method& method) {
   restore(method);
-  if (config_.model.precision != "f32") ports_.say("precision: " + precision_text(config_.model.precision));
+  if (config_.model.precision != "f32") ports_.say("precision: " + precision_text(config_));
   started_ = Clock::now();
   first_step_ = step_;
   const int64_t epochs = config_.run.epochs;

@@ -27,8 +27,11 @@ const char* instruction_set() {
 
 }  // namespace
 
-std::string precision_text(const std::string& precision) {
-  return precision == "bf16" ? "bf16, widened to f32 for every multiplication: on the CPU it halves the memory, not the time" : precision;
+std::string precision_text(const RunConfig& config) {
+  if (config.model.precision != "bf16") return config.model.precision;
+  return config.device.type == DeviceType::cpu
+             ? "bf16, widened to f32 for every multiplication: on the CPU it halves the memory, not the time"
+             : "bf16, summed in f32";
 }
 
 Json make_manifest(const RunConfig& config, const Json& census) {
@@ -37,7 +40,7 @@ Json make_manifest(const RunConfig& config, const Json& census) {
                                 {"seed", config.run.seed},
                                 {"device", describe_cpu()},
                                 {"instruction_set", instruction_set()},
-                                {"precision", precision_text(config.model.precision)},
+                                {"precision", precision_text(config)},
                                 {"image_decoder", image_decoder()},
                                 {"data", census}});
   if (config.device.type != DeviceType::cpu) manifest["accelerator"] = describe(config.device);

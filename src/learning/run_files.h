@@ -9,8 +9,8 @@
 
 namespace reid {
 
-// What model.precision means on this machine.
-std::string precision_text(const std::string& precision);
+// What model.precision means where the run computes.
+std::string precision_text(const RunConfig& config);
 
 // Versions, device, decoder, data census: everything outside the config that results depend on.
 Json make_manifest(const RunConfig& config, const Json& census);

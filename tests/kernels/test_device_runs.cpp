@@ -92,6 +92,23 @@ TEST_CASE("device runs: every recipe begins as on the CPU") {
   begins_as_on_the_cpu<PPLR>(tiny_pplr());
 }
 
+// Roundings to bf16 fall elsewhere where sums have another order: the two may be as far apart as bf16 is from f32, and one rounding of the
+// loss more.
+TEST_CASE("device runs: in bf16, too, a recipe begins as on the CPU") {
+  const Scratch scratch("device bf16");
+  SupervisedConfig config = tiny_supervised();
+  const auto first_loss = [&](const SupervisedConfig& c, const char* name) {
+    REQUIRE(train_by<Supervised>(c, scratch / name));
+    return logged(scratch / name, "loss").at(0);
+  };
+  const double wide = first_loss(config, "f32");
+  config.common.model.precision = "bf16";
+  const double expected = first_loss(config, "bf16"), got = first_loss(on_device(config), "there");
+  CHECK(got != wide);
+  CHECK(std::abs(got - expected) <= std::abs(wide - expected) + 0x1p-8 * std::abs(expected));
+  CHECK(bytes_of(scratch / "there" / "manifest.json").find("bf16, summed in f32") != std::string::npos);
+}
+
 TEST_CASE("device runs: as graphs, piece by piece, stopped and resumed: the same bits") {
   const Scratch scratch("device repeat");
   const ReMixConfig config = tiny_remix(1, 3);  // of three steps the last is replayed
