@@ -6,7 +6,7 @@ set -eu
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 count=$("$@" --count | sed -n 's/.*filters: //p')
-stretch=$(((${count:-0} + 23) / 24))
+stretch=$(((${count:-0} + 119) / 120))
 [ "$stretch" -gt 0 ] || exec "$@"
 
 status=0
