@@ -22,11 +22,15 @@ inline __attribute__((always_inline)) void store(float* p, const V& v) {
   std::memcpy(p, &v, sizeof v);
 }
 
-enum class Isa { portable, avx2, avx512, avx512_vnni };
+enum class Isa { portable, avx2, avx512, avx512_vnni, avx512_bf16, amx };
+
+bool tiles_allowed();  // x86 only: the processor has AMX for bf16 and 8-bit integers, and the system lets this process use it
 
 inline bool supports(Isa isa) {
 #if defined(__x86_64__)
   switch (isa) {
+    case Isa::amx: return tiles_allowed();
+    case Isa::avx512_bf16: return supports(Isa::avx512) && __builtin_cpu_supports("avx512bf16");
     case Isa::avx512_vnni: return supports(Isa::avx512) && __builtin_cpu_supports("avx512vnni");
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
@@ -67,10 +71,9 @@ inline __attribute__((always_inline)) int64_t opaque(int64_t value) {
   static void name##_portable(const Args& a) { name##_body(a); }                             \
   static void name(const Args& a) {                                                          \
     switch (::reid::cpu::best_isa()) {                                                       \
-      case ::reid::cpu::Isa::avx512_vnni:                                                    \
       case ::reid::cpu::Isa::avx512: return name##_avx512(a);                                \
       case ::reid::cpu::Isa::avx2: return name##_avx2(a);                                    \
-      case ::reid::cpu::Isa::portable: return name##_portable(a);                            \
+      default: return name##_portable(a);                                                    \
     }                                                                                        \
   }
 #else
