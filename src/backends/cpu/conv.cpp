@@ -1,5 +1,5 @@
 // Convolutions as products of matrices whose image operand is gathered while it is packed (implicit GEMM), NHWC, one group, in f32,
-// or in bf16 that is widened while it is packed.
+// in bf16 that is widened while it is packed, or in pairs of bf16 where the processor multiplies them.
 //
 //   forward   y[npq, k]   = sum_{rsc}  x(npq, rsc) * w[k, rsc]        M = N P Q pixels, N = K, K = R S C
 //   data      dx[nhw, c]  = sum_{rsk} dy(nhw, rsk) * w[k, rs, c]      M = N H W pixels, N = C, K = R S K
@@ -21,8 +21,10 @@
 #include "backends/cpu/gemm.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/packing.h"
-#include "backends/cpu/patches.h"
 #include "backends/cpu/rounding.h"
+#if defined(__x86_64__)
+#include "backends/cpu/x86/pairs.h"
+#endif
 #include "reid/engine/registry.h"
 
 namespace reid::cpu {
@@ -41,23 +43,21 @@ Patches input_patches(const void* x, DType dtype, const ConvShape& s) {
                  tap_offsets(s.s, s.dilation[1], s.pad[1]));
 }
 
-void gather_rows(const MicroKernel& kernel, const Patches& patches, int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
-  patches.copy(row, rows, k, depth, panels, kRowStride, depth, 0);
-  for (int64_t i = rows; i % kernel.rows != 0; ++i) std::fill_n(panels + i * kRowStride, depth, 0.0f);
-}
-
 // Pixels of a 1x1 convolution are rows of the image itself.
 bool is_pointwise(const ConvShape& s) {
   return s.r == 1 && s.s == 1 && s.stride[0] == 1 && s.stride[1] == 1 && s.pad[0] == 0 && s.pad[1] == 0;
 }
 
-// Rows read in place are floats.
-const float* in_place(const ConvShape& s, DType dtype, const void* rows) {
-  return is_pointwise(s) && dtype == DType::f32 ? static_cast<const float*>(rows) : nullptr;
+// Where rows [.., channels] are read in place: they are then whole units.
+template <class Panels>
+const float* in_place(const MicroKernel& kernel, const ConvShape& s, int64_t channels, const void* rows) {
+  const bool whole = Panels::kReadInPlace && channels % (Panels::kValues * kernel.step) == 0;
+  return whole && is_pointwise(s) ? static_cast<const float*>(rows) : nullptr;
 }
 
-template <const MicroKernel& (*kKernel)(), class T>
+template <const MicroKernel& (*kKernel)(), class Panels>
 void forward(const ConvForwardArgs& args, Stream& stream) {
+  using T = typename Panels::Value;
   const MicroKernel& kernel = kKernel();
   const ConvShape& s = args.shape;
   const Patches patches = input_patches(args.x, args.dtype, s);
@@ -65,22 +65,22 @@ void forward(const ConvForwardArgs& args, Stream& stream) {
   auto* y = static_cast<T*>(args.y);
   const int64_t width = patches.width();
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
-    gather_rows(kernel, patches, row, rows, k, depth, panels);
+    Panels::a_patches(kernel, patches, row, rows, depth_range<Panels>(k, depth, width), panels);
   };
   const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
-    pack_transposed(w + column * width + k, width, columns, depth, kernel.columns, panels, panel);
+    Panels::b_columns(kernel, w + column * width, width, columns, depth_range<Panels>(k, depth, width), panels, panel);
   };
   const auto row_of = [&](int64_t i) { return y + i * s.k; };
   multiply(kernel,
            {.m = s.n * s.p() * s.q(),
             .n = s.k,
-            .k = width,
+            .k = units_of<Panels>(kernel, width),
             .a_by_depth = false,
             .accumulate = false,
             .pack_a = pack_a,
             .pack_b = pack_b,
             .row = row_of,
-            .a = in_place(s, args.dtype, args.x),
+            .a = in_place<Panels>(kernel, s, s.c, args.x),
             .cache = args.cache,
             .weights = args.w,
             .narrow = args.dtype == DType::bf16},
@@ -102,27 +102,32 @@ PhaseTaps phase_taps(int64_t phase, int64_t taps, int64_t stride, int64_t dilati
   return result;
 }
 
-template <class T>
+template <class Panels>
 void backward_data_phase(const MicroKernel& kernel, const ConvBackwardDataArgs& args, int64_t top, int64_t left, Stream& stream) {
+  using T = typename Panels::Value;
   const ConvShape& s = args.shape;
   const PhaseTaps down = phase_taps(top, s.r, s.stride[0], s.dilation[0], s.pad[0]);
   const PhaseTaps across = phase_taps(left, s.s, s.stride[1], s.dilation[1], s.pad[1]);
   const int64_t rows_here = (s.h - top + s.stride[0] - 1) / s.stride[0], columns_here = (s.w - left + s.stride[1] - 1) / s.stride[1];
   const Patches patches({.data = args.dy, .dtype = args.dtype, .h = s.p(), .w = s.q(), .c = s.k},
                         {.p = rows_here, .q = columns_here, .step_y = 1, .step_x = 1}, down.offsets, across.offsets);
+  const int64_t width = patches.width();
   const auto* w = static_cast<const T*>(args.w);
   auto* dx = static_cast<T*>(args.dx);
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
-    gather_rows(kernel, patches, row, rows, k, depth, panels);
+    Panels::a_patches(kernel, patches, row, rows, depth_range<Panels>(k, depth, width), panels);
   };
   const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
-    for (int64_t done = 0; done < depth;) {  // runs of one tap: its channels k lie R * S * C apart
-      const int64_t at = (k + done) / s.k, channel = (k + done) % s.k, count = std::min(depth - done, s.k - channel);
+    const DepthRange range = depth_range<Panels>(k, depth, width);
+    for (int64_t unit = 0; unit < depth;) {  // runs of one tap: its channels k lie R * S * C apart
+      const int64_t value = range.first + unit * Panels::kValues, at = value / s.k, channel = value % s.k;
+      const int64_t here = std::min(range.first + range.values - value, s.k - channel);
+      const int64_t units = here < s.k - channel || value + here == width ? depth - unit : here / Panels::kValues;
       const auto taps_across = static_cast<int64_t>(across.taps.size());
       const int64_t r = down.taps[static_cast<size_t>(at / taps_across)], c = across.taps[static_cast<size_t>(at % taps_across)];
-      pack_depth(w + ((channel * s.r + r) * s.s + c) * s.c + column, s.r * s.s * s.c, columns, count, kernel.columns,
-                 panels + done * kernel.columns, kernel.columns, panel);
-      done += count;
+      Panels::b_rows(kernel, w + (r * s.s + c) * s.c + column, s.r * s.s * s.c, columns, {channel, here, units},
+                     panels + unit * kernel.columns, panel);
+      unit += units;
     }
   };
   const auto row_of = [&](int64_t i) {
@@ -132,51 +137,48 @@ void backward_data_phase(const MicroKernel& kernel, const ConvBackwardDataArgs& 
   multiply(kernel,
            {.m = s.n * rows_here * columns_here,
             .n = s.c,
-            .k = patches.width(),
+            .k = units_of<Panels>(kernel, width),
             .a_by_depth = false,
             .accumulate = false,
             .pack_a = pack_a,
             .pack_b = pack_b,
             .row = row_of,
-            .a = in_place(s, args.dtype, args.dy),
+            .a = in_place<Panels>(kernel, s, s.k, args.dy),
             .narrow = args.dtype == DType::bf16},
            stream);
 }
 
-template <const MicroKernel& (*kKernel)(), class T>
+template <const MicroKernel& (*kKernel)(), class Panels>
 void backward_data(const ConvBackwardDataArgs& args, Stream& stream) {
   const ConvShape& s = args.shape;
   for (int64_t top = 0; top < std::min(s.stride[0], s.h); ++top) {
-    for (int64_t left = 0; left < std::min(s.stride[1], s.w); ++left) backward_data_phase<T>(kKernel(), args, top, left, stream);
+    for (int64_t left = 0; left < std::min(s.stride[1], s.w); ++left) backward_data_phase<Panels>(kKernel(), args, top, left, stream);
   }
 }
 
-template <const MicroKernel& (*kKernel)(), class T>
+template <const MicroKernel& (*kKernel)(), class Panels>
 void backward_weight(const ConvBackwardWeightArgs& args, Stream& stream) {
+  using T = typename Panels::Value;
   const MicroKernel& kernel = kKernel();
   const ConvShape& s = args.shape;
   const auto* x = static_cast<const T*>(args.x);
   const Patches patches = input_patches(x, args.dtype, s);
   const auto* dy = static_cast<const T*>(args.dy);
+  const int64_t pixels = s.n * s.p() * s.q();
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
-    pack_depth(dy + k * s.k + row, s.k, rows, depth, kernel.rows, panels, kernel.lead(), kernel.panel(true));
+    Panels::a_columns(kernel, dy + row, s.k, rows, depth_range<Panels>(k, depth, pixels), panels);
   };
   const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
-    if (is_pointwise(s)) {
-      pack_depth(x + k * s.c + column, s.c, columns, depth, kernel.columns, panels, kernel.columns, panel);
-      return;
-    }
-    patches.copy(k, depth, column, columns, panels, kernel.columns, kernel.columns, panel);
-    const int64_t rest = columns % kernel.columns;
-    float* last = panels + columns / kernel.columns * panel + rest;
-    for (int64_t i = 0; rest > 0 && i < depth; ++i) std::fill_n(last + i * kernel.columns, kernel.columns - rest, 0.0f);
+    const DepthRange range = depth_range<Panels>(k, depth, pixels);
+    is_pointwise(s) ? Panels::b_rows(kernel, x + column, s.c, columns, range, panels, panel)
+                    : Panels::b_patches(kernel, patches, column, columns, range, panels, panel);
   };
   const auto no_row = [](int64_t) -> void* { return nullptr; };
   multiply_split(kernel,
                  {.m = s.k,
                   .n = patches.width(),
-                  .k = s.n * s.p() * s.q(),
-                  .a_by_depth = true,
+                  .k = units_of<Panels>(kernel, pixels),
+                  .a_by_depth = Panels::kByDepth,
                   .accumulate = false,
                   .pack_a = pack_a,
                   .pack_b = pack_b,
@@ -191,12 +193,38 @@ const char* refuses(const Args& args) {
 
 template <const MicroKernel& (*kKernel)()>
 void add(const char* name) {
-  add_both<ConvForward, forward<kKernel, float>, forward<kKernel, bf16>>(name, refuses);
-  add_both<ConvBackwardData, backward_data<kKernel, float>, backward_data<kKernel, bf16>>(name, refuses);
-  add_both<ConvBackwardWeight, backward_weight<kKernel, float>, backward_weight<kKernel, bf16>>(name, refuses);
+  using F32 = FloatPanels<float>;
+  using Bf16 = FloatPanels<bf16>;
+  add_both<ConvForward, forward<kKernel, F32>, forward<kKernel, Bf16>>(name, refuses);
+  add_both<ConvBackwardData, backward_data<kKernel, F32>, backward_data<kKernel, Bf16>>(name, refuses);
+  add_both<ConvBackwardWeight, backward_weight<kKernel, F32>, backward_weight<kKernel, Bf16>>(name, refuses);
 }
 
+#if defined(__x86_64__)
+template <class Args>
+const char* refuses_pairs(const Args& args) {
+  if (args.dtype != DType::bf16) return "bf16 only";
+  return args.shape.groups == 1 ? nullptr : "groups == 1 only";
+}
+const char* refuses_pairs_of_taps(const ConvBackwardDataArgs& args) {
+  return args.shape.k % 2 == 0 ? refuses_pairs(args) : "an even number of output channels only";
+}
+template <const MicroKernel& (*kKernel)()>
+void add_pairs(const char* name) {
+  Registry::add<ConvForward>(DeviceType::cpu, {name, refuses_pairs, forward<kKernel, PairPanels>});
+  Registry::add<ConvBackwardData>(DeviceType::cpu, {name, refuses_pairs_of_taps, backward_data<kKernel, PairPanels>});
+  Registry::add<ConvBackwardWeight>(DeviceType::cpu, {name, refuses_pairs, backward_weight<kKernel, PairPanels>});
+}
+#endif
+
 }  // namespace
+
+void register_conv_pairs() {
+#if defined(__x86_64__)
+  if (supports(Isa::amx)) add_pairs<amx_kernel>("implicit_gemm_amx");
+  if (supports(Isa::avx512_bf16)) add_pairs<avx512_bf16_kernel>("implicit_gemm_avx512_bf16");
+#endif
+}
 
 void register_conv() {
 #if defined(__x86_64__)

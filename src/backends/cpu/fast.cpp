@@ -5,6 +5,7 @@ namespace reid::cpu {
 void register_fast_cpu() {
   register_gemm();
   register_codes();
+  register_conv_pairs();
   register_winograd();
   register_winograd_weight();
   register_conv();

@@ -13,6 +13,9 @@
 #include "backends/cpu/isa.h"
 #include "backends/cpu/packing.h"
 #include "backends/cpu/rounding.h"
+#if defined(__x86_64__)
+#include "backends/cpu/x86/pairs.h"
+#endif
 #include "reid/engine/registry.h"
 
 namespace reid::cpu {
@@ -72,13 +75,17 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
     const int64_t part = ceil_div(panels, parts) * kernel.columns;
     parallel_for(row_blocks * parts, 1, [&](int64_t begin, int64_t end, int worker) {
       float* rows_of_c[kBlockRows];
+      bf16* rounded[kBlockRows];
       for (int64_t task = begin; task < end; ++task) {
         const int64_t row = task / parts * block_rows, rows = std::min(block_rows, p.m - row);
         const int64_t column = task % parts * part;
         if (column >= columns) continue;
         const int64_t here = std::min(part, columns - column);
         float* a = scratch + worker * scratch_floats;
-        for (int64_t i = 0; i < rows; ++i) rows_of_c[i] = p.narrow ? a + a_floats + i * c_stride : static_cast<float*>(p.row(row + i));
+        for (int64_t i = 0; i < rows; ++i) {
+          rows_of_c[i] = p.narrow ? a + a_floats + i * c_stride : static_cast<float*>(p.row(row + i));
+          if (p.narrow) rounded[i] = static_cast<bf16*>(p.row(row + i)) + first + column;
+        }
         for (int64_t k = 0; k < p.k; k += kDepth) {
           const int64_t depth = std::min(kDepth, p.k - k);
           const Block block{.b = packed + k * panels * kernel.columns + column * depth,
@@ -88,11 +95,9 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
                             .columns = here,
                             .k = k,
                             .depth = depth,
-                            .add = p.accumulate || k > 0};
+                            .add = p.accumulate || k > 0,
+                            .rounded = p.narrow && k + depth == p.k ? rounded : nullptr};
           multiply_block(kernel, p, block, a, rows_of_c);
-        }
-        for (int64_t i = 0; p.narrow && i < rows; ++i) {
-          round_to_bf16(rows_of_c[i], here, static_cast<bf16*>(p.row(row + i)) + first + column);
         }
       }
     });
@@ -101,49 +106,57 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
 
 namespace {
 
-template <const MicroKernel& (*kKernel)(), class T>
+template <const MicroKernel& (*kKernel)(), class Panels>
 void gemm(const GemmArgs& args, Stream& stream) {
+  using T = typename Panels::Value;
   const MicroKernel& kernel = kKernel();
   const auto* a = static_cast<const T*>(args.a);
   const auto* b = static_cast<const T*>(args.b);
   auto* c = static_cast<float*>(args.c);
   const auto pack_a = [&](int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels) {
-    if (args.transpose_a) {
-      pack_depth(a + k * args.m + row, args.m, rows, depth, kernel.rows, panels, kernel.lead(), kernel.panel(true));
-    } else {
-      pack_rows(a + row * args.k + k, args.k, rows, depth, kernel.rows, panels);
-    }
+    const DepthRange range = depth_range<Panels>(k, depth, args.k);
+    args.transpose_a ? Panels::a_columns(kernel, a + row, args.m, rows, range, panels)
+                     : Panels::a_rows(kernel, a + row * args.k, args.k, rows, range, panels);
   };
   const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
-    if (args.transpose_b) {
-      pack_transposed(b + column * args.k + k, args.k, columns, depth, kernel.columns, panels, panel);
-    } else {
-      pack_depth(b + k * args.n + column, args.n, columns, depth, kernel.columns, panels, kernel.columns, panel);
-    }
+    const DepthRange range = depth_range<Panels>(k, depth, args.k);
+    args.transpose_b ? Panels::b_columns(kernel, b + column * args.k, args.k, columns, range, panels, panel)
+                     : Panels::b_rows(kernel, b + column, args.n, columns, range, panels, panel);
   };
   const auto row = [&](int64_t i) { return c + i * args.n; };
+  const bool whole = Panels::kReadInPlace && args.k % (Panels::kValues * kernel.step) == 0;
   multiply(kernel,
            {.m = args.m,
             .n = args.n,
-            .k = args.k,
-            .a_by_depth = args.transpose_a,
+            .k = units_of<Panels>(kernel, args.k),
+            .a_by_depth = args.transpose_a && Panels::kByDepth,
             .accumulate = args.accumulate,
             .pack_a = pack_a,
             .pack_b = pack_b,
             .row = row,
-            .a = args.transpose_a || args.dtype != DType::f32 ? nullptr : static_cast<const float*>(args.a)},
+            .a = args.transpose_a || !whole ? nullptr : static_cast<const float*>(args.a)},
            stream);
 }
 
 template <const MicroKernel& (*kKernel)()>
 void add(const char* name) {
-  add_both<Gemm, gemm<kKernel, float>, gemm<kKernel, bf16>>(name);
+  add_both<Gemm, gemm<kKernel, FloatPanels<float>>, gemm<kKernel, FloatPanels<bf16>>>(name);
 }
+
+#if defined(__x86_64__)
+const char* refuses_pairs(const GemmArgs& a) { return a.dtype == DType::bf16 ? nullptr : "bf16 only"; }
+template <const MicroKernel& (*kKernel)()>
+void add_pairs(const char* name) {
+  Registry::add<Gemm>(DeviceType::cpu, {name, refuses_pairs, gemm<kKernel, PairPanels>});
+}
+#endif
 
 }  // namespace
 
 void register_gemm() {
 #if defined(__x86_64__)
+  if (supports(Isa::amx)) add_pairs<amx_kernel>("packed_gemm_amx");
+  if (supports(Isa::avx512_bf16)) add_pairs<avx512_bf16_kernel>("packed_gemm_avx512_bf16");
   if (supports(Isa::avx512)) add<avx512_kernel>("packed_gemm_avx512");
   if (supports(Isa::avx2)) add<avx2_kernel>("packed_gemm_avx2");
 #endif

@@ -1,5 +1,7 @@
 #include "backends/cpu/gemm_block.h"
 
+#include "backends/cpu/isa.h"
+
 namespace reid::cpu {
 namespace {
 
@@ -26,18 +28,53 @@ Left place(const MicroKernel& kernel, const Product& p, const Block& block, floa
   return {.a = p.a + block.row * p.k + block.k, .tile = kernel.rows * p.k, .stride = p.k, .rest = scratch, .rest_stride = packed_stride};
 }
 
-// A tile that sticks out of C: computed whole from zero-padded panels, its inner part copied.
-void edge_tile(const MicroKernel& kernel, MicroKernel::Run run, const Block& block, const float* a, int64_t a_stride, const float* b,
-               float* const* c, int64_t rows, int64_t column, int64_t columns) {
+// A tile computed apart: because it sticks out of C, from zero-padded panels, or because its sums are to be rounded.
+struct Apart {
+  const float* tile;  // [..][width]
+  int64_t width, rows, columns;
+  float* const* c;
+  int64_t column;
+  bool add;
+  bf16* const* rounded;
+};
+template <int64_t kColumns>
+inline __attribute__((always_inline)) void take_rows(const Apart& a, int64_t columns) {
+  for (int64_t i = 0; i < a.rows; ++i) {
+    const float *in = a.tile + i * a.width, *sums = a.c[i] + a.column;
+    float whole[kColumns];
+    if (a.add) {
+      for (int64_t j = 0; j < columns; ++j) whole[j] = sums[j] + in[j];
+      in = whole;
+    }
+    if (a.rounded) {
+      bf16* out = a.rounded[i] + a.column;
+      for (int64_t j = 0; j < columns; ++j) out[j] = bf16(in[j]);
+    } else {
+      float* out = a.c[i] + a.column;
+      for (int64_t j = 0; j < columns; ++j) out[j] = in[j];
+    }
+  }
+}
+REID_BODY take_body(const Apart& a) {
+  constexpr int64_t kMost = kMaxTile / kMaxTileRows;
+  a.columns == kMost ? take_rows<kMost>(a, kMost) : take_rows<kMost>(a, a.columns);
+}
+REID_MULTIVERSION(take, Apart)
+
+void tile_apart(const MicroKernel& kernel, MicroKernel::Run run, const Block& block, const float* a, int64_t a_stride, const float* b,
+                float* const* c, int64_t row, int64_t rows, int64_t column, int64_t columns) {
   alignas(64) float tile[kMaxTile];
   float* tile_rows[kMaxTileRows];
   for (int64_t i = 0; i < kernel.rows; ++i) tile_rows[i] = tile + i * kernel.columns;
   run(block.depth, a, a_stride, b, tile_rows, 0, false);
-  for (int64_t i = 0; i < rows; ++i) {
-    float* out = c[i] + column;
-    const float* in = tile_rows[i];
-    for (int64_t j = 0; j < columns; ++j) out[j] = block.add ? out[j] + in[j] : in[j];
-  }
+  take({.tile = tile,
+        .width = kernel.columns,
+        .rows = rows,
+        .columns = columns,
+        .c = c + row,
+        .column = column,
+        .add = block.add,
+        .rounded = block.rounded ? block.rounded + row : nullptr});
 }
 
 // A tile is read or written when its sums are complete; asked for now, it is there by then.
@@ -59,21 +96,23 @@ void multiply_block(const MicroKernel& kernel, const Product& p, const Block& bl
   const Left left = place(kernel, p, block, scratch);
   const int64_t end = block.column + block.columns;
   const float* b = block.b;
+  if (kernel.begin) kernel.begin();
   for (int64_t j = block.column; j < end; j += kernel.columns, b += block.depth * kernel.columns) {
     const float* a = left.a;
     const int64_t columns = std::min(kernel.columns, end - j);
     for (int64_t i = 0; i < block.rows; i += kernel.rows, a += left.tile) {
       const int64_t rows = std::min(kernel.rows, block.rows - i);
-      expect(c + i, rows, j, columns);
+      if (!block.rounded) expect(c + i, rows, j, columns);
       if (rows < kernel.rows) {
-        edge_tile(kernel, run, block, left.rest, left.rest_stride, b, c + i, rows, j, columns);
-      } else if (columns < kernel.columns) {
-        edge_tile(kernel, run, block, a, left.stride, b, c + i, rows, j, columns);
+        tile_apart(kernel, run, block, left.rest, left.rest_stride, b, c, i, rows, j, columns);
+      } else if (columns < kernel.columns || block.rounded) {
+        tile_apart(kernel, run, block, a, left.stride, b, c, i, rows, j, columns);
       } else {
         run(block.depth, a, left.stride, b, c + i, j, block.add);
       }
     }
   }
+  if (kernel.end) kernel.end();
 }
 
 }  // namespace reid::cpu

@@ -25,6 +25,9 @@ struct Block {
   const float* b;
   int64_t row, rows, column, columns, k, depth;  // of the product
   bool add;                                      // C += instead of C =
+  // Of the last block of k where C is to be bf16, else null: rows of the result, which takes C + the block's sums, rounded; C stays as it
+  // is.
+  bf16* const* rounded = nullptr;
 };
 
 // Floats a thread needs for the A side of a block of `rows` rows.

@@ -7,6 +7,9 @@
 // rows in place) or by depth (at a[k * stride + i]: a panel packed with stride lead(), or in place). A step reads columns + rows
 // floats and does 2 * rows * columns flops from registers, so tiles are as large as the register file allows.
 //
+// Kernels of pairs multiply bf16: what stands for a float of A or B here is then a unit of two bf16, of k and k + 1, and depths and strides
+// count units (x86/pairs.h packs them). C is f32 all the same.
+//
 // Every tile starts from zero, sums k upwards with one rounding a step (fused multiply-add; the portable kernel rounds twice),
 // and is stored or added once. So an element depends on its row of A and its column of B only, never on the size of C, on its
 // position or on threads, and the AVX2 and AVX-512 kernels agree bit for bit.
@@ -18,15 +21,20 @@ namespace reid::cpu {
 
 inline constexpr int64_t kDepth = 256;              // k is cut into blocks of this; sums of blocks are added in order
 inline constexpr int64_t kRowStride = kDepth + 16;  // 17 cache lines: rows of a panel fall into different cache sets
-inline constexpr int64_t kMaxTileRows = 14;
+inline constexpr int64_t kMaxTileRows = 32;
 inline constexpr int64_t kMaxTile = kMaxTileRows * 32;  // floats of the largest tile
 
 struct MicroKernel {
-  // c: one pointer a row of the tile, each to the first of `columns` floats behind `column`; add: C += tile, else C = tile.
+  // c: one pointer a row of the tile, equally far apart, each to the first of `columns` floats behind `column`; add: C += tile, else C =
+  // tile.
   using Run = void (*)(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c, int64_t column, bool add);
-  const char* isa;  // "avx512", "avx2", "portable"
+  const char* isa;  // "avx512", "avx2", "portable"; of pairs "avx512_bf16", "amx"
   int64_t rows, columns;
-  Run by_row, by_depth;
+  Run by_row, by_depth;  // by_depth: null in kernels of pairs
+  int64_t step = 1;      // depths are multiples of it
+  // What the thread calls before and after a block of tiles, or null.
+  void (*begin)() = nullptr;
+  void (*end)() = nullptr;
 
   // Floats from k to k + 1 in a packed panel by depth: whole vectors, which are stored four times as fast as 14 floats across two lines.
   int64_t lead() const { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(rows))); }
@@ -35,7 +43,9 @@ struct MicroKernel {
 };
 
 const MicroKernel& portable_kernel();
-const MicroKernel& avx2_kernel();    // x86 only
-const MicroKernel& avx512_kernel();  // x86 only
+const MicroKernel& avx2_kernel();         // x86 only
+const MicroKernel& avx512_kernel();       // x86 only
+const MicroKernel& avx512_bf16_kernel();  // of pairs, x86 only
+const MicroKernel& amx_kernel();          // of pairs, x86 only
 
 }  // namespace reid::cpu

@@ -17,7 +17,7 @@ namespace reid::cpu {
 class Patches {
  public:
   struct Image {
-    const void* data;  // [n, h, w, c] f32 or bf16, which is widened
+    const void* data;  // [n, h, w, c] f32 or bf16
     DType dtype;
     int64_t h, w, c;
   };
@@ -30,19 +30,21 @@ class Patches {
   int64_t width() const { return static_cast<int64_t>(rows_.size() * columns_.size()) * image_.c; }
 
   // Points [point, point + points) of columns [first, first + count). Column j of point i is written to
-  // out[j / tile * panel + i * stride + j % tile]: one row a point (tile >= count), or panels of `tile` columns.
-  void copy(int64_t point, int64_t points, int64_t first, int64_t count, float* out, int64_t stride, int64_t tile, int64_t panel) const;
+  // out[j / tile * panel + i * stride + j % tile]: one row a point (tile >= count), or panels of `tile` columns. To floats, to which bf16
+  // is widened, or from bf16 to bf16.
+  template <class Out>
+  void copy(int64_t point, int64_t points, int64_t first, int64_t count, Out* out, int64_t stride, int64_t tile, int64_t panel) const;
 
-  struct Run {       // floats that lie side by side in the image and in the output
+  struct Run {       // values that lie side by side in the image and in the output
     int64_t row;     // offset of the image row
-    int64_t offset;  // of the run's first float from the grid point's, along the row
+    int64_t offset;  // of the run's first value from the grid point's, along the row
     int64_t to;      // of its first float in the output
     int64_t length;
   };
 
  private:
-  template <class T>
-  void copy_as(int64_t point, int64_t points, const std::vector<Run>& runs, float* out, int64_t stride) const;
+  template <class T, class Out>
+  void copy_as(int64_t point, int64_t points, const std::vector<Run>& runs, Out* out, int64_t stride) const;
   void cut(int64_t first, int64_t count, int64_t tile, int64_t panel, std::vector<Run>& runs) const;
 
   Image image_;

@@ -14,23 +14,25 @@ namespace reid::cpu {
 
 inline constexpr int64_t kTileRows = 16, kTileBytes = 64;
 
-// While it lives, the thread's eight tiles are whole ones, and hold nothing defined at first. A system saves 8 KB more of a thread with
-// tiles in use at every switch, so they are used for a block of work at a time.
+// What the instruction that configures tiles reads: eight whole ones. In static memory, because compilers are told of 8 of its bytes only.
+struct alignas(64) TileShapes {
+  uint8_t palette, start, reserved[14];
+  uint16_t row_bytes[16];
+  uint8_t rows[16];
+};
+inline constexpr TileShapes kTileShapes{
+    .palette = 1, .start = 0, .reserved = {}, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+
+// From here to leave_tiles() the thread's eight tiles are whole ones, and hold nothing defined at first. A system saves 8 KB more of a
+// thread with tiles in use at every switch, so they are used for a block of work at a time.
+REID_AMX inline void use_tiles() { _tile_loadconfig(&kTileShapes); }
+REID_AMX inline void leave_tiles() { _tile_release(); }
+
+// In use while it lives.
 class Tiles {
  public:
-  REID_AMX Tiles() {
-    struct alignas(64) {
-      uint8_t palette = 1, start = 0, reserved[14] = {};
-      uint16_t row_bytes[16] = {};
-      uint8_t rows[16] = {};
-    } shape;
-    for (int i = 0; i < 8; ++i) {
-      shape.row_bytes[i] = kTileBytes;
-      shape.rows[i] = kTileRows;
-    }
-    _tile_loadconfig(&shape);
-  }
-  REID_AMX ~Tiles() { _tile_release(); }
+  REID_AMX Tiles() { use_tiles(); }
+  REID_AMX ~Tiles() { leave_tiles(); }
   Tiles(const Tiles&) = delete;
   Tiles& operator=(const Tiles&) = delete;
 };
