@@ -10,7 +10,7 @@ std::vector<OpAttribute> geometry(std::vector<OpAttribute> more = {}) {
                                   {"pad", OpAttribute::integer, "0", "zeros on each side"},
                                   {"dilation", OpAttribute::integer, "1", "step inside a window"},
                                   {"groups", OpAttribute::integer, "1", "blocks of channels that do not see each other"},
-                                  {"other_sums", OpAttribute::flag, "false", "allow minimal filtering"}};
+                                  {"other_sums", OpAttribute::flag, "false", "allow minimal filtering, and floats in parts of bf16"}};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }

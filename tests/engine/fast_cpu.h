@@ -15,6 +15,14 @@ namespace reid::fast_test {
 
 using Floats = std::vector<float>;
 
+inline constexpr double kEps = 0x1p-24;  // f32 unit roundoff
+
+// A sum of k products in any order, each step rounded once or twice: error <= 2 (k + 1) eps sum |a b|, and in practice, by the
+// random walk of roundings, far below c sqrt(k) eps |a| |b| with c = 8 (Higham and Mary, SIAM J. Sci. Comput. 41(5), 2019).
+inline double product_bound(int64_t k, double norm_a, double norm_b) {
+  return 8 * kEps * std::sqrt(double(k) + 1) * norm_a * norm_b + 1e-30;
+}
+
 // Small integers: every product and sum of up to 2^24 / 9 of them is exact, so any order of summation gives the same bits.
 inline Floats integers(int64_t count, Rng rng) {
   Floats values(static_cast<size_t>(count));

@@ -66,7 +66,7 @@ struct ConvShape {
   int64_t r, s;           // filter rows and columns
   int64_t stride[2] = {1, 1}, pad[2] = {0, 0}, dilation[2] = {1, 1};
   int64_t groups = 1;
-  bool other_sums = false;  // may be computed by other sums than the definition's (minimal filtering): a little less exact
+  bool other_sums = false;  // may be computed by other sums than the definition's (minimal filtering, floats in parts): a little less exact
   int64_t p() const { return (h + 2 * pad[0] - dilation[0] * (r - 1) - 1) / stride[0] + 1; }  // output rows
   int64_t q() const { return (w + 2 * pad[1] - dilation[1] * (s - 1) - 1) / stride[1] + 1; }  // output columns
 };

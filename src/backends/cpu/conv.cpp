@@ -24,6 +24,7 @@
 #include "backends/cpu/rounding.h"
 #if defined(__x86_64__)
 #include "backends/cpu/x86/pairs.h"
+#include "backends/cpu/x86/parts.h"
 #endif
 #include "reid/engine/registry.h"
 
@@ -51,7 +52,7 @@ bool is_pointwise(const ConvShape& s) {
 // Where rows [.., channels] are read in place: they are then whole units.
 template <class Panels>
 const float* in_place(const MicroKernel& kernel, const ConvShape& s, int64_t channels, const void* rows) {
-  const bool whole = Panels::kReadInPlace && channels % (Panels::kValues * kernel.step) == 0;
+  const bool whole = Panels::kReadInPlace && units_of<Panels>(kernel, channels) * Panels::kValues == channels * Panels::kUnits;
   return whole && is_pointwise(s) ? static_cast<const float*>(rows) : nullptr;
 }
 
@@ -120,9 +121,9 @@ void backward_data_phase(const MicroKernel& kernel, const ConvBackwardDataArgs& 
   const auto pack_b = [&](int64_t column, int64_t columns, int64_t k, int64_t depth, float* panels, int64_t panel) {
     const DepthRange range = depth_range<Panels>(k, depth, width);
     for (int64_t unit = 0; unit < depth;) {  // runs of one tap: its channels k lie R * S * C apart
-      const int64_t value = range.first + unit * Panels::kValues, at = value / s.k, channel = value % s.k;
+      const int64_t value = range.first + values_of<Panels>(unit), at = value / s.k, channel = value % s.k;
       const int64_t here = std::min(range.first + range.values - value, s.k - channel);
-      const int64_t units = here < s.k - channel || value + here == width ? depth - unit : here / Panels::kValues;
+      const int64_t units = value + here == range.first + range.values ? depth - unit : here / Panels::kValues * Panels::kUnits;
       const auto taps_across = static_cast<int64_t>(across.taps.size());
       const int64_t r = down.taps[static_cast<size_t>(at / taps_across)], c = across.taps[static_cast<size_t>(at % taps_across)];
       Panels::b_rows(kernel, w + (r * s.s + c) * s.c + column, s.r * s.s * s.c, columns, {channel, here, units},
@@ -215,6 +216,23 @@ void add_pairs(const char* name) {
   Registry::add<ConvBackwardData>(DeviceType::cpu, {name, refuses_pairs_of_taps, backward_data<kKernel, PairPanels>});
   Registry::add<ConvBackwardWeight>(DeviceType::cpu, {name, refuses_pairs, backward_weight<kKernel, PairPanels>});
 }
+
+// Floats in parts: other sums than the definition's.
+template <class Args>
+const char* refuses_parts(const Args& args) {
+  if (args.dtype != DType::f32) return "f32 only";
+  if (!args.shape.other_sums) return "the definition's sums are asked for";
+  if (args.shape.groups != 1) return "groups == 1 only";
+  return args.shape.c < PartPanels::kValues ? "32 input channels and more: it gains nothing with fewer" : nullptr;
+}
+const char* refuses_parts_of_taps(const ConvBackwardDataArgs& args) {
+  return args.shape.k % PartPanels::kValues == 0 ? refuses_parts(args) : "output channels in multiples of 32 only";
+}
+void add_parts(const char* name) {
+  Registry::add<ConvForward>(DeviceType::cpu, {name, refuses_parts, forward<amx_parts_kernel, PartPanels>});
+  Registry::add<ConvBackwardData>(DeviceType::cpu, {name, refuses_parts_of_taps, backward_data<amx_parts_kernel, PartPanels>});
+  Registry::add<ConvBackwardWeight>(DeviceType::cpu, {name, refuses_parts, backward_weight<amx_parts_kernel, PartPanels>});
+}
 #endif
 
 }  // namespace
@@ -222,12 +240,13 @@ void add_pairs(const char* name) {
 void register_conv_pairs() {
 #if defined(__x86_64__)
   if (supports(Isa::amx)) add_pairs<amx_kernel>("implicit_gemm_amx");
-  if (supports(Isa::avx512_bf16)) add_pairs<avx512_bf16_kernel>("implicit_gemm_avx512_bf16");
 #endif
 }
 
 void register_conv() {
 #if defined(__x86_64__)
+  if (supports(Isa::amx)) add_parts("implicit_gemm_amx_parts");
+  if (supports(Isa::avx512_bf16)) add_pairs<avx512_bf16_kernel>("implicit_gemm_avx512_bf16");
   if (supports(Isa::avx512)) add<avx512_kernel>("implicit_gemm_avx512");
   if (supports(Isa::avx2)) add<avx2_kernel>("implicit_gemm_avx2");
 #endif

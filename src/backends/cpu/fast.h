@@ -7,7 +7,7 @@ void register_fast_cpu();  // all of the following
 
 void register_gemm();             // matmul
 void register_codes();            // code_products
-void register_conv_pairs();       // conv_forward, conv_backward_data, conv_backward_weight of bf16
+void register_conv_pairs();       // the same of bf16 in tiles, which are faster than minimal filtering
 void register_winograd();         // conv_forward, conv_backward_data of 3x3 filters
 void register_winograd_weight();  // conv_backward_weight of 3x3 filters
 void register_conv();             // conv_forward, conv_backward_data, conv_backward_weight

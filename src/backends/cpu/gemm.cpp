@@ -1,6 +1,6 @@
 // Packed matrix product, after Goto and van de Geijn (ACM TOMS 34(3), 2008) and BLIS (Van Zee and van de Geijn, ACM TOMS 41(3), 2015).
 //
-// Loops, outside in: groups of columns whose packed B fits kPackedFloats; blocks of rows (a task each); blocks of kDepth of k,
+// Loops, outside in: groups of columns whose packed B fits kPackedFloats; blocks of rows (a task each); blocks of kernel.depth of k,
 // for which the task packs its rows of A (224 x 256 floats, a quarter of a 1 MB L2); panels of B (32 x 256 floats, streamed
 // from L2 or L3, used by every row of the block); panels of A (from L2); the micro-kernel's tile of C.
 // Traffic of a task for each k block: rows * depth of A, depth * N of B, rows * N of C read and written; 2 * rows * N * depth flops.
@@ -36,8 +36,8 @@ void pack_columns(const MicroKernel& kernel, const Product& p, int64_t first, in
   parallel_for(panels, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t j = begin; j < end; ++j) {
       const int64_t column = j * kernel.columns;
-      for (int64_t k = 0; k < p.k; k += kDepth) {
-        const int64_t depth = std::min(kDepth, p.k - k);
+      for (int64_t k = 0; k < p.k; k += kernel.depth) {
+        const int64_t depth = std::min(kernel.depth, p.k - k);
         p.pack_b(first + column, std::min(kernel.columns, columns - column), k, depth, packed + (k * panels + j * depth) * kernel.columns,
                  depth * kernel.columns);
       }
@@ -86,8 +86,8 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
           rows_of_c[i] = p.narrow ? a + a_floats + i * c_stride : static_cast<float*>(p.row(row + i));
           if (p.narrow) rounded[i] = static_cast<bf16*>(p.row(row + i)) + first + column;
         }
-        for (int64_t k = 0; k < p.k; k += kDepth) {
-          const int64_t depth = std::min(kDepth, p.k - k);
+        for (int64_t k = 0; k < p.k; k += kernel.depth) {
+          const int64_t depth = std::min(kernel.depth, p.k - k);
           const Block block{.b = packed + k * panels * kernel.columns + column * depth,
                             .row = row,
                             .rows = rows,
@@ -124,7 +124,7 @@ void gemm(const GemmArgs& args, Stream& stream) {
                      : Panels::b_rows(kernel, b + column, args.n, columns, range, panels, panel);
   };
   const auto row = [&](int64_t i) { return c + i * args.n; };
-  const bool whole = Panels::kReadInPlace && args.k % (Panels::kValues * kernel.step) == 0;
+  const bool whole = Panels::kReadInPlace && units_of<Panels>(kernel, args.k) * Panels::kValues == args.k * Panels::kUnits;
   multiply(kernel,
            {.m = args.m,
             .n = args.n,

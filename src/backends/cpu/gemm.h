@@ -11,8 +11,8 @@ namespace reid::cpu {
 // C[M, N] (+)= A[M, K] B[K, N]
 struct Product {
   // Writes rows [row, row + rows) of A and k in [k, k + depth) as panels of kernel.rows rows, kernel.panel(a_by_depth) floats apart. Rows
-  // missing in the last panel must be zero. k and depth count the kernel's units. By row: panel[i * kRowStride + k]; by depth: panel[k *
-  // kernel.lead() + i].
+  // missing in the last panel must be zero. k and depth count the kernel's units. By row: panel[i * kernel.row_stride() + k]; by depth:
+  // panel[k * kernel.lead() + i].
   using PackA = FunctionRef<void(int64_t row, int64_t rows, int64_t k, int64_t depth, float* panels)>;
   // Writes columns of B as panels of kernel.columns columns, `panel` floats apart: panel[k * kernel.columns + j]. Missing columns
   // of the last panel must be zero.

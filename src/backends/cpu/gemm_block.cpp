@@ -17,7 +17,7 @@ struct Left {
 constexpr int64_t kInPlace = 512;
 
 Left place(const MicroKernel& kernel, const Product& p, const Block& block, float* scratch) {
-  const int64_t whole = block.rows / kernel.rows, packed_stride = p.a_by_depth ? kernel.lead() : kRowStride;
+  const int64_t whole = block.rows / kernel.rows, packed_stride = p.a_by_depth ? kernel.lead() : kernel.row_stride();
   if (!p.a || p.k > kInPlace) {
     p.pack_a(block.row, block.rows, block.k, block.depth, scratch);
     const int64_t panel = kernel.panel(p.a_by_depth);

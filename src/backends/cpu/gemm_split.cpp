@@ -28,12 +28,12 @@ struct SplitPlan {
   int64_t partial_floats, packed_floats, a_floats, b_floats;  // the latter two for each thread
 
   SplitPlan(const MicroKernel& kernel, const Product& p) {
-    const int64_t size = p.m * p.n, k_blocks = ceil_div(p.k, kDepth), width = round_up(p.n, kernel.columns);
+    const int64_t size = p.m * p.n, k_blocks = ceil_div(p.k, kernel.depth), width = round_up(p.n, kernel.columns);
     tile_rows = even_block(p.m, kernel.rows, kBlockRows);
     const int64_t tiles_down = ceil_div(p.m, tile_rows);
     const int64_t tile_columns = even_block(p.n, kernel.columns, kBlockColumns), tiles = tiles_down * ceil_div(p.n, tile_columns);
     const int64_t wanted = std::clamp<int64_t>(ceil_div(kTasks, tiles), 1, std::max<int64_t>(1, kPartialFloats / size));
-    range = ceil_div(k_blocks, std::min(wanted, k_blocks)) * kDepth;
+    range = ceil_div(k_blocks, std::min(wanted, k_blocks)) * kernel.depth;
     ranges = ceil_div(p.k, range);
     whole = size <= kWholeFloats;
     // B is packed again for other rows, A for other columns: a task takes many where enough tasks are left.
@@ -42,20 +42,20 @@ struct SplitPlan {
     columns = whole ? p.n : tile_columns * std::clamp<int64_t>(ranges * tiles / kLeastTasks, 1, kWideTiles);
     down = ceil_div(p.m, rows);
     across = ceil_div(p.n, columns);
-    group = whole ? k_blocks * kDepth : std::min(k_blocks, std::max<int64_t>(1, kPackedFloats / width / kDepth)) * kDepth;
+    group = whole ? k_blocks * kernel.depth : std::min(k_blocks, std::max<int64_t>(1, kPackedFloats / width / kernel.depth)) * kernel.depth;
     partial_floats = ranges > 1 ? round_up(ranges * size, 16) : 0;
     packed_floats = whole ? 0 : group * width;
     a_floats = block_floats(kernel, p, tile_rows);
-    b_floats = whole ? kDepth * width : 0;
+    b_floats = whole ? kernel.depth * width : 0;
   }
 };
 
 // Packs B for k in [first, end): a block of k at packed + k * width, panels of a block side by side.
 void pack_group(const MicroKernel& kernel, const Product& p, int64_t first, int64_t end, float* packed) {
   const int64_t width = round_up(p.n, kernel.columns), part = even_block(p.n, kernel.columns, kBlockColumns), parts = ceil_div(p.n, part);
-  parallel_for(ceil_div(end - first, kDepth) * parts, 1, [&](int64_t begin, int64_t stop, int) {
+  parallel_for(ceil_div(end - first, kernel.depth) * parts, 1, [&](int64_t begin, int64_t stop, int) {
     for (int64_t i = begin; i < stop; ++i) {
-      const int64_t k = first + i / parts * kDepth, column = i % parts * part, depth = std::min(kDepth, end - k);
+      const int64_t k = first + i / parts * kernel.depth, column = i % parts * part, depth = std::min(kernel.depth, end - k);
       p.pack_b(column, std::min(part, p.n - column), k, depth, packed + (k - first) * width + column * depth, depth * kernel.columns);
     }
   });
@@ -71,8 +71,8 @@ struct SplitTask {
 };
 void run_split(const MicroKernel& kernel, const Product& p, const SplitPlan& plan, const SplitTask& task) {
   const int64_t last = std::min(p.m, task.row + plan.rows), width = round_up(p.n, kernel.columns);
-  for (int64_t k = task.first; k < task.end; k += kDepth) {
-    const int64_t depth = std::min(kDepth, task.end - k);
+  for (int64_t k = task.first; k < task.end; k += kernel.depth) {
+    const int64_t depth = std::min(kernel.depth, task.end - k);
     if (!task.b) p.pack_b(0, p.n, k, depth, task.b_scratch, depth * kernel.columns);
     const float* b = task.b ? task.b + k % plan.group * width + task.column * depth : task.b_scratch;
     for (int64_t row = task.row; row < last; row += plan.tile_rows) {

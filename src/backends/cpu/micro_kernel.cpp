@@ -26,7 +26,7 @@ void tile(int64_t depth, const float* a, int64_t stride, const float* b, float* 
 }  // namespace
 
 const MicroKernel& portable_kernel() {
-  static const MicroKernel kernel{"portable", kRows, kColumns, tile<false>, tile<true>};
+  static const MicroKernel kernel{"portable", kRows, kColumns, kFloatDepth, tile<false>, tile<true>};
   return kernel;
 }
 

@@ -75,9 +75,9 @@ void copy_row(const bf16* source, int64_t count, float* out) { widen(source, cou
 }  // namespace
 
 template <class T>
-void pack_rows(const T* source, int64_t stride, int64_t rows, int64_t depth, int64_t tile, float* panels) {
-  for (int64_t i = 0; i < rows; ++i) copy_row(source + i * stride, depth, panels + i * kRowStride);
-  for (int64_t i = rows; i % tile != 0; ++i) std::fill_n(panels + i * kRowStride, depth, 0.0f);
+void pack_rows(const T* source, int64_t stride, int64_t rows, int64_t depth, int64_t tile, float* panels, int64_t row_stride) {
+  for (int64_t i = 0; i < rows; ++i) copy_row(source + i * stride, depth, panels + i * row_stride);
+  for (int64_t i = rows; i % tile != 0; ++i) std::fill_n(panels + i * row_stride, depth, 0.0f);
 }
 
 template <class T>
@@ -103,8 +103,8 @@ void pack_transposed(const T* source, int64_t stride, int64_t width, int64_t dep
   }
 }
 
-template void pack_rows(const float*, int64_t, int64_t, int64_t, int64_t, float*);
-template void pack_rows(const bf16*, int64_t, int64_t, int64_t, int64_t, float*);
+template void pack_rows(const float*, int64_t, int64_t, int64_t, int64_t, float*, int64_t);
+template void pack_rows(const bf16*, int64_t, int64_t, int64_t, int64_t, float*, int64_t);
 template void pack_depth(const float*, int64_t, int64_t, int64_t, int64_t, float*, int64_t, int64_t);
 template void pack_depth(const bf16*, int64_t, int64_t, int64_t, int64_t, float*, int64_t, int64_t);
 template void pack_transposed(const float*, int64_t, int64_t, int64_t, int64_t, float*, int64_t);

@@ -10,9 +10,9 @@
 
 namespace reid::cpu {
 
-// Row i of the operand at source + i * stride, to panels by row: rows kRowStride apart.
+// Row i of the operand at source + i * stride, to panels by row: rows row_stride apart.
 template <class T>
-void pack_rows(const T* source, int64_t stride, int64_t rows, int64_t depth, int64_t tile, float* panels);
+void pack_rows(const T* source, int64_t stride, int64_t rows, int64_t depth, int64_t tile, float* panels, int64_t row_stride);
 // Row k of [depth, width] at source + k * stride, to panels whose rows of `tile` are `lead` apart; tile rounded up to whole vectors fits.
 template <class T>
 void pack_depth(const T* source, int64_t stride, int64_t width, int64_t depth, int64_t tile, float* panels, int64_t lead, int64_t panel);
@@ -32,21 +32,21 @@ struct DepthRange {
 template <class T>
 struct FloatPanels {
   using Value = T;
-  static constexpr int64_t kValues = 1;   // in a unit
-  static constexpr bool kByDepth = true;  // panels of what a_columns reads
+  static constexpr int64_t kValues = 1, kUnits = 1;  // so many values of k take so many units
+  static constexpr bool kByDepth = true;             // panels of what a_columns reads
   static constexpr bool kReadInPlace = std::is_same_v<T, float>;
 
   // Lines are rows of A, or columns of A, a value of k each.
   static void a_rows(const MicroKernel& kernel, const T* a, int64_t stride, int64_t rows, DepthRange k, float* panels) {
-    pack_rows(a + k.first, stride, rows, k.values, kernel.rows, panels);
+    pack_rows(a + k.first, stride, rows, k.values, kernel.rows, panels, kernel.row_stride());
   }
   static void a_columns(const MicroKernel& kernel, const T* a, int64_t stride, int64_t rows, DepthRange k, float* panels) {
     pack_depth(a + k.first * stride, stride, rows, k.values, kernel.rows, panels, kernel.lead(), kernel.panel(true));
   }
   // Rows of A are rows of patches.
   static void a_patches(const MicroKernel& kernel, const Patches& patches, int64_t row, int64_t rows, DepthRange k, float* panels) {
-    patches.copy(row, rows, k.first, k.values, panels, kRowStride, k.values, 0);
-    for (int64_t i = rows; i % kernel.rows != 0; ++i) std::fill_n(panels + i * kRowStride, k.values, 0.0f);
+    patches.copy(row, rows, k.first, k.values, panels, kernel.row_stride(), k.values, 0);
+    for (int64_t i = rows; i % kernel.rows != 0; ++i) std::fill_n(panels + i * kernel.row_stride(), k.values, 0.0f);
   }
   // Lines are columns of B, or rows of B, a value of k each.
   static void b_columns(const MicroKernel& kernel, const T* b, int64_t stride, int64_t columns, DepthRange k, float* panels,
@@ -69,13 +69,17 @@ struct FloatPanels {
 // The units that `values` of k take, and the block of k of `units` units from the unit `first` on.
 template <class Panels>
 int64_t units_of(const MicroKernel& kernel, int64_t values) {
-  const int64_t a_step = Panels::kValues * kernel.step;
-  return (values + a_step - 1) / a_step * kernel.step;
+  const int64_t units = (values + Panels::kValues - 1) / Panels::kValues * Panels::kUnits;
+  return (units + kernel.step - 1) / kernel.step * kernel.step;
+}
+template <class Panels>
+int64_t values_of(int64_t units) {
+  return units / Panels::kUnits * Panels::kValues;
 }
 template <class Panels>
 DepthRange depth_range(int64_t first, int64_t units, int64_t all_values) {
-  const int64_t value = first * Panels::kValues;
-  return {value, std::clamp<int64_t>(all_values - value, 0, units * Panels::kValues), units};
+  const int64_t value = values_of<Panels>(first);
+  return {value, std::clamp<int64_t>(all_values - value, 0, values_of<Panels>(units)), units};
 }
 
 }  // namespace reid::cpu

@@ -162,8 +162,8 @@ void multiply_positions(const MicroKernel& kernel, const Products& a) {
   for (int64_t i = 0; i < kPositions; ++i) {
     const float* v = a.v + i * a.rows * a.v_stride;
     for (int64_t row = 0; row < a.rows; ++row) out[row] = a.m + (i * a.rows + row) * a.columns;
-    for (int64_t k = 0; k < a.depth; k += kDepth) {
-      const int64_t depth = std::min(kDepth, a.depth - k);
+    for (int64_t k = 0; k < a.depth; k += kernel.depth) {
+      const int64_t depth = std::min(kernel.depth, a.depth - k);
       for (int64_t j = 0; j < a.columns; j += kernel.columns) {
         const float* u = a.u + i * a.u_position + j * a.depth + k * kernel.columns;
         for (int64_t row = 0; row < a.rows; row += kernel.rows) {

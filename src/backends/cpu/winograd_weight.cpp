@@ -8,7 +8,7 @@
 // Tiles are taken in chunks. Of a chunk both operands are transformed, straight into the layouts the kernels read: Y [36][tiles][K] and
 // V [36][panels of C][tiles][columns]. Then M [36][K][C] grows by their products, task by task of a position and a block of rows. A chunk
 // is at least so large that reading and writing M costs no more than reading Y and V. Sums run over the tiles in order, in f32, cut at
-// chunks and at kDepth tiles: these depend on sizes alone.
+// chunks and at a kernel's depth of tiles: these depend on sizes alone.
 
 #include <algorithm>
 
@@ -182,12 +182,12 @@ void multiply_chunk(const MicroKernel& kernel, const Plan& plan, int64_t count, 
       const float* v = w.v + position * plan.chunk * plan.columns;
       float* m = w.m + position * plan.rows * plan.columns;
       for (int64_t j = 0; j < plan.columns; j += kernel.columns) {
-        for (int64_t k = 0; k < count; k += kDepth) {
+        for (int64_t k = 0; k < count; k += kernel.depth) {
           for (int64_t row = first; row < last; row += kernel.rows) {
             float* out[kMaxTileRows];
             for (int64_t i = 0; i < kernel.rows; ++i) out[i] = m + (row + i) * plan.columns;
-            kernel.by_depth(std::min(kDepth, count - k), y + k * plan.rows + row, plan.rows, v + j * plan.chunk + k * kernel.columns, out,
-                            j, add || k > 0);
+            kernel.by_depth(std::min(kernel.depth, count - k), y + k * plan.rows + row, plan.rows, v + j * plan.chunk + k * kernel.columns,
+                            out, j, add || k > 0);
           }
         }
       }

@@ -47,6 +47,7 @@ const MicroKernel& amx_kernel() {
   static const MicroKernel kernel{.isa = "amx",
                                   .rows = kRows,
                                   .columns = kColumns,
+                                  .depth = 128,
                                   .by_row = tile,
                                   .by_depth = nullptr,
                                   .step = kStep,

@@ -41,7 +41,7 @@ __attribute__((target("avx2,fma"))) void tile(int64_t depth, const float* a, int
 }  // namespace
 
 const MicroKernel& avx2_kernel() {
-  static const MicroKernel kernel{"avx2", kRows, kColumns, tile<false>, tile<true>};
+  static const MicroKernel kernel{"avx2", kRows, kColumns, kFloatDepth, tile<false>, tile<true>};
   return kernel;
 }
 

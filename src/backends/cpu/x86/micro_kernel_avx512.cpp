@@ -49,7 +49,7 @@ __attribute__((target("avx512f"))) void tile(int64_t depth, const float* a, int6
 }  // namespace
 
 const MicroKernel& avx512_kernel() {
-  static const MicroKernel kernel{"avx512", kRows, kColumns, tile<false>, tile<true>};
+  static const MicroKernel kernel{"avx512", kRows, kColumns, kFloatDepth, tile<false>, tile<true>};
   return kernel;
 }
 

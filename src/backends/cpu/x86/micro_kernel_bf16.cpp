@@ -46,7 +46,8 @@ __attribute__((target("avx512f,avx512vl,avx512bw,avx512bf16"))) void tile(int64_
 }  // namespace
 
 const MicroKernel& avx512_bf16_kernel() {
-  static const MicroKernel kernel{.isa = "avx512_bf16", .rows = kRows, .columns = kColumns, .by_row = tile, .by_depth = nullptr};
+  static const MicroKernel kernel{
+      .isa = "avx512_bf16", .rows = kRows, .columns = kColumns, .depth = 256, .by_row = tile, .by_depth = nullptr};
   return kernel;
 }
 

@@ -12,7 +12,7 @@ inline constexpr int64_t kPairColumns = 32;  // of a panel of B, whatever the ke
 
 struct PairPanels {
   using Value = bf16;
-  static constexpr int64_t kValues = 2;
+  static constexpr int64_t kValues = 2, kUnits = 1;
   static constexpr bool kByDepth = false;
   static constexpr bool kReadInPlace = true;
 
