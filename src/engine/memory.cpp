@@ -100,7 +100,7 @@ void* MemoryPool::allocate(size_t block, Storage::Use, std::shared_ptr<MemoryPoo
 
 void MemoryPool::give_back(void* data, size_t block) {
   const std::scoped_lock lock(mutex_);
-  free_.emplace(block, data);
+  free_.emplace_hint(free_.lower_bound(block), block, data);  // before its equals: taken first, while it is in cache
   stats_.bytes_in_use -= static_cast<int64_t>(block);
   stats_.bytes_cached += static_cast<int64_t>(block);
 }
