@@ -34,12 +34,17 @@ class Kernel(NamedTuple):
 
 FMA = r"vfn?m(add|sub)\d*ps"
 DOT = r"vpdpwssd"
+DOT_BF16 = r"vdpbf16ps"
+TILES = r"tdpbf16ps"
 KERNELS = [
     Kernel("micro_kernel_avx512.cpp", r"tile<", 2, FMA, "zmm", 28, 16, "14 rows x 2 vectors of sums; 14 broadcasts of A, 2 vectors of B"),
     Kernel("micro_kernel_avx2.cpp", r"tile<", 2, FMA, "ymm", 12, 8, "6 rows x 2 vectors of sums; 6 broadcasts of A, 2 vectors of B"),
+    Kernel("micro_kernel_bf16.cpp", r"tile", 1, DOT_BF16, "zmm", 28, 16, "14 rows x 2 vectors of sums; 14 broadcasts of A, 2 vectors of B"),
+    Kernel("micro_kernel_amx.cpp", r"tile", 1, TILES, "tmm", 4, 4, "2 x 2 tiles of sums; 2 tiles of A, 2 of B"),
+    Kernel("micro_kernel_parts.cpp", r"tile", 1, TILES, "tmm", 24, 14, "2 x 2 tiles of sums, six products; one pair of tiles loaded for each, two for the first"),
     Kernel("code_kernel_vnni.cpp", r"sum_block", 1, DOT, "zmm", 28, 16, "14 rows x 2 vectors of sums; 14 broadcasts of A, 2 vectors of B"),
 ]
-WORK = re.compile(r"v(fn?m(add|sub)|pdp|dpbf16)")  # whatever instruction a kernel may do its work with
+WORK = re.compile(r"v(fn?m(add|sub)|pdp|dpbf16)|tdp")  # whatever instruction a kernel may do its work with
 
 
 class Instruction(NamedTuple):

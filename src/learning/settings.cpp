@@ -41,13 +41,16 @@ void ModelSettings::visit(ConfigKeys& keys) {
            "batch norm in training: the batch is cut into this many equal parts with statistics of their own, as on several GPUs",
            Range::at_least(1));
   keys.choice("bn_running", bn_running, {"all", "first"}, engineering, "which of these parts move the running statistics");
-  keys.choice("numerics", numerics, {"deterministic", "strict"}, engineering,
-              "deterministic: 3x3 convolutions by minimal filtering (Winograd), twice as fast, with about twice the rounding; "
-              "strict: by the sums of their definition. Results are repeatable, and do not depend on the batch, either way");
+  keys.choice(
+      "numerics", numerics, {"deterministic", "strict"}, engineering,
+      "deterministic: 3x3 convolutions by minimal filtering (Winograd), twice as fast, with about twice the rounding, and others by AMX, "
+      "where the processor has it, as sums of six products of bf16, as exact as f32; strict: by the sums of their definition, the same "
+      "bits on every processor with AVX2. Results are repeatable, and do not depend on the batch, either way");
   keys.choice(
       "precision", precision, {"f32", "bf16"}, engineering,
       "bf16: in the run the backbone's activations and filters are rounded to bf16, half the memory; sums, norms, losses, the update and "
-      "all that is saved stay f32, and an exported encoder computes in f32. On the CPU bf16 is widened and multiplied in f32, not faster");
+      "all that is saved stay f32, and an exported encoder computes in f32. On a CPU with AMX or AVX512-BF16 products are several times "
+      "faster; on others bf16 is widened and multiplied in f32");
   keys.key("weights", weights, engineering, "safetensors file to start from; empty: random weights");
 }
 
