@@ -98,7 +98,8 @@ void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
 
 template <class Args>
 const char* refuse(const Args& a) {
-  return refuse_other_than_f32(a.dtype);
+  const char* reason = refuse_finish(a);
+  return reason ? reason : refuse_other_than_f32(a.dtype);
 }
 
 }  // namespace

@@ -69,6 +69,7 @@ void ConvForwardArgs::describe(Visitor& v) const {
   v.input("x", x, x_shape(shape), dtype);
   v.input("w", w, w_shape(shape), dtype);
   describe_conv(v, shape);
+  if (finish) v.attribute("finish", 1);
   v.output("y", y, y_shape(shape), dtype);
 }
 void ConvBackwardDataArgs::describe(Visitor& v) const {

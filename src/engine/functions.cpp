@@ -13,12 +13,15 @@ Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b) {
   });
 }
 
+Tensor rounded_to(DType dtype, const Tensor& weight, ops::ConvGeometry& g) {
+  if (dtype == weight.dtype() || wide(dtype) != weight.dtype()) return weight;
+  g.cache = nullptr;  // it knows weights by their place, and the rounded ones are gone after this pass
+  return ops::cast(weight, dtype);
+}
+
 Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g) {
-  const DType dtype = x.value().dtype();
-  const bool rounds = dtype != w.value().dtype() && wide(dtype) == w.value().dtype();
-  const Tensor rounded = rounds ? ops::cast(w.value(), dtype) : w.value();
   ops::ConvGeometry forward = g;
-  if (rounds) forward.cache = nullptr;  // it knows weights by their place, and the rounded ones are gone after this pass
+  const Tensor rounded = rounded_to(x.value().dtype(), w.value(), forward);
   Tensor y = ops::conv_forward(x.value(), rounded, forward);
   return record("conv", std::move(y), {x, w}, [xv = x.value(), wv = rounded, g](const Tensor& dy, Grads& d) {
     if (d.wants(1)) d.add(1, ops::conv_backward_weight(xv, dy, wv.shape(), g));

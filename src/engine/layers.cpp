@@ -92,6 +92,12 @@ Var Norm::operator()(const Var& x, const Var& residual, bool relu, const Pass& p
   return y;
 }
 
+Tensor Norm::behind(const Tensor& x, const Tensor& weight, ops::ConvGeometry geometry, const Tensor& residual, bool relu) const {
+  const Tensor rounded = rounded_to(x.dtype(), weight, geometry);
+  const ops::Statistics given{running.mean.reshape({1, channels}), running.variance.reshape({1, channels})};
+  return ops::conv_norm(x, rounded, geometry, given, batch.weight.value, batch.bias.value, residual, eps, relu);
+}
+
 // Several groups move the running statistics once, by the mean over the groups.
 void Norm::update_running(const ops::Statistics& seen, int64_t length) {
   const double share = momentum / static_cast<double>(seen.mean.dim(0));
@@ -133,6 +139,9 @@ Var conv_norm_act(const Var& x, Conv2d& conv_, Norm& norm, const Var& residual, 
   ops::ConvGeometry geometry = conv_.geometry;
   geometry.other_sums = pass.other_sums;
   geometry.cache = pass.cache;
+  const bool constant = !pass.tape && !x.tape() && !residual.tape();
+  if (constant && norm.kind == Norm::Kind::batch && !pass.batch_statistics)
+    return Var(norm.behind(x.value(), conv_.weight.value, geometry, residual.value(), relu));
   return norm(conv(x, watched(conv_.weight, pass), geometry), residual, relu, pass);
 }
 

@@ -102,6 +102,44 @@ Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g) {
   return y;
 }
 
+Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const Statistics& s, const Tensor& gamma, const Tensor& beta,
+                 const Tensor& residual, double eps, bool relu) {
+  require_same_dtype("conv_norm", x, w);
+  const ConvShape shape = conv_shape("conv_norm", x.shape(), w.shape(), g);
+  for (const auto& [name, given] : {std::pair{"mean", &s.mean}, {"variance", &s.variance}}) {
+    require_shape("conv_norm", name, *given, {1, shape.k});
+    require_wide("conv_norm", name, *given, x);
+  }
+  for (const auto& [name, given] : {std::pair{"gamma", &gamma}, {"beta", &beta}}) {
+    require_shape("conv_norm", name, *given, {shape.k});
+    require_wide("conv_norm", name, *given, x);
+  }
+  Tensor y = Tensor::empty(output_shape(shape), x.dtype(), x.device());
+  if (residual.defined()) require_alike("conv_norm", y, residual);
+  const NormApplyArgs norm{
+      .x = y.raw(),
+      .mean = s.mean.raw(),
+      .variance = s.variance.raw(),
+      .gamma = gamma.raw(),
+      .beta = beta.raw(),
+      .residual = residual.raw(),
+      .y = y.raw(),
+      .window = {.groups = 1, .length = shape.n * shape.p() * shape.q(), .channels = shape.k, .first = 0, .count = shape.k},
+      .eps = eps,
+      .relu = relu,
+      .dtype = x.dtype()};
+  const bool together = x.device().type == DeviceType::cpu;
+  dispatch<ConvForward>(x.device(), {.x = x.raw(),
+                                     .w = w.raw(),
+                                     .y = y.raw(),
+                                     .shape = shape,
+                                     .dtype = x.dtype(),
+                                     .cache = g.cache,
+                                     .finish = together ? &norm : nullptr});
+  if (!together) dispatch<NormApply>(x.device(), norm);
+  return y;
+}
+
 Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g) {
   require_same_dtype("conv_backward_data", dy, w);
   const ConvShape s = conv_shape("conv_backward_data", x_shape, w.shape(), g);

@@ -88,6 +88,8 @@ Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward
 
 // --- the differentiable functions; shapes as in ops.h ---
 Var matmul(const Var& a, const Var& b, bool transpose_a = false, bool transpose_b = false);
+// The weight as a convolution of x in this dtype takes it; where it is rounded for that, g keeps no cache.
+Tensor rounded_to(DType dtype, const Tensor& weight, ops::ConvGeometry& g);
 Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g);  // x in bf16 rounds w, whose gradient stays f32
 Var linear(const Var& x, const Var& w, const Var& bias);           // [B, D] x [K, D]^T + [K]; bias may be a Var() without value
 Var bias_add(const Var& x, const Var& bias);                       // [.., K] + [K]

@@ -109,6 +109,8 @@ struct Norm {
   Norm(Kind kind, int64_t channels, DType dtype);
   // act(norm(x) + residual); x is [N, H, W, C] or [N, C]; residual may be a Var() without value.
   Var operator()(const Var& x, const Var& residual, bool relu, const Pass& pass);
+  // act(norm(conv(x)) + residual) of a batch norm with its running statistics, without gradients; residual may be undefined.
+  Tensor behind(const Tensor& x, const Tensor& weight, ops::ConvGeometry geometry, const Tensor& residual, bool relu) const;
   void fields(Fields& f);
 
   Kind kind = Kind::batch;

@@ -70,6 +70,7 @@ struct ConvShape {
   int64_t p() const { return (h + 2 * pad[0] - dilation[0] * (r - 1) - 1) / stride[0] + 1; }  // output rows
   int64_t q() const { return (w + 2 * pad[1] - dilation[1] * (s - 1) - 1) / stride[1] + 1; }  // output columns
 };
+struct NormApplyArgs;
 struct ConvForwardArgs {
   const void* x;  // [N, H, W, C]
   const void* w;  // [K, R, S, C/groups]
@@ -77,8 +78,16 @@ struct ConvForwardArgs {
   ConvShape shape;
   DType dtype;
   WeightCache* cache = nullptr;  // where what is made of w may be kept; null: it is made at every call
+  // What is then made of y, while it is in cache: a norm of one group whose x and y are y. For f32 and bf16 on the CPU; kernels refuse it.
+  const NormApplyArgs* finish = nullptr;
   void describe(Visitor&) const;
 };
+// Why kernels that finish nothing cannot compute this, or null.
+template <class Args>
+const char* refuse_finish(const Args& a) {
+  if constexpr (requires { a.finish; }) return a.finish ? "finishes nothing" : nullptr;
+  return nullptr;
+}
 struct ConvForward {
   using Args = ConvForwardArgs;
   static constexpr const char* name = "conv_forward";

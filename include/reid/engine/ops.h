@@ -33,6 +33,10 @@ struct Statistics {
   Tensor mean, variance;  // [G, count], variance biased
 };
 Statistics norm_statistics(const Tensor& x, const NormWindow& window);
+// act(norm(conv(x, w)) + residual) with given statistics [1, K] of all channels, bit for bit as norm_apply of conv_forward; on the CPU the
+// norm is applied while its rows are in cache. f32 and bf16. residual may be undefined.
+Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const Statistics& s, const Tensor& gamma, const Tensor& beta,
+                 const Tensor& residual, double eps, bool relu);
 // Writes channels [first, first + count) of y only; y has x's shape. residual may be undefined.
 void norm_apply(const Tensor& x, const Statistics& s, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
                 const NormWindow& window, double eps, bool relu, const Tensor& y);

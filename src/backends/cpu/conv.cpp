@@ -15,6 +15,7 @@
 // gradient is stride^2 dense products without any multiplication by inserted zeros. A phase no tap reaches is set to zero.
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "backends/cpu/fast.h"
@@ -72,6 +73,8 @@ void forward(const ConvForwardArgs& args, Stream& stream) {
     Panels::b_columns(kernel, w + column * width, width, columns, depth_range<Panels>(k, depth, width), panels, panel);
   };
   const auto row_of = [&](int64_t i) { return y + i * s.k; };
+  std::optional<Finish> finish;
+  if (args.finish) finish.emplace(*args.finish);
   multiply(kernel,
            {.m = s.n * s.p() * s.q(),
             .n = s.k,
@@ -84,6 +87,7 @@ void forward(const ConvForwardArgs& args, Stream& stream) {
             .a = in_place<Panels>(kernel, s, s.c, args.x),
             .cache = args.cache,
             .weights = args.w,
+            .finish = finish ? &*finish : nullptr,
             .narrow = args.dtype == DType::bf16},
            stream);
 }

@@ -99,6 +99,7 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
                             .rounded = p.narrow && k + depth == p.k ? rounded : nullptr};
           multiply_block(kernel, p, block, a, rows_of_c);
         }
+        if (p.finish) (*p.finish)(row, rows, first + column, here);
       }
     });
   }

@@ -2,6 +2,7 @@
 // Blocked products of matrices whose operands are read through packing functions, so that a convolution is a product whose A
 // (or B) is gathered from an image while it is packed, and never stored whole.
 
+#include "backends/cpu/finish.h"
 #include "backends/cpu/micro_kernel.h"
 #include "reid/engine/device.h"
 #include "reid/engine/weight_cache.h"
@@ -30,6 +31,7 @@ struct Product {
   // Where packed B may be kept, under the address of what it is made of.
   WeightCache* cache = nullptr;
   const void* weights = nullptr;
+  const Finish* finish = nullptr;  // of rows of C, contiguous, when their sums are complete; for multiply
   bool narrow = false;  // C is bf16: sums stand in scratch until they are complete, and are rounded once; for multiply, not to add
 };
 

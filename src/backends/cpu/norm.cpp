@@ -15,6 +15,7 @@
 #include <cmath>
 
 #include "backends/cpu/fast.h"
+#include "backends/cpu/finish.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/rounding.h"
 #include "reid/engine/registry.h"
@@ -177,15 +178,19 @@ void for_each_part(const NormWindow& w, F&& f) {
   });
 }
 
+void scales(const NormApplyArgs& a, float* scale) {
+  const auto* variance = static_cast<const float*>(a.variance);
+  const auto* gamma = static_cast<const float*>(a.gamma);
+  for (int64_t i = 0; i < a.window.groups * a.window.count; ++i) {
+    scale[i] = static_cast<float>(double{gamma[i % a.window.count]} / std::sqrt(double{variance[i]} + a.eps));
+  }
+}
+
 template <class T>
 void norm_apply(const NormApplyArgs& a, Stream& stream) {
   const NormWindow& w = a.window;
   auto* scale = static_cast<float*>(stream.workspace(static_cast<size_t>(w.groups * w.count) * sizeof(float)));
-  const auto* variance = static_cast<const float*>(a.variance);
-  const auto* gamma = static_cast<const float*>(a.gamma);
-  for (int64_t i = 0; i < w.groups * w.count; ++i) {
-    scale[i] = static_cast<float>(double{gamma[i % w.count]} / std::sqrt(double{variance[i]} + a.eps));
-  }
+  scales(a, scale);
   for_each_part(w, [&](int64_t group, int64_t row, int64_t rows) {
     const int64_t offset = (group * w.length + row) * w.channels + w.first;
     apply_rows(ApplyRows<T>{.x = static_cast<const T*>(a.x) + offset,
@@ -199,6 +204,21 @@ void norm_apply(const NormApplyArgs& a, Stream& stream) {
                             .count = w.count,
                             .relu = a.relu});
   });
+}
+
+template <class T>
+void finish_rows(const NormApplyArgs& a, const float* scale, int64_t row, int64_t rows, int64_t first, int64_t count) {
+  const int64_t offset = row * a.window.channels + first, at = first - a.window.first;
+  apply_rows(ApplyRows<T>{.x = static_cast<const T*>(a.x) + offset,
+                          .residual = a.residual ? static_cast<const T*>(a.residual) + offset : nullptr,
+                          .y = static_cast<T*>(a.y) + offset,
+                          .mean = static_cast<const float*>(a.mean) + at,
+                          .scale = scale + at,
+                          .beta = static_cast<const float*>(a.beta) + at,
+                          .rows = rows,
+                          .stride = a.window.channels,
+                          .count = count,
+                          .relu = a.relu});
 }
 
 // --- backward ---
@@ -369,6 +389,16 @@ void norm_backward(const NormBackwardArgs& a, Stream& stream) {
 }
 
 }  // namespace
+
+Finish::Finish(const NormApplyArgs& norm) : norm_(norm), scale_(static_cast<size_t>(norm.window.count)) { scales(norm, scale_.data()); }
+
+void Finish::operator()(int64_t row, int64_t rows, int64_t column, int64_t columns) const {
+  const NormWindow& w = norm_.window;
+  const int64_t first = std::max(column, w.first), count = std::min(column + columns, w.first + w.count) - first;
+  if (count <= 0) return;
+  norm_.dtype == DType::bf16 ? finish_rows<bf16>(norm_, scale_.data(), row, rows, first, count)
+                             : finish_rows<float>(norm_, scale_.data(), row, rows, first, count);
+}
 
 void register_norm() {
   add_both<NormStatistics, norm_statistics<float>, norm_statistics<bf16>>("chunked");

@@ -75,6 +75,7 @@ void conv_forward(const ConvForwardArgs& a) {
     sums[static_cast<size_t>(yi)] += double{x[xi]} * double{w[wi]};
   });
   store(sums, out<T>(a.y));
+  if (a.finish) dispatch<NormApply>({}, *a.finish);
 }
 
 template <class T>
