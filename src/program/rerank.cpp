@@ -99,9 +99,15 @@ void write_lists(const Options& o, const Lists& lists, int64_t queries, int64_t 
   write_safetensors(o.out, content);
 }
 
-void write_distances(const Options& o, const DistanceRows& rows, const std::string& refinement) {
+// From features in f64 by blocks, which are rounded; else the block of all queries is what is written.
+Tensor all_distances(const DistanceRows& rows, bool wide) {
+  if (!wide) return rows.rows(0, rows.queries);
   const Tensor all = Tensor::empty({rows.queries, rows.gallery}, DType::f32);
   for_each_block(rows, [&](int64_t begin, const Tensor& tile) { all.rows(begin, begin + tile.dim(0)).copy_from(tile); });
+  return all;
+}
+
+void write_distances(const Options& o, const Tensor& all, const std::string& refinement) {
   NamedTensors content;
   content.add("distances", all);
   content.metadata = {{"format", "reid.distances.v1"}, {"refinement", refinement}};
@@ -129,17 +135,18 @@ void run(const Context& context, const Options& o) {
   Json result = Json::object({{"out", o.out}, {"queries", rows.queries}, {"gallery", rows.gallery}});
   result["refinement"] = refinement.describe();
   const std::string how = refinement.any() ? refinement.describe() : str(o.metric, " distance");
+  const Tensor distances = o.distances ? all_distances(rows, wide) : Tensor();
+  const Lists lists = o.distances ? Lists() : best_of(rows, o.top);
+  result["seconds"] = watch.seconds();  // without reading and writing
   if (o.distances) {
-    write_distances(o, rows, refinement.describe());
+    write_distances(o, distances, refinement.describe());
     context.say(how, ": distances ", Shape{rows.queries, rows.gallery}, " -> ", o.out);
   } else {
-    const Lists lists = best_of(rows, o.top);
     if (lists.top < o.top) context.say("note: --top ", o.top, " is more than the gallery: lists have all ", lists.top);
     write_lists(o, lists, rows.queries, rows.gallery, refinement.describe());
     result["top"] = lists.top;
     context.say(how, ": the best ", lists.top, " of ", rows.gallery, " for each of ", rows.queries, " queries -> ", o.out);
   }
-  result["seconds"] = watch.seconds();  // without reading, with writing
   context.write_json(result);
 }
 

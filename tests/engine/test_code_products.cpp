@@ -21,10 +21,13 @@ Tensor scales(int64_t count, uint64_t seed) { return Tensor::from(normals(count,
 
 }  // namespace
 
-TEST_CASE("code products: several groups of columns") {
-  initialize();
-  const int64_t m = 3, n = 4700, k = 2050;  // more than 16 MB of packed b
-  const Codes a = random_codes(m * k, Rng(1)), b = random_codes(n * k, Rng(2));
+namespace {
+
+// Every implementation against the reference, bit for bit.
+void compare(const Codes& a, const Codes& b, int64_t m, int64_t n, int64_t k) {
+  CAPTURE(m);
+  CAPTURE(n);
+  CAPTURE(k);
   const Tensor scale_a = scales(m, 3), scale_b = scales(n, 4);
   const auto products = [&](auto&& run) {
     Guarded c(m * n);
@@ -41,6 +44,39 @@ TEST_CASE("code products: several groups of columns") {
   const Floats right = products([](const CodeProductsArgs& args) { run_reference<CodeProducts>(args); });
   for_each_fast<CodeProducts>({.a = a.data(), .b = b.data(), .scale_a = nullptr, .scale_b = nullptr, .c = nullptr, .m = m, .n = n, .k = k},
                               [&](auto&& run, const char* name) { CHECK_MESSAGE(same_bits(products(run), right), name); });
+}
+
+}  // namespace
+
+TEST_CASE("code products: several groups of columns") {
+  initialize();
+  const int64_t m = 3, n = 4700, k = 2050;  // more than 16 MB of packed b
+  compare(random_codes(m * k, Rng(1)), random_codes(n * k, Rng(2)), m, n, k);
+}
+
+TEST_CASE("code products: tiles and blocks that are not whole, an odd and an even number of blocks, several groups of them") {
+  initialize();
+  for (int64_t k : {1, 31, 32, 33, 63, 64, 65, 128, 191, 511, 512, 513, 577, 1100}) {
+    for (const auto& [m, n] : {std::pair<int64_t, int64_t>{1, 1}, {15, 33}, {16, 32}, {17, 15}, {31, 17}, {225, 3}}) {
+      compare(random_codes(m * k, Rng(5)), random_codes(n * k, Rng(6)), m, n, k);
+    }
+  }
+}
+
+TEST_CASE("code products: codes whose bytes are the largest, and those around the carry from one byte to the other") {
+  initialize();
+  const std::vector<int16_t> codes = {-32768, 32767, -32767, 32513, -32513, 32640, 255,  256, 257,
+                                      -255,   -256,  -257,   127,   128,    -128,  -129, -1};
+  const auto rows = static_cast<int64_t>(codes.size()), k = int64_t{130};
+  Codes a(static_cast<size_t>(rows * k), 0), ones(a);
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t at : {i, 64 + (5 * i) % 64, k - 1}) {  // one in a block: its square is at most 2^30
+      a[static_cast<size_t>(i * k + at)] = codes[static_cast<size_t>(i)];
+      for (int64_t j = 0; j < rows; ++j) ones[static_cast<size_t>(j * k + at)] = codes[static_cast<size_t>((i + j) % 17)] / 6;
+    }
+  }
+  compare(a, a, rows, rows, k);
+  compare(a, ones, rows, rows, k);
 }
 
 TEST_CASE("code products: the largest sums of a block fit, blocks are added in f32, scales come last") {

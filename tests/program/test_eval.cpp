@@ -199,6 +199,16 @@ TEST_CASE("reid rerank: lists and distances equal the library's") {
   const Tensor all = read_safetensors(folder / "d.safetensors").at("distances");
   CHECK(largest_difference(all, rerank(files().input.query, files().input.gallery).rows(0, 50)) == 0);
 
+  const EvaluationInput& input = files().input;
+  const Tensor query = input.query.to(DType::f64), gallery = input.gallery.to(DType::f64);
+  Files::write(folder / "query64.safetensors", query, {}, {});
+  Files::write(folder / "gallery64.safetensors", gallery, {}, {});
+  REQUIRE(run_reid({"rerank", "--query", folder / "query64.safetensors", "--gallery", folder / "gallery64.safetensors", "--distances",
+                    "--out", folder / "d64.safetensors"})
+              .status == 0);
+  const Tensor rounded = pairwise_distance(query, gallery, Metric::cosine).to(DType::f32);
+  CHECK(largest_difference(read_safetensors(folder / "d64.safetensors").at("distances"), rounded) == 0);
+
   REQUIRE(run({"--rerank", "20,6,0.3", "--top", "7", "--out", folder / "l.safetensors"}).status == 0);
   const NamedTensors lists = read_safetensors(folder / "l.safetensors");
   CHECK(lists.at("index").shape() == Shape{50, 7});

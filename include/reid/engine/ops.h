@@ -26,7 +26,7 @@ Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_sh
 // Rows a [M, K] and b [N, K] of codes (i16) with a scale each -> scalar products [M, N] f32, see CodeProductsArgs. Throws where a block of
 // codes is too large for exact sums.
 Tensor code_products(const Tensor& a, const Tensor& b, const Tensor& scale_a, const Tensor& scale_b);
-bool fast_code_products();  // whether this CPU has them faster than products of f32 (AVX-512 VNNI: about twice)
+bool fast_code_products();  // whether this CPU has them faster than products of f32: AVX-512 VNNI about twice, AMX three times
 
 // --- normalization ---
 struct Statistics {

@@ -1,7 +1,6 @@
 // Products of 16-bit codes, blocked like gemm.cpp.
 
 #include <algorithm>
-#include <cstring>
 
 #include "backends/cpu/code_kernel.h"
 #include "backends/cpu/fast.h"
@@ -11,22 +10,11 @@ namespace reid::cpu {
 namespace {
 
 constexpr int64_t kGroupBlocks = 8;         // blocks of k at a time: a panel of A takes 14 KB, one of B 32 KB, the rows of a task 224 KB
-constexpr int64_t kBlockRows = 224;         // 16 panels of 14
+constexpr int64_t kBlockRows = 224;         // 16 panels of 14, 14 of 16
 constexpr int64_t kPackedBytes = 16 << 20;  // packed b of one group of columns
 constexpr int64_t kTasks = 32;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Codes [k, k + codes) of rows [row, row + rows) as whole blocks of a panel [steps][tile][2]; zeros where there are no codes or rows.
-void pack(const int16_t* source, int64_t stride, int64_t row, int64_t rows, int64_t k, int64_t codes, int64_t tile, int16_t* panel) {
-  const int64_t whole = codes / 2, steps = ceil_div(codes, kCodeBlock) * kCodeSteps;
-  if (rows < tile || whole < steps) std::memset(panel, 0, static_cast<size_t>(4 * steps * tile));
-  for (int64_t i = 0; i < rows; ++i) {
-    const int16_t* in = source + (row + i) * stride + k;
-    for (int64_t s = 0; s < whole; ++s) std::memcpy(panel + 2 * (s * tile + i), in + 2 * s, 4);
-    if (codes % 2 != 0) panel[2 * (whole * tile + i)] = in[codes - 1];
-  }
-}
 
 // A tile that sticks out of C goes through one that does not.
 void run_tile(const CodeKernel& kernel, const CodeTile& t, int64_t rows, int64_t columns) {
@@ -58,7 +46,7 @@ void multiply_block(const CodeKernel& kernel, const CodeProductsArgs& p, const B
   for (int64_t k = 0; k < p.k; k += kGroup) {
     const int64_t codes = std::min(kGroup, p.k - k), blocks = ceil_div(codes, kCodeBlock), padded = blocks * kCodeBlock;
     for (int64_t i = 0; i < block.rows; i += kernel.rows)
-      pack(p.a, p.k, block.row + i, std::min(kernel.rows, block.rows - i), k, codes, kernel.rows, a + i * padded);
+      kernel.pack_a({p.a, p.k, block.row + i, std::min(kernel.rows, block.rows - i), k, codes}, a + i * padded);
     const int16_t* b = block.b + k / kGroup * block.b_group + block.column * padded;
     const bool last = k + codes == p.k;
     for (int64_t j = 0; j < block.columns; j += kernel.columns, b += padded * kernel.columns) {
@@ -95,7 +83,7 @@ void multiply_group(const CodeKernel& kernel, const CodeProductsArgs& p, int64_t
     for (int64_t j = begin; j < end; ++j) {
       for (int64_t k = 0; k < p.k; k += kGroup) {
         const int64_t codes = std::min(kGroup, p.k - k), padded = ceil_div(codes, kCodeBlock) * kCodeBlock;
-        pack(b, p.k, j * wide, std::min(wide, columns - j * wide), k, codes, wide, work.b + k / kGroup * b_group + j * wide * padded);
+        kernel.pack_b({b, p.k, j * wide, std::min(wide, columns - j * wide), k, codes}, work.b + k / kGroup * b_group + j * wide * padded);
       }
     }
   });
@@ -115,7 +103,7 @@ void multiply_group(const CodeKernel& kernel, const CodeProductsArgs& p, int64_t
                         .columns = std::min(part, columns - column),
                         .b = work.b,
                         .b_group = b_group};
-      multiply_block(kernel, group, block, work.a + worker * work.a_codes);
+      kernel.block([&] { multiply_block(kernel, group, block, work.a + worker * work.a_codes); });
     }
   });
 }
@@ -136,6 +124,10 @@ void multiply(const CodeKernel& kernel, const CodeProductsArgs& p, Stream& strea
 
 void register_codes() {
 #if defined(__x86_64__)
+  if (supports(Isa::amx)) {
+    Registry::add<CodeProducts>(DeviceType::cpu,
+                                {"packed_amx", nullptr, [](const CodeProductsArgs& p, Stream& s) { multiply(amx_kernel(), p, s); }});
+  }
   if (supports(Isa::avx512_vnni)) {
     Registry::add<CodeProducts>(DeviceType::cpu,
                                 {"packed_vnni", nullptr, [](const CodeProductsArgs& p, Stream& s) { multiply(vnni_kernel(), p, s); }});

@@ -1,5 +1,6 @@
 // Query and database expansion.
 
+#include <algorithm>
 #include <cmath>
 
 #include "people/distances.h"
@@ -70,8 +71,12 @@ Tensor stacked(const Tensor& a, const Tensor& b) {
   REID_CHECK(a.dtype() == b.dtype() && a.dim(1) == b.dim(1), "rows ", a.shape(), " ", a.dtype(), " and ", b.shape(), " ", b.dtype(),
              " do not fit together: they come from different models");
   const Tensor all = Tensor::empty({a.dim(0) + b.dim(0), a.dim(1)}, a.dtype());
-  all.rows(0, a.dim(0)).copy_from(a);
-  all.rows(a.dim(0), all.dim(0)).copy_from(b);
+  // New memory is cleared where it is touched first: by all threads.
+  const int64_t split = a.dim(0);
+  parallel_for(all.dim(0), 64, [&](int64_t begin, int64_t end, int) {
+    if (begin < split) all.rows(begin, std::min(end, split)).copy_from(a.rows(begin, std::min(end, split)));
+    if (end > split) all.rows(std::max(begin, split), end).copy_from(b.rows(std::max(begin, split) - split, end - split));
+  });
   return all;
 }
 

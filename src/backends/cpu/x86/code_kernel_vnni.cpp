@@ -14,6 +14,18 @@ constexpr int kRows = 14, kColumns = 32;
 
 #define REID_VNNI __attribute__((target("avx512f,avx512vl,avx512bw,avx512vnni")))
 
+// [steps][tile][2].
+template <int64_t tile>
+void pack(const CodeRows& from, int16_t* panel) {
+  const int64_t whole = from.codes / 2, steps = from.blocks() * kCodeSteps;
+  if (from.rows < tile || whole < steps) std::memset(panel, 0, static_cast<size_t>(4 * steps * tile));
+  for (int64_t i = 0; i < from.rows; ++i) {
+    const int16_t* in = from.source + (from.row + i) * from.stride + from.k;
+    for (int64_t s = 0; s < whole; ++s) std::memcpy(panel + 2 * (s * tile + i), in + 2 * s, 4);
+    if (from.codes % 2 != 0) panel[2 * (whole * tile + i)] = in[from.codes - 1];
+  }
+}
+
 // A function of its own with a number of steps that g++ cannot see: only so does it keep all 28 sums in registers.
 REID_VNNI __attribute__((noinline)) void sum_block(int64_t steps, const int16_t* a, const int16_t* b, int32_t* sums) {
   __m512i left[kRows], right[kRows];
@@ -70,7 +82,7 @@ REID_VNNI void tile(const CodeTile& t) {
 }  // namespace
 
 const CodeKernel& vnni_kernel() {
-  static const CodeKernel kernel{kRows, kColumns, tile};
+  static const CodeKernel kernel{kRows, kColumns, pack<kRows>, pack<kColumns>, [](FunctionRef<void()> tiles) { tiles(); }, tile};
   return kernel;
 }
 
