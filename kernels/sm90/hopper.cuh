@@ -45,8 +45,9 @@ __device__ inline void fence_proxy_async();
 inline constexpr int kTensorAxes = 4;
 struct TensorShape {
   int64_t extent[kTensorAxes];
-  int64_t step[kTensorAxes];  // elements between neighbors; step[0] is 1, others are multiples of 8
-  int box[kTensorAxes];       // box[0] is 64
+  int64_t step[kTensorAxes];              // elements between neighbors; step[0] is 1, others are multiples of 8
+  int box[kTensorAxes];                   // box[0] is 64
+  int every[kTensorAxes] = {1, 1, 1, 1};  // of the array's elements, one is in the box; every[0] is 1
 };
 
 #ifdef __CUDACC__
@@ -161,7 +162,7 @@ inline void copy_box(bf16* shared, const TensorMap& map, const int (&x)[kTensorA
   for (int a3 = 0; a3 < s.box[3]; ++a3) {
     for (int a2 = 0; a2 < s.box[2]; ++a2) {
       for (int a1 = 0; a1 < s.box[1]; ++a1, ++row) {
-        const int64_t at[] = {0, int64_t{x[1]} + a1, int64_t{x[2]} + a2, int64_t{x[3]} + a3};
+        const int64_t at[] = {0, x[1] + int64_t{a1} * s.every[1], x[2] + int64_t{a2} * s.every[2], x[3] + int64_t{a3} * s.every[3]};
         bool inside = true;
         for (int axis = 1; axis < kTensorAxes; ++axis) inside = inside && at[axis] >= 0 && at[axis] < s.extent[axis];
         const bf16* line = map.data + (inside ? at[1] * s.step[1] + at[2] * s.step[2] + at[3] * s.step[3] : 0);

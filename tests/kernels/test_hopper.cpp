@@ -224,6 +224,8 @@ TEST_CASE("emulator: arrays that the copy engine cannot take are refused") {
   check_says(refusal({{64, 64, 1, 1}, {1, 64, int64_t{1} << 39, 4096}, {64, 64, 1, 1}}), {"less than 2^40 bytes"});
   check_says(refusal({{64, 64, 1, 1}, {1, 64, 4096, 4096}, {64, 257, 1, 1}}), {"at most 256"});
   check_says(refusal({{64, 64, 1, 1}, {1, 64, 4096, 4096}, {32, 64, 1, 1}}), {"rows of 64"});
+  CHECK(refusal({{64, 64, 1, 1}, {1, 64, 4096, 4096}, {64, 64, 1, 1}, {1, 4, 1, 1}}) == "");
+  check_says(refusal({{64, 64, 1, 1}, {1, 64, 4096, 4096}, {64, 64, 1, 1}, {1, 5, 1, 1}}), {"those between them included"});
 }
 
 #ifdef REID_TEST_ASAN
