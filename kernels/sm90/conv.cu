@@ -15,6 +15,8 @@
 // Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
 // Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Next: statistics of the norm that follows.
 
+#include <algorithm>
+
 #include "conv/gather.cuh"
 #include "kernels.h"
 #include "sm90/wgmma_tile.cuh"
@@ -183,7 +185,7 @@ struct WgmmaWeightGradient {
     const WgmmaPixel p = pixel(at, step);
     for (int half = 0; half < 2; ++half) {
       const int piece = at.column * 2 + half, tap = by_chunks.quotient(piece);
-      const int channel = tap < taps ? by_chunks.remainder(piece, tap) * kChannels : channels;  // behind the last tap are zeros
+      const int channel = by_chunks.remainder(piece, tap) * kChannels;  // behind the last tap too: nobody stores that
       const int row = p.row * stride[0] + tap / filter_columns - pad[0], column = p.column * stride[1] + tap % filter_columns - pad[1];
       load_box(tile + half * kChannels * kWgmmaDepth, &b, channel, column, row, p.image, barrier);
     }
@@ -227,6 +229,7 @@ const char* refuse_shape(const ConvShape& s, int64_t rows, int64_t columns) {
   if (s.dilation[0] != 1 || s.dilation[1] != 1 || s.groups != 1) return "takes one group, no dilation";
   if (const char* reason = refuse_wide_strides(s)) return reason;
   if (s.c % 8 != 0 || s.k % 8 != 0) return "takes channels and filters in eights";
+  if (s.c < kChannels / 2 || s.k < kChannels / 2) return "takes channels and filters that fill half of a box";
   if (rows < kWgmmaTile || columns < kWgmmaTile) return "takes products of at least 128 x 128";
   return refuse_beyond_int(s);
 }
