@@ -140,11 +140,11 @@ struct WeightProblem : Patches<T> {
 // Cuts p into chunks of `split` pixels, calls run(), which computes the chunks, and adds them up in dw.
 template <class T, class F>
 void run_splits(WeightProblem<T>& p, int64_t split, float* dw, Stream& stream, F run) {
-  const int64_t count = p.k / p.m * p.m * p.n;
   if (p.pixels > split) p.split = split, p.splits = ceil_div(p.pixels, split);
-  p.partial = p.splits == 1 ? dw : static_cast<float*>(stream.workspace(static_cast<size_t>(p.splits * count) * sizeof(float)));
-  run();
-  if (p.splits > 1) add_parts(p.partial, p.splits, count, dw, false, stream);
+  run_parts(p.splits, p.k / p.m * p.m * p.n, dw, stream, [&](float* partial) {
+    p.partial = partial;
+    run();
+  });
 }
 
 // --- phases of dx ---

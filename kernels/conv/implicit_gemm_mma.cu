@@ -50,12 +50,8 @@ void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
   Tiles::run(p, a.shape.groups * p.phases, stream);
 }
 
-// Pixels of a chunk: whole steps of depth, at least eight of them.
-int64_t split_of(int64_t pixels, int64_t tiles) {
-  constexpr int64_t kWanted = 264, kLeast = 8 * kMmaDepth;
-  const int64_t splits = tiles < kWanted ? ceil_div(kWanted, tiles) : 1, split = ceil_div(ceil_div(pixels, splits), kMmaDepth) * kMmaDepth;
-  return split > kLeast ? split : kLeast;
-}
+// Pixels of a chunk.
+int64_t split_of(int64_t pixels, int64_t tiles) { return steps_of_part(ceil_div(pixels, kMmaDepth), tiles, 264, 8) * kMmaDepth; }
 
 template <class Tiles>
 void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {

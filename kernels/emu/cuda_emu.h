@@ -91,16 +91,6 @@ void copy_async(void* shared, const void* global, size_t bytes, size_t source_by
 void copy_async_commit();
 void copy_async_wait(unsigned groups_in_flight);
 
-// What sm90/hopper.cuh is made of. A thread waits until `ready`, which is asked again whenever its turn comes.
-void wait_until(const char* call, FunctionRef<bool()> ready, Site site);
-// Copies that belong to a barrier arrive when somebody waits for it; until then, or to the block's end, they are on their way.
-void deliver_later(const void* barrier, std::function<void()> copy);
-void deliver(const void* barrier);
-// Products of a thread in groups, like cp.async: done at the wait.
-void multiply_later(std::function<void()> product);
-void multiply_commit();
-void multiply_wait(unsigned groups_in_flight);
-
 inline unsigned linear_thread() { return threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z); }
 inline unsigned lane() { return linear_thread() % kWarp; }
 

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
-#include "emu/cuda_emu.h"
 #include "emu/fiber.h"
+#include "emu/hopper.h"
 
 namespace reid::emu {
 
@@ -39,15 +39,10 @@ struct Thread {
   uint3 index;
   const char* waits = nullptr;  // the call it waits in; null: it can run, or has returned
   Site site{};
-  std::vector<Copy> copies;                    // in order of issue
-  unsigned group = 0;                          // that the next copy joins: the number of commits so far
-  const FunctionRef<bool()>* ready = nullptr;  // where it waits for something other than threads: whether that has come
-  struct Product {
-    unsigned group;
-    std::function<void()> run;
-  };
-  std::vector<Product> products;
-  unsigned product_group = 0;
+  std::vector<Copy> copies;                           // in order of issue
+  unsigned group = 0;                                 // that the next copy joins: the number of commits so far
+  const FunctionRef<bool()>* ready = nullptr;         // where it waits for something other than threads: whether that has come,
+  const FunctionRef<std::string()>* lacks = nullptr;  // and what that is
 };
 
 struct Warp {
@@ -94,31 +89,31 @@ class Block {
   const detail::Exchange& exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site);
   void* shared_array(const void* declaration, size_t bytes, Site site);
   void* shared_dynamic(Site site);
-  void check_shared(const char* call, const void* pointer, size_t bytes, Site site) const;
+  SharedRange array_of(const char* call, const void* pointer, size_t bytes, Site site) const;
+  std::vector<SharedRange> arrays() const;
   void copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site);
   void copy_async_commit() { ++current_->group; }
   void copy_async_wait(unsigned groups_in_flight);
-  void wait_until(const char* call, const FunctionRef<bool()>& ready, Site site);
-  void deliver_later(const void* barrier, std::function<void()> copy) { on_their_way_.emplace_back(barrier, std::move(copy)); }
-  void deliver(const void* barrier);
-  void multiply_later(std::function<void()> product) { current_->products.push_back({current_->product_group, std::move(product)}); }
-  void multiply_commit() { ++current_->product_group; }
-  void multiply_wait(unsigned groups_in_flight);
+  void wait_until(const char* call, const FunctionRef<bool()>& ready, const FunctionRef<std::string()>& lacks, Site site);
+  template <class... Parts>
+  [[noreturn]] void stop(const Parts&... parts) const {
+    fail(str("[emulator] launch at ", shape_.site, ", block ", blockIdx, ": ", parts...));
+  }
 
+  HopperUnits hopper;
   static thread_local Block* running;
 
  private:
-  bool can_run(const Thread& t) const { return !t.fiber.done && (!t.waits || (t.ready && (*t.ready)())); }
+  static bool can_run(const Thread& t) {
+    if (t.waits && t.ready) threadIdx = t.index;  // what is found wrong is found for this thread
+    return !t.fiber.done && (!t.waits || (t.ready && (*t.ready)()));
+  }
   void resume(Thread& t);
   bool everyone_once();
   bool warps_greedily();
   void wait(const char* call, Site site) {
     current_->waits = call, current_->site = site;
     fibers().yield();
-  }
-  template <class... Parts>
-  [[noreturn]] void stop(const Parts&... parts) const {
-    fail(str("[emulator] launch at ", shape_.site, ", block ", blockIdx, ": ", parts...));
   }
   [[noreturn]] void report_standstill() const;
 
@@ -131,7 +126,6 @@ class Block {
   Site barrier_site_{};
   std::map<const void*, SharedArray> shared_;
   size_t static_bytes_ = 0;
-  std::vector<std::pair<const void*, std::function<void()>>> on_their_way_;  // to a barrier
   std::exception_ptr error_;
 };
 thread_local Block* Block::running = nullptr;
@@ -139,6 +133,7 @@ thread_local Block* Block::running = nullptr;
 void Block::thread_main() {
   try {
     body_();
+    hopper.end_thread();
   } catch (...) {
     error_ = std::current_exception();
   }
@@ -146,7 +141,7 @@ void Block::thread_main() {
 
 void Block::resume(Thread& t) {
   current_ = &t;
-  t.waits = nullptr, t.ready = nullptr;
+  t.waits = nullptr, t.ready = nullptr, t.lacks = nullptr;
   threadIdx = t.index;
   fibers().resume(t.fiber);
   if (error_) std::rethrow_exception(error_);
@@ -192,14 +187,15 @@ void Block::run(uint3 index) {
   } leave;
   shared_.clear();
   static_bytes_ = 0;
-  on_their_way_.clear();
+  hopper.clear(threads_.size());
   for (Thread& t : threads_) {
-    t.fiber = {}, t.waits = nullptr, t.ready = nullptr;
-    t.group = t.product_group = 0, t.copies.clear(), t.products.clear();
+    t.fiber = {}, t.waits = nullptr, t.ready = nullptr, t.lacks = nullptr;
+    t.group = 0, t.copies.clear();
   }
   while (chosen == Schedule::lockstep ? everyone_once() : warps_greedily()) {
   }
   if (!std::all_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.fiber.done; })) report_standstill();
+  if (const std::string left = hopper.end_block(); !left.empty()) stop(left);
 }
 
 void Block::report_standstill() const {
@@ -209,7 +205,7 @@ void Block::report_standstill() const {
     if (t.fiber.done) {
       ++returned;
     } else {
-      ++waiting[str(t.waits, " (", t.site, ")")];
+      ++waiting[str(t.waits, " (", t.site, ")", t.lacks ? " for " + (*t.lacks)() : "")];
     }
   }
   std::string parts;
@@ -268,13 +264,21 @@ void* Block::shared_dynamic(Site site) {
   return shared_.try_emplace(nullptr, shape_.shared).first->second.memory.get();
 }
 
-void Block::check_shared(const char* call, const void* pointer, size_t bytes, Site site) const {
-  const bool inside = std::any_of(shared_.begin(), shared_.end(), [&](const auto& array) { return array.second.holds(pointer, bytes); });
-  if (!inside) stop(call, " at ", site, ": ", bytes, " bytes outside of the block's shared memory");
+SharedRange Block::array_of(const char* call, const void* pointer, size_t bytes, Site site) const {
+  for (const auto& [declaration, array] : shared_) {
+    if (array.holds(pointer, bytes)) return {array.memory.get(), array.bytes};
+  }
+  stop("thread ", threadIdx, ": ", call, " at ", site, ": ", bytes, " bytes outside of the block's shared memory");
+}
+
+std::vector<SharedRange> Block::arrays() const {
+  std::vector<SharedRange> all;
+  for (const auto& [declaration, array] : shared_) all.push_back({array.memory.get(), array.bytes});
+  return all;
 }
 
 void Block::copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site) {
-  check_shared("cp.async", shared, bytes, site);
+  array_of("cp.async", shared, bytes, site);
   detail::check_aligned(shared, bytes);
   if (source_bytes > 0) detail::check_aligned(global, bytes);
   std::memset(shared, 0xFF, bytes);
@@ -292,27 +296,10 @@ void Block::copy_async_wait(unsigned groups_in_flight) {
   copies.erase(copies.begin(), copy);
 }
 
-void Block::wait_until(const char* call, const FunctionRef<bool()>& ready, Site site) {
+void Block::wait_until(const char* call, const FunctionRef<bool()>& ready, const FunctionRef<std::string()>& lacks, Site site) {
   if (ready()) return;
-  current_->ready = &ready;
+  current_->ready = &ready, current_->lacks = &lacks;
   wait(call, site);
-}
-
-void Block::deliver(const void* barrier) {
-  for (auto& [target, copy] : std::exchange(on_their_way_, {})) {
-    if (target == barrier) {
-      copy();
-    } else {
-      on_their_way_.emplace_back(target, std::move(copy));
-    }
-  }
-}
-
-void Block::multiply_wait(unsigned groups_in_flight) {
-  std::vector<Thread::Product>& products = current_->products;
-  auto product = products.begin();
-  for (; product != products.end() && product->group + groups_in_flight < current_->product_group; ++product) product->run();
-  products.erase(products.begin(), product);
 }
 
 Block& running_block(const char* call) {
@@ -369,20 +356,22 @@ void copy_async(void* shared, const void* global, size_t bytes, size_t source_by
 void copy_async_commit() { running_block("cp.async").copy_async_commit(); }
 void copy_async_wait(unsigned groups_in_flight) { running_block("cp.async").copy_async_wait(groups_in_flight); }
 
-void wait_until(const char* call, FunctionRef<bool()> ready, Site site) { running_block(call).wait_until(call, ready, site); }
-void deliver_later(const void* barrier, std::function<void()> copy) { running_block("load_box").deliver_later(barrier, std::move(copy)); }
-void deliver(const void* barrier) { running_block("mbarrier_wait").deliver(barrier); }
-void multiply_later(std::function<void()> product) { running_block("wgmma").multiply_later(std::move(product)); }
-void multiply_commit() { running_block("wgmma_commit").multiply_commit(); }
-void multiply_wait(unsigned groups_in_flight) { running_block("wgmma_wait").multiply_wait(groups_in_flight); }
+void check_shared(const char* call, const void* pointer, size_t bytes, Site site) { shared_array_of(call, pointer, bytes, site); }
 
-void check_shared(const char* call, const void* pointer, size_t bytes, Site site) {
-  running_block(call).check_shared(call, pointer, bytes, site);
+SharedRange shared_array_of(const char* call, const void* pointer, size_t bytes, Site site) {
+  return running_block(call).array_of(call, pointer, bytes, site);
 }
+std::vector<SharedRange> shared_arrays() { return running_block("shared_arrays").arrays(); }
+HopperUnits& hopper_units(const char* call) { return running_block(call).hopper; }
+void wait_until(const char* call, FunctionRef<bool()> ready, FunctionRef<std::string()> lacks, Site site) {
+  running_block(call).wait_until(call, ready, lacks, site);
+}
+void stop_kernel(const std::string& what) { Block::running->stop("thread ", threadIdx, ": ", what); }
 
 void misaligned(const void* pointer, size_t alignment) {
-  fail(str("[emulator] thread ", threadIdx, " of block ", blockIdx, " accesses ", alignment,
-           " bytes at an address that they do not divide: ", pointer));
+  const std::string what = str("accesses ", alignment, " bytes at an address that they do not divide: ", pointer);
+  if (Block::running) stop_kernel(what);
+  fail(str("[emulator] the host ", what));
 }
 
 }  // namespace detail

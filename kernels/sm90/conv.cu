@@ -1,15 +1,23 @@
-// Convolution of bf16 without stride on Hopper's tensor cores: forward, and the data's gradient, which is the same with mirrored taps.
+// Convolution of bf16 on Hopper's tensor cores: forward, and the gradients of the data and of the weights.
 //
-//   y[n, p, q, k]  = sum over taps, c of x[n, p + r - pad, q + t - pad, c] w[k, r, t, c]
-//   dx[n, h, w, c] = sum over taps, k of dy[n, h + pad - r, w + pad - t, k] w[k, r, t, c]
+//   y[n, p, q, k]  = sum over taps, c of x[n, p stride + r - pad, q stride + t - pad, c] w[k, r, t, c]
+//   dx[n, h, w, c] = sum over taps, k of dy[n, (h + pad - r) / stride, (w + pad - t) / stride, k] w[k, r, t, c], where that is whole
+//   dw[k, r, t, c] = sum over n, p, q of dy[n, p, q, k] x[n, p stride + r - pad, q stride + t - pad, c]
 //
-// Layout: as in conv/gather.cuh. Map: a block's 128 rows are a box of pixels, columns by rows by images (16 x 8 x 1 where the map is large
-// enough), so that a tap's patches are a box too, moved by the tap: the copy engine gathers, and what lies beyond the border arrives as
-// the zeros of the padding. 64 channels of one tap are a step of depth (wgmma_tile.cuh). Maps that boxes do not divide lose what sticks
-// out. Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
-// Tflop/s. No version was measured yet. Sibling for other devices and for strides: conv/implicit_gemm_mma.cu. Next: strides by the copy
-// engine's element steps, statistics of the norm that follows, the weights' gradient.
+// Layout: as in conv/gather.cuh, and its phases: pixels of dx that meet the same taps are a convolution without stride.
+// Map: a box of pixels is columns by rows by images (16 x 8 x 1 where the map is large enough), so that a tap's patches are a box too,
+// moved by the tap: the copy engine gathers, steps by the stride, and what lies beyond the border arrives as the zeros of the padding.
+// Maps that boxes do not divide lose what sticks out.
+//   forward, data   a block's 128 rows are a box of pixels; 64 channels of one tap are a step of depth (wgmma_tile.cuh)
+//   weights         128 filters by twice 64 channels of a tap; a box of 64 pixels is a step of depth, and both operands lie across it.
+//                   The boxes are cut into parts, until two blocks wait for each of an H200's 132 processors, that are added in order
+// In the weights' gradient a pixel that sticks out multiplies zeros of dy by what x holds there: infinities of x make NaN.
+// Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
+// Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Next: statistics of the norm that follows.
 
+#include <algorithm>
+
+#include "conv/gather.cuh"
 #include "kernels.h"
 #include "sm90/wgmma_tile.cuh"
 
@@ -17,52 +25,11 @@ namespace reid::REID_TARGET {
 
 namespace {
 
-// One direction: maps of `from` channels gathered into maps of n channels.
-template <bool forward>
-struct WgmmaConvolution {
-  static constexpr bool kAcrossA = false, kAcrossB = !forward;
-  TensorMap a, b;
-  int64_t n;
-  int images, rows, columns, chunks;          // of the result; chunks: of 64 channels of the source
-  int box_rows, box_columns, box_images;      // of pixels: 128 in all
-  int tiles_rows, tiles_columns;              // of an image
-  int filter_rows, filter_columns, shift[2];  // shift: of a box for tap 0
-  bf16* result;                               // [images, rows, columns, n]
+constexpr int kChannels = 64;  // of a box
+constexpr int kMostBox = 256;  // places that the copy engine steps over along an axis
 
-  struct Pixel {
-    int image, row, column;
-  };
-  __device__ Pixel corner(int block_row) const {
-    const int line = block_row / tiles_columns;
-    return {line / tiles_rows * box_images, line % tiles_rows * box_rows, block_row % tiles_columns * box_columns};
-  }
-  __device__ int steps() const { return filter_rows * filter_columns * chunks; }
-  __device__ void load_a(bf16* tile, int block_row, int step, Mbarrier* barrier) const {
-    const Pixel at = corner(block_row);
-    const int tap = step / chunks, down = tap / filter_columns, right = tap % filter_columns;
-    const int row = at.row + shift[0] + (forward ? down : -down), column = at.column + shift[1] + (forward ? right : -right);
-    load_box(tile, &a, step % chunks * kWgmmaDepth, column, row, at.image, barrier);
-  }
-  // w as [K, taps, C]: forward 128 filters by 64 channels, else 64 filters by twice 64 channels.
-  __device__ void load_b(bf16* tile, int block_column, int step, Mbarrier* barrier) const {
-    const int tap = step / chunks, depth = step % chunks * kWgmmaDepth, place = block_column * kWgmmaTile;
-    if constexpr (forward) {
-      load_box(tile, &b, depth, tap, place, 0, barrier);
-    } else {
-      load_box(tile, &b, place, tap, depth, 0, barrier);
-      load_box(tile + 64 * kWgmmaDepth, &b, place + 64, tap, depth, 0, barrier);
-    }
-  }
-  __device__ bf16* line(int block_row, int row) const {
-    const Pixel at = corner(block_row);
-    const int above = row / box_columns, column = at.column + row % box_columns;
-    const int line = at.row + above % box_rows, image = at.image + above / box_rows;
-    if (column >= columns || line >= rows || image >= images) return nullptr;
-    return result + ((int64_t{image} * rows + line) * columns + column) * n;
-  }
-  __device__ void store(bf16* line, int64_t j, float first, float second) const {
-    if (j < n) line[j] = to_bf16(first), line[j + 1] = to_bf16(second);  // n is a multiple of 8: both are inside
-  }
+struct WgmmaPixel {
+  int image, row, column;
 };
 
 // The largest power of two up to both.
@@ -72,46 +39,215 @@ int box_extent(int64_t extent, int most) {
   return size;
 }
 
+// Maps cut into boxes of `pixels`. every: steps that the copy engine makes from a row, a column to the next.
+struct Boxes {
+  int rows, columns, images;  // of a box
+  int down, across;           // boxes of an image
+  Boxes() = default;
+  Boxes(int pixels, int64_t map_rows, int64_t map_columns, const int (&every)[2]) {
+    columns = box_extent(map_columns, 16), rows = box_extent(map_rows, std::min(pixels / columns, kMostBox / every[0]));
+    images = pixels / columns / rows;
+    down = static_cast<int>(ceil_div(map_rows, rows)), across = static_cast<int>(ceil_div(map_columns, columns));
+  }
+  int64_t count(int64_t all_images) const { return ceil_div(all_images, images) * down * across; }
+  __device__ WgmmaPixel corner(int box) const {
+    const int line = box / across;
+    return {line / down * images, line % down * rows, box % across * columns};
+  }
+};
+
+// A map [images, rows, columns, channels], of which a box holds 64 channels of its pixels.
+TensorMap pixel_map(const void* data, const int64_t (&extents)[4], const Boxes& box, const int (&every)[2]) {
+  const auto [n, h, w, c] = extents;
+  return tensor_map(in<bf16>(data),
+                    {{c, w, h, n}, {1, c, w * c, h * w * c}, {kChannels, box.columns, box.rows, box.images}, {1, every[1], every[0], 1}});
+}
+
+// --- forward, and the data's gradient: maps of `from` channels gathered into maps of n channels ---
+
+// Rows or columns of one phase. Pixel i of the result is first + i stride; tap t is tap + t tap_step of the filter, and meets the source's
+// base + i move + t turn.
+struct GatherAxis {
+  int first, stride, count;
+  int tap, tap_step, taps;
+  int base, move, turn;
+};
+GatherAxis forward_axis(const ConvShape& s, int axis) {
+  const auto narrow = [](int64_t v) { return static_cast<int>(v); };
+  return {0, 1, narrow(axis == 0 ? s.p() : s.q()), 0, 1, narrow(axis == 0 ? s.r : s.s), narrow(-s.pad[axis]), narrow(s.stride[axis]), 1};
+}
+GatherAxis data_axis(const ConvShape& s, int axis, int64_t phase) {
+  const PhaseAxis p(phase, axis == 0 ? s.h : s.w, axis == 0 ? s.r : s.s, s.stride[axis], s.pad[axis], 1);
+  return {p.first, static_cast<int>(s.stride[axis]), p.count, p.tap, p.tap_step, p.taps, p.base, 1, -p.step};
+}
+
+// A block's part is its phase.
+template <bool forward>
+struct WgmmaConvolution {
+  static constexpr bool kAcrossA = false, kAcrossB = !forward;
+  TensorMap a, b;
+  int64_t n;
+  int images, rows, columns;  // of the result
+  int chunks;                 // of 64 channels of the source
+  int filter_columns, column_phases;
+  Boxes boxes;
+  GatherAxis down[kMostStride], across[kMostStride];
+  bf16* result;  // [images, rows, columns, n]
+
+  __device__ const GatherAxis& row_axis(const WgmmaPlace& at) const { return down[at.part / column_phases]; }
+  __device__ const GatherAxis& column_axis(const WgmmaPlace& at) const { return across[at.part % column_phases]; }
+  __device__ int steps(const WgmmaPlace& at) const { return row_axis(at).taps * column_axis(at).taps * chunks; }
+  __device__ void load_a(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
+    const GatherAxis &r = row_axis(at), &c = column_axis(at);
+    const WgmmaPixel pixel = boxes.corner(at.row);
+    const int tap = step / chunks, row = r.base + pixel.row * r.move + tap / c.taps * r.turn;
+    const int column = c.base + pixel.column * c.move + tap % c.taps * c.turn;
+    load_box(tile, &a, step % chunks * kWgmmaDepth, column, row, pixel.image, barrier);
+  }
+  // w as [K, taps, C]: forward 128 filters by 64 channels, else 64 filters by twice 64 channels.
+  __device__ void load_b(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
+    const GatherAxis &r = row_axis(at), &c = column_axis(at);
+    const int index = step / chunks, depth = step % chunks * kWgmmaDepth, place = at.column * kWgmmaTile;
+    const int tap = (r.tap + index / c.taps * r.tap_step) * filter_columns + c.tap + index % c.taps * c.tap_step;
+    if constexpr (forward) {
+      load_box(tile, &b, depth, tap, place, 0, barrier);
+    } else {
+      load_box(tile, &b, place, tap, depth, 0, barrier);
+      load_box(tile + kChannels * kWgmmaDepth, &b, place + kChannels, tap, depth, 0, barrier);
+    }
+  }
+  __device__ bf16* line(const WgmmaPlace& at, int row) const {
+    const GatherAxis &r = row_axis(at), &c = column_axis(at);
+    const WgmmaPixel pixel = boxes.corner(at.row);
+    const int above = row / boxes.columns, x = pixel.column + row % boxes.columns;
+    const int y = pixel.row + above % boxes.rows, image = pixel.image + above / boxes.rows;
+    if (x >= c.count || y >= r.count || image >= images) return nullptr;
+    return result + ((int64_t{image} * rows + r.first + y * r.stride) * columns + c.first + x * c.stride) * n;
+  }
+  __device__ void store(bf16* line, int64_t j, float first, float second) const {
+    if (j < n) line[j] = to_bf16(first), line[j + 1] = to_bf16(second);  // n is a multiple of 8: both are inside
+  }
+};
+
 template <bool forward>
 void run(const ConvShape& s, const void* source, const void* w, void* result, Stream& stream) {
+  const int64_t from = forward ? s.c : s.k, taps = s.r * s.s;
   WgmmaConvolution<forward> p{};
-  const int64_t from = forward ? s.c : s.k, from_rows = forward ? s.h : s.p(), from_columns = forward ? s.w : s.q(), taps = s.r * s.s;
   p.n = forward ? s.k : s.c, p.images = static_cast<int>(s.n);
   p.rows = static_cast<int>(forward ? s.p() : s.h), p.columns = static_cast<int>(forward ? s.q() : s.w);
-  p.box_columns = box_extent(p.columns, 16), p.box_rows = box_extent(p.rows, kWgmmaTile / p.box_columns);
-  p.box_images = kWgmmaTile / p.box_columns / p.box_rows;
-  p.tiles_rows = static_cast<int>(ceil_div(p.rows, p.box_rows)), p.tiles_columns = static_cast<int>(ceil_div(p.columns, p.box_columns));
-  p.chunks = static_cast<int>(ceil_div(from, kWgmmaDepth));
-  p.filter_rows = static_cast<int>(s.r), p.filter_columns = static_cast<int>(s.s), p.result = out<bf16>(result);
-  for (int axis = 0; axis < 2; ++axis) p.shift[axis] = static_cast<int>(forward ? -s.pad[axis] : s.pad[axis]);
-  p.a = tensor_map(in<bf16>(source), {{from, from_columns, from_rows, s.n},
-                                      {1, from, from_columns * from, from_rows * from_columns * from},
-                                      {64, p.box_columns, p.box_rows, p.box_images}});
+  p.chunks = static_cast<int>(ceil_div(from, kWgmmaDepth)), p.filter_columns = static_cast<int>(s.s), p.result = out<bf16>(result);
+  const int row_phases = forward ? 1 : static_cast<int>(s.stride[0]);
+  p.column_phases = forward ? 1 : static_cast<int>(s.stride[1]);
+  int most[2] = {};  // pixels of a phase
+  for (int f = 0; f < row_phases; ++f) {
+    p.down[f] = forward ? forward_axis(s, 0) : data_axis(s, 0, f), most[0] = std::max(most[0], p.down[f].count);
+  }
+  for (int f = 0; f < p.column_phases; ++f) {
+    p.across[f] = forward ? forward_axis(s, 1) : data_axis(s, 1, f), most[1] = std::max(most[1], p.across[f].count);
+  }
+  const int every[2] = {p.down[0].move, p.across[0].move};
+  p.boxes = Boxes(kWgmmaTile, most[0], most[1], every);
+  p.a = pixel_map(source, {s.n, forward ? s.h : s.p(), forward ? s.w : s.q(), from}, p.boxes, every);
   p.b = tensor_map(in<bf16>(w),
-                   {{s.c, taps, s.k, 1}, {1, s.c, taps * s.c, s.k * taps * s.c}, {64, 1, forward ? kWgmmaTile : kWgmmaDepth, 1}});
-  run_wgmma(p, ceil_div(s.n, p.box_images) * p.tiles_rows * p.tiles_columns, stream);
+                   {{s.c, taps, s.k, 1}, {1, s.c, taps * s.c, s.k * taps * s.c}, {kChannels, 1, forward ? kWgmmaTile : kWgmmaDepth, 1}});
+  run_wgmma(p, row_phases * p.column_phases, p.boxes.count(s.n), stream);
 }
 
 void forward(const ConvForwardArgs& a, Stream& stream) { run<true>(a.shape, a.x, a.w, a.y, stream); }
 void backward_data(const ConvBackwardDataArgs& a, Stream& stream) { run<false>(a.shape, a.dy, a.w, a.dx, stream); }
 
-const char* refuse_shape(const ConvShape& s, int64_t pixels, int64_t columns) {
-  constexpr int64_t kMost = int64_t{1} << 30;  // coordinates are 32-bit integers
-  if (s.stride[0] != 1 || s.stride[1] != 1 || s.dilation[0] != 1 || s.dilation[1] != 1 || s.groups != 1)
-    return "takes one group, no stride";
+// --- the weights' gradient ---
+
+// A column of tiles is two pieces, each 64 channels of a tap; a block's part is a stretch of boxes of pixels.
+struct WgmmaWeightGradient {
+  static constexpr bool kAcrossA = true, kAcrossB = true;
+  TensorMap a, b;             // dy, x
+  int64_t m, n, depth;        // filters; channels of all pieces; elements of a filter
+  int all_boxes, part_boxes;  // of pixels
+  int channels, taps, filter_columns;
+  int stride[2], pad[2];
+  Boxes boxes;
+  Divisor by_chunks;  // pieces of a tap
+  float* partial;     // [parts, m, depth]
+
+  __device__ int steps(const WgmmaPlace& at) const {
+    const int left = all_boxes - at.part * part_boxes;
+    return left < part_boxes ? left : part_boxes;
+  }
+  __device__ WgmmaPixel pixel(const WgmmaPlace& at, int step) const { return boxes.corner(at.part * part_boxes + step); }
+  __device__ void load_a(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
+    const WgmmaPixel p = pixel(at, step);
+    for (int half = 0; half < 2; ++half) {
+      load_box(tile + half * kChannels * kWgmmaDepth, &a, at.row * kWgmmaTile + half * kChannels, p.column, p.row, p.image, barrier);
+    }
+  }
+  __device__ void load_b(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
+    const WgmmaPixel p = pixel(at, step);
+    for (int half = 0; half < 2; ++half) {
+      const int piece = at.column * 2 + half, tap = by_chunks.quotient(piece);
+      const int channel = by_chunks.remainder(piece, tap) * kChannels;  // behind the last tap too: nobody stores that
+      const int row = p.row * stride[0] + tap / filter_columns - pad[0], column = p.column * stride[1] + tap % filter_columns - pad[1];
+      load_box(tile + half * kChannels * kWgmmaDepth, &b, channel, column, row, p.image, barrier);
+    }
+  }
+  __device__ float* line(const WgmmaPlace& at, int row) const {
+    const int64_t k = int64_t{at.row} * kWgmmaTile + row;
+    return k < m ? partial + (at.part * m + k) * depth : nullptr;
+  }
+  __device__ void store(float* line, int64_t j, float first, float second) const {
+    const int piece = static_cast<int>(j) / kChannels, tap = by_chunks.quotient(piece);
+    const int channel = by_chunks.remainder(piece, tap) * kChannels + static_cast<int>(j) % kChannels;
+    if (tap >= taps || channel >= channels) return;
+    float* target = line + int64_t{tap} * channels + channel;  // channels are a multiple of 8: both are inside
+    target[0] = first, target[1] = second;
+  }
+};
+
+void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
+  const ConvShape& s = a.shape;
+  const auto narrow = [](int64_t v) { return static_cast<int>(v); };
+  WgmmaWeightGradient p{};
+  const int64_t chunks = ceil_div(s.c, kChannels);
+  p.m = s.k, p.n = s.r * s.s * chunks * kChannels, p.depth = s.r * s.s * s.c;
+  p.channels = narrow(s.c), p.taps = narrow(s.r * s.s), p.filter_columns = narrow(s.s), p.by_chunks = Divisor(chunks);
+  for (int axis = 0; axis < 2; ++axis) p.stride[axis] = narrow(s.stride[axis]), p.pad[axis] = narrow(s.pad[axis]);
+  p.boxes = Boxes(kWgmmaDepth, s.p(), s.q(), p.stride);
+  p.a = pixel_map(a.dy, {s.n, s.p(), s.q(), s.k}, p.boxes, {1, 1});
+  p.b = pixel_map(a.x, {s.n, s.h, s.w, s.c}, p.boxes, p.stride);
+  const int64_t all = p.boxes.count(s.n), tiles_m = ceil_div(p.m, kWgmmaTile), tiles = tiles_m * ceil_div(p.n, kWgmmaTile);
+  const int64_t each = steps_of_part(all, tiles, 264, 4), parts = ceil_div(all, each);
+  p.all_boxes = narrow(all), p.part_boxes = narrow(each);
+  run_parts(parts, p.m * p.depth, out<float>(a.dw), stream, [&](float* partial) {
+    p.partial = partial;
+    run_wgmma(p, parts, tiles_m, stream);
+  });
+}
+
+// --- conditions ---
+
+const char* refuse_shape(const ConvShape& s, int64_t rows, int64_t columns) {
+  if (s.dilation[0] != 1 || s.dilation[1] != 1 || s.groups != 1) return "takes one group, no dilation";
+  if (const char* reason = refuse_wide_strides(s)) return reason;
   if (s.c % 8 != 0 || s.k % 8 != 0) return "takes channels and filters in eights";
-  if (s.n * pixels < kWgmmaTile || columns < kWgmmaTile) return "takes products of at least 128 x 128";
-  return s.n * pixels < kMost && s.r * s.s * s.c < kMost && s.r * s.s * s.k < kMost ? nullptr : "takes less than 2^30 pixels";
+  if (s.c < kChannels / 2 || s.k < kChannels / 2) return "takes channels and filters that fill half of a box";
+  if (rows < kWgmmaTile || columns < kWgmmaTile) return "takes products of at least 128 x 128";
+  return refuse_beyond_int(s);
+}
+template <class Args>
+const char* refuse(const Args& a, int64_t rows, int64_t columns, std::initializer_list<const void*> arrays) {
+  if (const char* reason = refuse_other_than_bf16(a.dtype)) return reason;
+  if (const char* reason = refuse_shape(a.shape, rows, columns)) return reason;
+  return aligned_to_16(arrays) ? refuse_other_than_hopper() : "takes arrays that start at multiples of 16 bytes";
 }
 const char* refuse_forward(const ConvForwardArgs& a) {
-  if (const char* reason = refuse_other_than_bf16(a.dtype)) return reason;
-  if (const char* reason = refuse_shape(a.shape, a.shape.p() * a.shape.q(), a.shape.k)) return reason;
-  return aligned_to_16({a.x, a.w, a.y}) ? refuse_other_than_hopper() : "takes arrays that start at multiples of 16 bytes";
+  return refuse(a, a.shape.n * a.shape.p() * a.shape.q(), a.shape.k, {a.x, a.w, a.y});
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {
-  if (const char* reason = refuse_other_than_bf16(a.dtype)) return reason;
-  if (const char* reason = refuse_shape(a.shape, a.shape.h * a.shape.w, a.shape.c)) return reason;
-  return aligned_to_16({a.dy, a.w, a.dx}) ? refuse_other_than_hopper() : "takes arrays that start at multiples of 16 bytes";
+  return refuse(a, a.shape.n * a.shape.h * a.shape.w, a.shape.c, {a.dy, a.w, a.dx});
+}
+const char* refuse_weight(const ConvBackwardWeightArgs& a) {
+  const ConvShape& s = a.shape;
+  return s.n * s.p() * s.q() < kWgmmaDepth ? "takes sums of at least 64 pixels" : refuse(a, s.k, s.r * s.s * s.c, {a.x, a.dy});
 }
 
 }  // namespace
@@ -119,6 +255,7 @@ const char* refuse_data(const ConvBackwardDataArgs& a) {
 void register_sm90_conv() {
   add<ConvForward>(REID_KERNEL_NAME("sm90_wgmma"), refuse_forward, forward);
   add<ConvBackwardData>(REID_KERNEL_NAME("sm90_wgmma"), refuse_data, backward_data);
+  add<ConvBackwardWeight>(REID_KERNEL_NAME("sm90_wgmma"), refuse_weight, backward_weight);
 }
 
 }  // namespace reid::REID_TARGET

@@ -20,7 +20,7 @@ struct WgmmaProduct {
   float* c;
   bool accumulate;
 
-  __device__ int steps() const { return static_cast<int>((k + kWgmmaDepth - 1) / kWgmmaDepth); }
+  __device__ int steps(const WgmmaPlace&) const { return static_cast<int>((k + kWgmmaDepth - 1) / kWgmmaDepth); }
   // 128 places by 64 steps of depth: one box along depth, two boxes of 64 places across it.
   template <bool across>
   __device__ static void load(bf16* tile, const TensorMap* map, int place, int depth, Mbarrier* barrier) {
@@ -31,14 +31,14 @@ struct WgmmaProduct {
       load_box(tile, map, depth, place, 0, 0, barrier);
     }
   }
-  __device__ void load_a(bf16* tile, int block_row, int step, Mbarrier* barrier) const {
-    load<kAcrossA>(tile, &a, block_row * kWgmmaTile, step * kWgmmaDepth, barrier);
+  __device__ void load_a(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
+    load<kAcrossA>(tile, &a, at.row * kWgmmaTile, step * kWgmmaDepth, barrier);
   }
-  __device__ void load_b(bf16* tile, int block_column, int step, Mbarrier* barrier) const {
-    load<kAcrossB>(tile, &b, block_column * kWgmmaTile, step * kWgmmaDepth, barrier);
+  __device__ void load_b(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
+    load<kAcrossB>(tile, &b, at.column * kWgmmaTile, step * kWgmmaDepth, barrier);
   }
-  __device__ float* line(int block_row, int row) const {
-    const int64_t i = int64_t{block_row} * kWgmmaTile + row;
+  __device__ float* line(const WgmmaPlace& at, int row) const {
+    const int64_t i = int64_t{at.row} * kWgmmaTile + row;
     return i < m ? c + i * n : nullptr;
   }
   __device__ void store(float* line, int64_t j, float first, float second) const {
@@ -58,7 +58,7 @@ void run(const GemmArgs& g, Stream& stream) {
   p.a = matrix_map(g.a, transpose_a ? g.k : g.m, transpose_a ? g.m : g.k, transpose_a);
   p.b = matrix_map(g.b, transpose_b ? g.n : g.k, transpose_b ? g.k : g.n, !transpose_b);
   p.m = g.m, p.n = g.n, p.k = g.k, p.c = out<float>(g.c), p.accumulate = g.accumulate;
-  run_wgmma(p, ceil_div(g.m, kWgmmaTile), stream);
+  run_wgmma(p, 1, ceil_div(g.m, kWgmmaTile), stream);
 }
 
 void wgmma(const GemmArgs& g, Stream& stream) {

@@ -11,12 +11,17 @@
 //   d[4 j], d[4 j + 1]: row 16 w + g, columns 8 j + 2 c and the next;   d[4 j + 2], d[4 j + 3]: row 16 w + g + 8
 // Compiled for other architectures these functions trap: launchers refuse devices other than 9.0 (refuse_other_than_hopper).
 
-#include <functional>
-
 #include "mma.cuh"
 
+// In emulation a last parameter says where the call stands.
 #ifdef __CUDACC__
 #include <cuda.h>
+#define REID_CALLED
+#define REID_AND_CALLED
+#else
+#include "emu/hopper.h"
+#define REID_CALLED REID_SITE
+#define REID_AND_CALLED , REID_SITE
 #endif
 
 namespace reid::REID_TARGET {
@@ -26,20 +31,23 @@ namespace reid::REID_TARGET {
 struct alignas(8) Mbarrier {
   uint64_t state;
 };
-__device__ inline void mbarrier_init(Mbarrier* barrier, unsigned arrivals);
+__device__ inline void mbarrier_init(Mbarrier* barrier, unsigned arrivals REID_AND_CALLED);
 __device__ inline void mbarrier_fence_init();  // by the thread that initialized, before the block's barrier: the copy engine sees them
-__device__ inline void mbarrier_arrive(Mbarrier* barrier);
-__device__ inline void mbarrier_arrive_expecting(Mbarrier* barrier, unsigned bytes);
+__device__ inline void mbarrier_arrive(Mbarrier* barrier REID_AND_CALLED);
+__device__ inline void mbarrier_arrive_expecting(Mbarrier* barrier, unsigned bytes REID_AND_CALLED);
 // Returns when the phase of this parity has ended: 0 for the first, 1 for the second, ...
-__device__ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity);
+__device__ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity REID_AND_CALLED);
+// By every thread that wrote to shared memory, before the barrier behind which wgmma or the copy engine reads it.
+__device__ inline void fence_proxy_async();
 
 // --- the copy engine: boxes of arrays of up to four axes, innermost first; what lies beyond the array is zero ---
 
 inline constexpr int kTensorAxes = 4;
 struct TensorShape {
   int64_t extent[kTensorAxes];
-  int64_t step[kTensorAxes];  // elements between neighbors; step[0] is 1, others are multiples of 8
-  int box[kTensorAxes];       // box[0] is 64
+  int64_t step[kTensorAxes];              // elements between neighbors; step[0] is 1, others are multiples of 8
+  int box[kTensorAxes];                   // box[0] is 64
+  int every[kTensorAxes] = {1, 1, 1, 1};  // of the array's elements, one is in the box; every[0] is 1
 };
 
 #ifdef __CUDACC__
@@ -55,17 +63,17 @@ struct TensorMap {
 TensorMap tensor_map(const bf16* data, const TensorShape& shape);  // data: a multiple of 16 bytes
 
 // The box whose first element has the coordinates x; its bytes count for the barrier's phase.
-__device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier);
+__device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier REID_AND_CALLED);
 
 // --- products of a warpgroup, 4 neighboring warps of which the first is a multiple of 4 ---
 
 // d += a b with a [64, 16], b [16, 128]; `across`: the operand lies across depth. Tiles and sums are untouched until wgmma_wait.
 template <bool a_across, bool b_across>
-__device__ void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading);
-__device__ inline void wgmma_fence();   // before the first product that uses registers which other instructions wrote
-__device__ inline void wgmma_commit();  // the products since the last one are a group
+__device__ void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading REID_AND_CALLED);
+__device__ inline void wgmma_fence(REID_CALLED);   // before a group's first product: it may use registers that other instructions wrote
+__device__ inline void wgmma_commit(REID_CALLED);  // the products since the last one are a group
 template <int groups_in_flight>
-__device__ void wgmma_wait();
+__device__ void wgmma_wait(REID_CALLED);
 
 #ifdef __CUDACC__
 
@@ -91,6 +99,7 @@ __device__ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
               "r"(parity)
               : "memory");
 }
+__device__ inline void fence_proxy_async() { REID_HOPPER("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier) {
   REID_HOPPER("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(
                   shared_address(shared)),
@@ -128,26 +137,22 @@ __device__ void wgmma_wait() {
 
 namespace detail {
 
-// A barrier's 64 bits. `missing`: units of 16 bytes that are expected and have not arrived.
-struct BarrierState {
-  uint16_t phase, arrivals, waits_for;
-  int16_t missing;
-};
-inline BarrierState& state_of(Mbarrier* barrier) {
-  check_shared("mbarrier", barrier, sizeof(*barrier), {__FILE__, __LINE__});
-  return *reinterpret_cast<BarrierState*>(&barrier->state);
-}
-inline void end_phase(BarrierState& s) {
-  if (s.waits_for == 0 && s.missing == 0) s.phase ^= 1, s.waits_for = s.arrivals;
-}
 // Where the hardware finds a byte of a tile.
 inline uintptr_t swizzled(uintptr_t address) { return address ^ ((address >> 7 & 7) << 4); }
 
-inline float tile_element(const bf16* start, unsigned leading, bool across, unsigned place, unsigned depth) {
+// `distance`: from the address to where the tensor core sees it.
+inline float tile_element(const bf16* start, unsigned leading, bool across, unsigned place, unsigned depth, uintptr_t distance) {
   const unsigned at =
       across ? place / 64 * leading + depth / 8 * 1024 + depth % 8 * 128 + place % 64 * 2 : place / 8 * 1024 + place % 8 * 128 + depth * 2;
-  const uintptr_t address = swizzled(reinterpret_cast<uintptr_t>(start) + at);
+  const uintptr_t address = swizzled(reinterpret_cast<uintptr_t>(start) + at) + distance;
   return to_float(*reinterpret_cast<const bf16*>(address));
+}
+
+// What 16 steps of depth of an operand with so many places touch: whole rows of 128 bytes.
+inline SharedRange operand_range(const bf16* start, unsigned leading, bool across, unsigned places) {
+  check_aligned(start, 16);
+  const auto* row = reinterpret_cast<const unsigned char*>(start) - reinterpret_cast<uintptr_t>(start) % 128;
+  return {row, across ? (places / 64 - 1) * size_t{leading} + 16 * 128 : places * size_t{128}};
 }
 
 // The box, row by row; a row is 128 bytes.
@@ -157,7 +162,7 @@ inline void copy_box(bf16* shared, const TensorMap& map, const int (&x)[kTensorA
   for (int a3 = 0; a3 < s.box[3]; ++a3) {
     for (int a2 = 0; a2 < s.box[2]; ++a2) {
       for (int a1 = 0; a1 < s.box[1]; ++a1, ++row) {
-        const int64_t at[] = {0, int64_t{x[1]} + a1, int64_t{x[2]} + a2, int64_t{x[3]} + a3};
+        const int64_t at[] = {0, x[1] + int64_t{a1} * s.every[1], x[2] + int64_t{a2} * s.every[2], x[3] + int64_t{a3} * s.every[3]};
         bool inside = true;
         for (int axis = 1; axis < kTensorAxes; ++axis) inside = inside && at[axis] >= 0 && at[axis] < s.extent[axis];
         const bf16* line = map.data + (inside ? at[1] * s.step[1] + at[2] * s.step[2] + at[3] * s.step[3] : 0);
@@ -173,68 +178,60 @@ inline void copy_box(bf16* shared, const TensorMap& map, const int (&x)[kTensorA
 
 }  // namespace detail
 
-inline void mbarrier_init(Mbarrier* barrier, unsigned arrivals) {
-  const auto count = static_cast<uint16_t>(arrivals);
-  detail::state_of(barrier) = {0, count, count, 0};
+inline void mbarrier_init(Mbarrier* barrier, unsigned arrivals, const char* file, int line) {
+  detail::hopper_units("mbarrier_init").init(barrier, arrivals, {file, line});
 }
-inline void mbarrier_fence_init() {}
-inline void mbarrier_arrive(Mbarrier* barrier) { mbarrier_arrive_expecting(barrier, 0); }
-inline void mbarrier_arrive_expecting(Mbarrier* barrier, unsigned bytes) {
-  detail::BarrierState& s = detail::state_of(barrier);
-  REID_CHECK(s.waits_for > 0 && s.waits_for <= s.arrivals, "[emulator] mbarrier: more threads arrive than were announced, ", s.arrivals);
-  s.missing = static_cast<int16_t>(s.missing + static_cast<int>(bytes / 16));
-  --s.waits_for;
-  detail::end_phase(s);
+inline void mbarrier_fence_init() { detail::hopper_units("mbarrier_fence_init").fence_init(); }
+inline void mbarrier_arrive(Mbarrier* barrier, const char* file, int line) { mbarrier_arrive_expecting(barrier, 0, file, line); }
+inline void mbarrier_arrive_expecting(Mbarrier* barrier, unsigned bytes, const char* file, int line) {
+  detail::hopper_units("mbarrier_arrive").arrive(barrier, bytes, {file, line});
 }
-// What the copy engine was told to bring arrives when somebody waits for it.
-inline void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
-  const auto ended = [&] {
-    detail::deliver(barrier);
-    return (detail::state_of(barrier).phase & 1) != parity;
-  };
-  detail::wait_until("mbarrier_wait", ended, {__FILE__, __LINE__});
+inline void mbarrier_wait(Mbarrier* barrier, unsigned parity, const char* file, int line) {
+  detail::hopper_units("mbarrier_wait").wait(barrier, parity, {file, line});
 }
-inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier) {
+inline void fence_proxy_async() { detail::hopper_units("fence_proxy_async").fence_view(); }
+inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier, const char* file, int line) {
   const size_t bytes = static_cast<size_t>(map->shape.box[1] * map->shape.box[2] * map->shape.box[3]) * 128;
-  detail::check_shared("load_box", shared, bytes, {__FILE__, __LINE__});
-  detail::check_aligned(shared, 1024);
-  std::memset(shared, 0xFF, bytes);
-  detail::deliver_later(barrier, [=, copied = *map] {  // the thread that issued may have returned, and its parameters with it
-    detail::copy_box(shared, copied, {x0, x1, x2, x3});
-    detail::BarrierState& s = detail::state_of(barrier);
-    s.missing = static_cast<int16_t>(s.missing - static_cast<int>(bytes / 16));
-    detail::end_phase(s);
-  });
+  // The thread that issued may have returned when the box arrives, and its parameters with it.
+  const auto write = [=, copied = *map](unsigned char* to) { detail::copy_box(reinterpret_cast<bf16*>(to), copied, {x0, x1, x2, x3}); };
+  detail::hopper_units("load_box").load({reinterpret_cast<const unsigned char*>(shared), bytes}, barrier, write, {file, line});
 }
 
-// A thread makes its own sums, when it waits for them: a tile that was replaced before shows.
+// A thread makes its own sums, when it waits for them.
 template <bool a_across, bool b_across>
-void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading) {
-  detail::exchange("wgmma", kFullMask, 0, {__FILE__, __LINE__});
+void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading, const char* file, int line) {
+  detail::exchange("wgmma", kFullMask, 0, {file, line});
   const unsigned thread = detail::linear_thread() % 128, row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
-  detail::multiply_later([=, sums = &d[0]] {
+  const auto run = [=](float* sums, uintptr_t to_a, uintptr_t to_b) {
     for (unsigned k = 0; k < 16; ++k) {
-      const float upper = detail::tile_element(a, a_leading, a_across, row, k),
-                  lower = detail::tile_element(a, a_leading, a_across, row + 8, k);
+      const float upper = detail::tile_element(a, a_leading, a_across, row, k, to_a),
+                  lower = detail::tile_element(a, a_leading, a_across, row + 8, k, to_a);
       for (unsigned j = 0; j < 32; ++j) {
-        const float right = detail::tile_element(b, b_leading, b_across, j / 2 * 8 + column + j % 2, k);
+        const float right = detail::tile_element(b, b_leading, b_across, j / 2 * 8 + column + j % 2, k, to_b);
         sums[j / 2 * 4 + j % 2] += upper * right;
         sums[j / 2 * 4 + 2 + j % 2] += lower * right;
       }
     }
-  });
+  };
+  detail::hopper_units("wgmma").multiply(d, detail::operand_range(a, a_leading, a_across, 64),
+                                         detail::operand_range(b, b_leading, b_across, 128), run, {file, line});
 }
-inline void wgmma_fence() { detail::exchange("wgmma_fence", kFullMask, 0, {__FILE__, __LINE__}); }
-inline void wgmma_commit() {
-  detail::exchange("wgmma_commit", kFullMask, 0, {__FILE__, __LINE__});
-  detail::multiply_commit();
+inline void wgmma_fence(const char* file, int line) {
+  detail::exchange("wgmma_fence", kFullMask, 0, {file, line});
+  detail::hopper_units("wgmma_fence").multiply_fence();
+}
+inline void wgmma_commit(const char* file, int line) {
+  detail::exchange("wgmma_commit", kFullMask, 0, {file, line});
+  detail::hopper_units("wgmma_commit").multiply_commit();
 }
 template <int groups_in_flight>
-void wgmma_wait() {
-  detail::multiply_wait(groups_in_flight);
-  detail::exchange("wgmma_wait", kFullMask, 0, {__FILE__, __LINE__});
+void wgmma_wait(const char* file, int line) {
+  detail::hopper_units("wgmma_wait").multiply_wait(groups_in_flight, {file, line});
+  detail::exchange("wgmma_wait", kFullMask, 0, {file, line});
 }
 
 #endif
+#undef REID_CALLED
+#undef REID_AND_CALLED
 
 }  // namespace reid::REID_TARGET

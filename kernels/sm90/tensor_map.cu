@@ -35,7 +35,8 @@ TensorMap tensor_map(const bf16* data, const TensorShape& shape) {
   cuuint64_t extent[kTensorAxes], bytes[kTensorAxes - 1];
   cuuint32_t box[kTensorAxes], each[kTensorAxes];
   for (int axis = 0; axis < kTensorAxes; ++axis) {
-    extent[axis] = static_cast<cuuint64_t>(shape.extent[axis]), box[axis] = static_cast<cuuint32_t>(shape.box[axis]), each[axis] = 1;
+    extent[axis] = static_cast<cuuint64_t>(shape.extent[axis]), each[axis] = static_cast<cuuint32_t>(shape.every[axis]);
+    box[axis] = static_cast<cuuint32_t>(shape.box[axis] * shape.every[axis]);  // the driver counts what is stepped over
     if (axis > 0) bytes[axis - 1] = static_cast<cuuint64_t>(shape.step[axis]) * sizeof(bf16);
   }
   TensorMap map{};
@@ -59,10 +60,17 @@ const char* refuse_other_than_hopper() {
 
 TensorMap tensor_map(const bf16* data, const TensorShape& shape) {
   detail::check_aligned(data, 16);
-  bool right = shape.step[0] == 1 && shape.box[0] == 64;
-  for (int axis = 1; axis < kTensorAxes; ++axis)
-    right = right && shape.step[axis] % 8 == 0 && shape.box[axis] >= 1 && shape.box[axis] <= 256;
-  REID_CHECK(right, "[emulator] tensor_map: boxes have rows of 64 elements and at most 256 rows an axis; steps are multiples of 8");
+  constexpr int64_t kMostExtent = int64_t{1} << 32, kMostStep = int64_t{1} << 39;  // elements
+  bool right = shape.step[0] == 1 && shape.box[0] == 64 && shape.every[0] == 1;
+  for (int axis = 0; axis < kTensorAxes; ++axis) {
+    right = right && shape.extent[axis] >= 1 && shape.extent[axis] <= kMostExtent && shape.every[axis] >= 1;
+    if (axis == 0) continue;
+    right = right && shape.step[axis] > 0 && shape.step[axis] % 8 == 0 && shape.step[axis] < kMostStep;
+    right = right && shape.box[axis] >= 1 && shape.every[axis] <= 8 && shape.box[axis] * shape.every[axis] <= 256;
+  }
+  REID_CHECK(right,
+             "[emulator] tensor_map takes extents of 1 to 2^32, boxes with rows of 64 elements and at most 256 rows an axis, those between "
+             "them included, steps that are multiples of 8 elements and less than 2^40 bytes");
   return {data, shape};
 }
 

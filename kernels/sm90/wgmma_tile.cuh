@@ -9,12 +9,12 @@
 // is fed by tiles, not by registers, which is what lifts the 65 % that mma.sync reaches.
 //
 // A Problem says where boxes lie and sums go:
-//   int64_t m, n                         extents of the sums, for the launch
+//   int64_t n                            columns of the sums, for the launch
 //   kAcrossA, kAcrossB                   whether an operand lies across depth (hopper.cuh)
-//   steps()                              how many times 64 steps of depth
-//   load_a(tile, block row, step, barrier), load_b(tile, block column, step, barrier)      16 KB each
-//   line(block row, row)                 the result's row, 0 to 127 of the block; null beyond the extents
-//   store(line, column j, two neighboring sums)      for any j: it leaves out what is beyond n
+//   steps(place)                         how many times 64 steps of depth
+//   load_a(tile, place, step, barrier), load_b(tile, place, step, barrier)      16 KB each
+//   line(place, row)                     the result's row, 0 to 127 of the block; null beyond the extents
+//   store(line, column j, two neighboring sums)      for any even j: it leaves out what is beyond n
 
 #include "sm90/device.cuh"
 
@@ -26,6 +26,11 @@ inline constexpr int kWgmmaOperand = kWgmmaTile * kWgmmaDepth;  // elements
 inline constexpr unsigned kWgmmaStageBytes = 2 * kWgmmaOperand * sizeof(bf16);
 inline constexpr size_t kWgmmaBytes = size_t{kWgmmaStages} * (kWgmmaStageBytes + 2 * sizeof(Mbarrier));
 
+// Which sums a block makes. part: what the Problem cuts its work into beside tiles, such as chunks of depth.
+struct WgmmaPlace {
+  int part, row, column;  // row, column: of tiles
+};
+
 // Where an operand's 64 rows or columns from `place`, 16 steps from `depth`, begin in its tile.
 template <bool across>
 __device__ const bf16* wgmma_part(const bf16* tile, int place, int depth) {
@@ -34,20 +39,20 @@ __device__ const bf16* wgmma_part(const bf16* tile, int place, int depth) {
 inline constexpr unsigned kWgmmaLeading = 64 * kWgmmaDepth * sizeof(bf16);  // from 64 places to the next, across depth
 
 template <class Problem>
-__device__ void wgmma_produce(const Problem& problem, bf16* stages, Mbarrier* full, Mbarrier* empty, int block_row, int block_column) {
-  const int steps = problem.steps();
+__device__ void wgmma_produce(const Problem& problem, bf16* stages, Mbarrier* full, Mbarrier* empty, const WgmmaPlace& at) {
+  const int steps = problem.steps(at);
   for (int step = 0; step < steps; ++step) {
     const int s = step % kWgmmaStages, round = step / kWgmmaStages;
     if (round > 0) mbarrier_wait(&empty[s], static_cast<unsigned>(round - 1) % 2);
     mbarrier_arrive_expecting(&full[s], kWgmmaStageBytes);
-    problem.load_a(stages + 2 * s * kWgmmaOperand, block_row, step, &full[s]);
-    problem.load_b(stages + (2 * s + 1) * kWgmmaOperand, block_column, step, &full[s]);
+    problem.load_a(stages + 2 * s * kWgmmaOperand, at, step, &full[s]);
+    problem.load_b(stages + (2 * s + 1) * kWgmmaOperand, at, step, &full[s]);
   }
 }
 
 template <class Problem>
-__device__ void wgmma_consume(const Problem& problem, const bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[64]) {
-  const int steps = problem.steps(), first_row = static_cast<int>(threadIdx.x) / 128 * 64;
+__device__ void wgmma_consume(int steps, const bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[64]) {
+  const int first_row = static_cast<int>(threadIdx.x) / 128 * 64;
   const bool speaks = threadIdx.x % kWarpSize == 0;  // for its warp
   for (int step = 0; step < steps; ++step) {
     const int s = step % kWgmmaStages;
@@ -67,38 +72,40 @@ __device__ void wgmma_consume(const Problem& problem, const bf16* stages, Mbarri
 }
 
 template <class Problem>
-__global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_kernel(const Problem GRID_CONSTANT problem, int tiles_n) {
+__global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_kernel(const Problem GRID_CONSTANT problem, int tiles_m, int tiles_n) {
   bf16* const stages = shared_dynamic<bf16>();  // [kWgmmaStages, a and b]; ordered by the barriers behind it
   auto* const full = reinterpret_cast<Mbarrier*>(stages + 2 * kWgmmaStages * kWgmmaOperand);
   Mbarrier* const empty = full + kWgmmaStages;
-  const int block_row = static_cast<int>(blockIdx.x) / tiles_n, block_column = static_cast<int>(blockIdx.x) % tiles_n;
+  const int tile_row = static_cast<int>(blockIdx.x) / tiles_n;
+  const WgmmaPlace at{tile_row / tiles_m, tile_row % tiles_m, static_cast<int>(blockIdx.x) % tiles_n};
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWgmmaStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], kWgmmaConsumers / kWarpSize);
     mbarrier_fence_init();
   }
   __syncthreads();
   if (threadIdx.x >= kWgmmaConsumers) {
-    if (threadIdx.x == kWgmmaConsumers) wgmma_produce(problem, stages, full, empty, block_row, block_column);
+    if (threadIdx.x == kWgmmaConsumers) wgmma_produce(problem, stages, full, empty, at);
     return;  // no barrier of the block follows
   }
   float sums[64] = {};
-  wgmma_consume(problem, stages, full, empty, sums);
+  wgmma_consume<Problem>(problem.steps(at), stages, full, empty, sums);
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize, row = static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4;
-  auto* const upper = problem.line(block_row, row);
-  auto* const lower = problem.line(block_row, row + 8);
+  auto* const upper = problem.line(at, row);
+  auto* const lower = problem.line(at, row + 8);
   UNROLL
   for (int i = 0; i < 64; i += 4) {
-    const int64_t j = int64_t{block_column} * kWgmmaTile + i * 2 + lane % 4 * 2;
+    const int64_t j = int64_t{at.column} * kWgmmaTile + i * 2 + lane % 4 * 2;
     if (upper) problem.store(upper, j, sums[i], sums[i + 1]);
     if (lower) problem.store(lower, j, sums[i + 2], sums[i + 3]);
   }
 }
 
 template <class Problem>
-void run_wgmma(const Problem& problem, int64_t tiles_m, Stream& stream) {
-  const int64_t tiles_n = ceil_div(problem.n, kWgmmaTile);
-  if (tiles_m * tiles_n == 0) return;
-  launch(wgmma_kernel<Problem>, blocks_for(tiles_m * tiles_n, 1), kWgmmaThreads, kWgmmaBytes, stream, problem, static_cast<int>(tiles_n));
+void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& stream) {
+  const int64_t tiles_n = ceil_div(problem.n, kWgmmaTile), blocks = parts * tiles_m * tiles_n;
+  if (blocks == 0) return;
+  launch(wgmma_kernel<Problem>, blocks_for(blocks, 1), kWgmmaThreads, kWgmmaBytes, stream, problem, static_cast<int>(tiles_m),
+         static_cast<int>(tiles_n));
 }
 
 }  // namespace reid::REID_TARGET

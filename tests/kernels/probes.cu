@@ -1,3 +1,4 @@
-// No registered kernel uses tensor cores yet: this keeps their assembly compiled.
+// Keeps assembly compiled that no registered kernel uses.
 
 #include "probes.cuh"
+#include "probes_hopper.cuh"
