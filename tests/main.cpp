@@ -59,6 +59,7 @@ int main(int argc, char** argv) {
   reid::emu::install_device();
 #endif
 #if defined(REID_PLAYED_CUDNN) && defined(REID_PLAYED_CUBLASLT)
+  reid::initialize();  // behind the CPU's own
   reid::test::register_played(REID_PLAYED_CUDNN, REID_PLAYED_CUBLASLT);
 #endif
   doctest::Context context(argc, argv);
