@@ -289,13 +289,18 @@ Bound sum_bound(Problem<Op> p, double terms) {
   };
 }
 
-// The CPU's implementations or, where REID_DEVICE names an accelerator, that one's.
+// The CPU's implementations or, where REID_DEVICE names an accelerator, that one's; but none of those that REID_WITHOUT lists
+// ("cudnn,cublaslt", for tools that examine our own kernels).
 template <class Op>
 std::vector<std::pair<Device, Impl<Op>>> tried() {
   std::vector<std::pair<Device, Impl<Op>>> all;
   const char* name = std::getenv("REID_DEVICE");
   const Device device = name ? parse_device(name) : Device{};
-  for (const Impl<Op>& impl : Registry::implementations<Op>(device.type)) all.emplace_back(device, impl);
+  const char* without = std::getenv("REID_WITHOUT");
+  const std::string left_out = str(",", without ? without : "", ",");
+  for (const Impl<Op>& impl : Registry::implementations<Op>(device.type)) {
+    if (left_out.find(str(",", impl.name, ",")) == std::string::npos) all.emplace_back(device, impl);
+  }
   return all;
 }
 

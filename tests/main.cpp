@@ -11,6 +11,9 @@
 #include "emu/device.h"
 #include "kernels.h"
 #endif
+#if defined(REID_PLAYED_CUDNN) && defined(REID_PLAYED_CUBLASLT)
+#include "backends/played.h"
+#endif
 
 namespace {
 
@@ -54,6 +57,10 @@ int main(int argc, char** argv) {
   reid::initialize();  // the CPU's own come first: nothing runs in the emulator unless a test asks for it
   reid::emu::register_kernels();
   reid::emu::install_device();
+#endif
+#if defined(REID_PLAYED_CUDNN) && defined(REID_PLAYED_CUBLASLT)
+  reid::initialize();  // behind the CPU's own
+  reid::test::register_played(REID_PLAYED_CUDNN, REID_PLAYED_CUBLASLT);
 #endif
   doctest::Context context(argc, argv);
   context.setOption("no-intro", true);

@@ -81,22 +81,35 @@ phase_sanitize() {
   command -v compute-sanitizer >/dev/null || PATH=$PATH:/usr/local/cuda/bin
   command -v compute-sanitizer >/dev/null || { skip sanitize compute-sanitizer 'it was not found'; return 0; }
   for tool in memcheck racecheck initcheck synccheck; do
-    REID_DEVICE=cuda step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+    REID_DEVICE=cuda REID_WITHOUT=cudnn,cublaslt step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
       "$build/reid_tests" -tc='problems: edges*'
     if grep -qiE 'not supported|unable to attach|Insufficient|Target application terminated before first instrumented' \
         "$out/sanitize-$tool.log"; then skip sanitize "$tool" "it refuses this device: $(grep -m 1 -iE 'not supported|unable|Insufficient|terminated' "$out/sanitize-$tool.log" | cut -c 1-80)"; fi
   done
 }
 
+has() { grep -q "^REID_$1_USED:INTERNAL=ON" "$build/CMakeCache.txt"; }  # whether the build has CUDNN, CUBLAS beside our kernels
+
 phase_bench() {
-  local batch
+  local batch dtype
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv >"$out/card.csv" 2>/dev/null
+  # Ours, and what the vendor's library takes of the same; its gradients of bf16 filters are rounded to bf16, which ours are not.
   for batch in 64 128 256; do
-    step bench "network, batch $batch" "$build/reid" bench network --device cuda --batch "$batch" --steps 20 --json "$out/network_$batch.json"
-    step bench "layers, batch $batch" "$build/reid" bench layers --device cuda --batch "$batch" --steps 10 --json "$out/layers_$batch.json"
+    for dtype in bf16 f32; do
+      step bench "network, $dtype, batch $batch" "$build/reid" bench network --device cuda --dtype "$dtype" --batch "$batch" --steps 20 --json "$out/network_${dtype}_$batch.json"
+      step bench "layers, $dtype, batch $batch" "$build/reid" bench layers --device cuda --dtype "$dtype" --batch "$batch" --steps 10 --json "$out/layers_${dtype}_$batch.json"
+      has CUDNN || continue
+      REID_VENDOR_ALLOW=rounded-gradients step bench "layers by cuDNN, $dtype, batch $batch" "$build/reid" bench layers --impl cudnn --device cuda --dtype "$dtype" \
+        --batch "$batch" --steps 10 --json "$out/layers_cudnn_${dtype}_$batch.json"
+    done
   done
-  step bench 'products' "$build/reid" bench gemm --device cuda --steps 20 --json "$out/gemm.json"
-  skip bench 'cuDNN and cuBLASLt beside ours' 'there is no vendor path yet'
+  for dtype in bf16 f32; do
+    step bench "products, $dtype" "$build/reid" bench gemm --device cuda --dtype "$dtype" --steps 20 --json "$out/gemm_$dtype.json"
+    has CUBLAS || continue
+    step bench "products by cuBLASLt, $dtype" "$build/reid" bench gemm --impl cublaslt --device cuda --dtype "$dtype" --steps 20 --json "$out/gemm_cublaslt_$dtype.json"
+  done
+  has CUDNN || skip bench 'layers by cuDNN' 'it was not found when the program was built, or left out'
+  has CUBLAS || skip bench 'products by cuBLASLt' 'it was not found when the program was built, or left out'
   skip bench 'floors: measured bandwidth and rates' 'reid bench machine measures the CPU only so far'
 }
 

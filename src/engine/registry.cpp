@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <set>
 
 namespace reid {
 
@@ -12,22 +13,31 @@ namespace {
 struct Names {
   std::mutex mutex;
   std::vector<OpInfo> ops;
+  std::set<std::string, std::less<>> implementations;  // of every device
   std::map<std::string, std::string, std::less<>> forced;
+  std::vector<std::string> preferred;
 };
 Names& names() {
   static Names n;
   return n;
 }
 
-void read_forced_from_environment() {
+void read_wishes_from_environment() {
   const char* text = std::getenv("REID_IMPL");
   if (!text) return;
   std::istringstream items(text);
+  std::vector<std::string> preferred;
   for (std::string item; std::getline(items, item, ',');) {
     const size_t equals = item.find('=');
-    REID_CHECK(equals != std::string::npos, "REID_IMPL: '", item, "' is not op=implementation");
-    Registry::force(item.substr(0, equals), item.substr(equals + 1));
+    if (equals != std::string::npos) {
+      Registry::force(item.substr(0, equals), item.substr(equals + 1));
+      continue;
+    }
+    REID_CHECK(names().implementations.contains(item), "REID_IMPL: '", item,
+               "' is neither op=implementation nor an implementation of this build");
+    preferred.push_back(item);
   }
+  Registry::prefer(std::move(preferred));
 }
 
 thread_local std::vector<std::string>* collected = nullptr;
@@ -35,6 +45,7 @@ thread_local std::vector<std::string>* collected = nullptr;
 }  // namespace
 
 void Registry::note(const char* op, DeviceType device, const char* implementation) {
+  names().implementations.emplace(implementation);
   if (device != DeviceType::cpu) return;
   for (OpInfo& info : names().ops) {
     if (std::string_view(info.name) == op) {
@@ -54,10 +65,15 @@ void Registry::force(std::string op, std::string implementation) {
   }
 }
 
-std::string Registry::forced(const char* op) {
+void Registry::prefer(std::vector<std::string> implementations) {
+  const std::scoped_lock lock(names().mutex);
+  names().preferred = std::move(implementations);
+}
+
+Registry::Wishes Registry::wishes(const char* op) {
   const std::scoped_lock lock(names().mutex);
   const auto found = names().forced.find(op);
-  return found == names().forced.end() ? std::string() : found->second;
+  return {found == names().forced.end() ? std::string() : found->second, names().preferred};
 }
 
 std::vector<OpInfo> Registry::ops() {
@@ -70,7 +86,7 @@ void initialize() {
   std::call_once(once, [] {
     register_cpu();
     register_cuda();
-    read_forced_from_environment();
+    read_wishes_from_environment();
   });
 }
 

@@ -77,7 +77,7 @@ void declare(Flags& f, BenchOptions& o) {
   f.choice("--numerics", o.model.numerics, {"deterministic", "strict"},
            "network, layers: convolutions of training by any fixed sums, or by those of their definition alone");
   f.option("--channels", o.model.width, "network, layers: channels of the first stage", Range::closed(2, 1024));
-  f.option("--impl", o.implementation, "NAME", "layers, gemm: this implementation and no other (reid op describe conv_forward)");
+  f.option("--impl", o.implementation, "NAME", "layers, gemm: this implementation and no other; an unknown one lists what the device has");
   f.options("--size", o.sizes, "MxNxK", "gemm: sizes of [M, K] x [K, N]; default: square ones and those of 1x1 convolutions");
   f.option("--images", o.images, "DIR",
            "loader: each folder in it is a set of images; drawn when DIR is absent; default: drawn and removed again");

@@ -47,6 +47,10 @@ Json bench_size(const Context& context, const BenchOptions& o, const Size& size,
   const Tensor c = Tensor::zeros({m, n}, wide(dtype), o.device);
   const GemmArgs args{.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = m, .n = n, .k = k, .dtype = dtype};
   const Impl<Gemm>& impl = implementation(o, context.device, args);
+  if (const char* reason = impl.refuses ? impl.refuses(args) : nullptr) {
+    context.say(str(m, "x", n, "x", k), ": ", impl.name, " ", reason);
+    return Json::object({{"m", m}, {"n", n}, {"k", k}, {"implementation", impl.name}, {"refused", reason}});
+  }
   peak.sample();
   const Times times = measure(o, [&] { impl.run(args, current_stream(context.device)); });
   const double rate = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / times.median();

@@ -160,15 +160,25 @@ Json say_sums(const Context& context, const Sums& sums, const Peak& peak) {
   return json;
 }
 
-void check_implementation(const BenchOptions& o) {
-  std::vector<std::string> names;
-  for (const OpInfo& op : Registry::ops()) {
-    if (std::string_view(op.name).starts_with("conv_")) names.insert(names.end(), op.implementations.begin(), op.implementations.end());
+template <class Op>
+void add_names(std::vector<std::string>& names, Device device) {
+  for (const Impl<Op>& impl : Registry::implementations<Op>(device.type)) {
+    if (std::ranges::find(names, impl.name) == names.end()) names.emplace_back(impl.name);
   }
+}
+
+void check_implementation(const BenchOptions& o) {
+  initialize();
+  std::vector<std::string> names;
+  add_names<ConvForward>(names, o.device);
+  add_names<ConvBackwardData>(names, o.device);
+  add_names<ConvBackwardWeight>(names, o.device);
   if (o.implementation.empty() || std::ranges::find(names, o.implementation) != names.end()) return;
   const std::string guess = nearest(o.implementation, names);
-  throw UsageError(str("convolutions have no implementation '", o.implementation, "'",
-                       guess.empty() ? "" : "; did you mean '" + guess + "'?", " (reid op describe conv_forward lists them)"));
+  std::string all;
+  for (const std::string& name : names) all += str(all.empty() ? "" : ", ", name);
+  throw UsageError(str("convolutions have no implementation '", o.implementation, "' on ", o.device,
+                       guess.empty() ? "" : "; did you mean '" + guess + "'?", " (they have: ", all, ")"));
 }
 
 using Cells = std::vector<Cell>;  // of a layer: one for each of kPasses

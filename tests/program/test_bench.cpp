@@ -104,6 +104,29 @@ TEST_CASE("reid bench gemm: sizes as asked for") {
   CHECK(row.at("gflops").number() * 1e9 * row.at("times").at("median").number() == doctest::Approx(2.0 * 17 * 33 * 65));
 }
 
+// REID_IMPL for the programs started while it lives.
+struct Wish {
+  explicit Wish(const char* text) { setenv("REID_IMPL", text, 1); }
+  ~Wish() { unsetenv("REID_IMPL"); }
+};
+
+TEST_CASE("REID_IMPL: a name is preferred by every op that has it, op=name lets nothing else compute") {
+  const auto implementation = [] { return json_of({"gemm", "--size", "4x4x4"}).at("rows").items()[0].at("implementation").string(); };
+  const std::string usual = implementation();
+  const auto under = [&](const char* text) {
+    const Wish wish(text);
+    return implementation();
+  };
+  CHECK(usual != "reference");
+  CHECK(under("reference") == "reference");
+  CHECK(under("implicit_gemm_portable") == usual);  // which matmul does not have
+  CHECK(under("reference,matmul=packed_gemm_portable") == "packed_gemm_portable");
+  const Wish wish("refrence");
+  const Outcome r = bench({"gemm", "--size", "4x4x4"});
+  CHECK(r.status != 0);
+  CHECK(r.says("REID_IMPL: 'refrence' is neither op=implementation nor an implementation of this build"));
+}
+
 TEST_CASE("reid bench loader: draws two sets of images, and measures those that are there") {
   const TemporaryFolder folder;
   const auto rows_of = [](const std::string& images) {

@@ -40,10 +40,12 @@ class Registry {
   static const std::vector<Impl<Op>>& implementations(DeviceType device) {
     return list<Op>(device);
   }
-  // The first that accepts, or the one forced by REID_IMPL=op=name[,op=name] or force(). Throws when none accepts, with all the reasons.
+  // The one forced by REID_IMPL=op=name or force(); else a preferred one that accepts, in the order of REID_IMPL=name or prefer(); else
+  // the first that accepts. Throws when none does, with all the reasons. (REID_IMPL is a list, of both kinds: a,conv_forward=b.)
   template <class Op>
   static const Impl<Op>& pick(DeviceType device, const typename Op::Args& args);
   static void force(std::string op, std::string implementation);  // empty implementation: no longer forced
+  static void prefer(std::vector<std::string> implementations);   // of every op that has them; replaces what was preferred before
   static std::vector<OpInfo> ops();
 
  private:
@@ -53,7 +55,11 @@ class Registry {
     return lists[static_cast<size_t>(device)];
   }
   static void note(const char* op, DeviceType device, const char* implementation);
-  static std::string forced(const char* op);  // empty: none
+  struct Wishes {
+    std::string forced;  // empty: none
+    std::vector<std::string> preferred;
+  };
+  static Wishes wishes(const char* op);
 };
 
 void initialize();  // fills the registry; safe to call often and from several threads
@@ -82,7 +88,13 @@ std::string problem_line(const Args& args) {
 template <class Op>
 const Impl<Op>& Registry::pick(DeviceType device, const typename Op::Args& args) {
   initialize();
-  const std::string wanted = forced(Op::name);
+  const Wishes wishes = Registry::wishes(Op::name);
+  const std::string& wanted = wishes.forced;
+  for (size_t i = 0; wanted.empty() && i < wishes.preferred.size(); ++i) {
+    for (const Impl<Op>& impl : list<Op>(device)) {
+      if (wishes.preferred[i] == impl.name && !(impl.refuses && impl.refuses(args))) return impl;
+    }
+  }
   std::string reasons;
   for (const Impl<Op>& impl : list<Op>(device)) {
     if (!wanted.empty() && wanted != impl.name) continue;

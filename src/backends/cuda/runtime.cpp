@@ -8,6 +8,7 @@
 
 #include "reid/engine/accelerator.h"
 #include "reid/engine/registry.h"
+#include "vendor.h"
 
 namespace reid::cuda {
 
@@ -163,6 +164,7 @@ void register_cuda() {
   static auto* runtime = new cuda::Runtime;  // never destroyed: streams live as long as the program
   register_accelerator(DeviceType::cuda, runtime);
   cuda::register_kernels();
+  cuda::register_vendor(cuda::native);
 }
 
 }  // namespace reid

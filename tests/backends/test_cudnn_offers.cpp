@@ -1,0 +1,118 @@
+// What the installed cuDNN offers for an H200 that is described to it and need not be there: the library itself checks our descriptors,
+// finds engines for them and makes plans. Nothing is computed. Skipped, saying so, where cuDNN is not installed.
+
+#include "harness.h"
+
+#include <optional>
+
+#include "backends/cuda/cudnn_conv.h"
+
+namespace reid::test {
+namespace {
+
+using namespace cuda;
+
+// The device properties of an H200 as cuDNN 9.19 writes them down: those of its data sheet and of compute capability 9.0.
+constexpr std::string_view kH200 = R"({"deviceName": "NVIDIA H200", "deviceVer": 900, "driverVer": 13000, "cudaDeviceId": 0,
+  "totalGlobalMem": 150000000000, "multiProcessorCount": 132, "smClockRateKHz": 1980000, "memClockRateKHz": 3201000, "l2CacheSize": 62914560,
+  "maxGridSize": [2147483647, 65535, 65535], "maxBlockSize": [1024, 1024, 64], "warpSize": 32, "regsPerBlock": 65536,
+  "maxRegistersPerSM": 65536, "maxSharedMemoryPerBlock": 49152, "maxSharedMemoryPerBlockOptin": 232448, "reservedSharedMemoryPerBlock": 1024,
+  "maxCtasPerSM": 32, "maxThreadsPerBlock": 1024, "maxThreadsPerSM": 2048, "pciDeviceId": 0, "isTccDriver": 0, "supportCoopLaunch": 1})";
+
+struct Described {
+  Cudnn library;
+  Descriptor properties;
+  Described() : library({REID_CUDNN_FILES}), properties(library, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, "a device's properties") {
+    const std::string text(kH200);
+    properties.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, static_cast<int64_t>(text.size()) + 1, text.c_str());
+    properties.finalize();
+  }
+  template <class Args>
+  CudnnPlan plan(const ConvShape& shape, DType dtype, VendorAllows allows = {}) {
+    Args args{};
+    args.shape = shape, args.dtype = dtype;
+    return plan_conv(library, {nullptr, properties.raw()}, conv_problem(args, allows), allows);
+  }
+};
+
+// Null, having said why, where there is no cuDNN.
+Described* described() {
+  static std::optional<Described> one;
+  static const std::string missing = [] {
+    try {
+#ifdef REID_DEBUG
+      fail("under sanitizers, which would report what cuDNN's heuristics leak");
+#endif
+      one.emplace();
+      return std::string();
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+  }();
+  if (!missing.empty()) MESSAGE("skipped: ", missing);
+  return one ? &*one : nullptr;
+}
+
+ConvShape layer(int64_t n, int64_t h, int64_t w, int64_t c, int64_t k, int64_t r, int64_t stride) {
+  ConvShape s{.n = n, .h = h, .w = w, .c = c, .k = k, .r = r, .s = r};
+  s.stride[0] = s.stride[1] = stride, s.pad[0] = s.pad[1] = r / 2;
+  return s;
+}
+
+// ResNet-50 at 256 x 128: the stem, and 1x1 and 3x3 of the first and the last stage, with and without stride.
+const ConvShape kLayers[] = {layer(64, 256, 128, 3, 64, 7, 2),  layer(64, 64, 32, 64, 64, 3, 1),   layer(64, 64, 32, 64, 256, 1, 1),
+                             layer(64, 64, 32, 128, 128, 3, 2), layer(64, 64, 32, 256, 512, 1, 2), layer(64, 16, 8, 512, 512, 3, 1),
+                             layer(64, 16, 8, 1024, 2048, 1, 1)};
+
+TEST_CASE("cudnn offers: an acceptable plan for each layer on an H200") {
+  Described* d = described();
+  if (!d) return;
+  for (const ConvShape& shape : kLayers) {
+    for (const DType dtype : {DType::f32, DType::bf16}) {
+      const bool narrow = dtype == DType::bf16;
+      const VendorAllows rounded{.rounded_gradients = narrow};
+      for (const CudnnPlan& plan : {d->plan<ConvForwardArgs>(shape, dtype), d->plan<ConvBackwardDataArgs>(shape, dtype),
+                                    d->plan<ConvBackwardWeightArgs>(shape, dtype, rounded)}) {
+        CHECK_MESSAGE(plan.plan, shape.c, " > ", shape.k, ", ", shape.r, "x", shape.s, "/", shape.stride[0], " ", dtype, ": ",
+                      plan.refusal);
+        CHECK(plan.workspace <= kCudnnWorkspace);
+      }
+    }
+  }
+}
+
+// Should a later cuDNN have such an engine, this fails and says that the rounding is no longer needed.
+TEST_CASE("cudnn offers: nothing that writes f32 filters from bf16 maps") {
+  Described* d = described();
+  if (!d) return;
+  for (const ConvShape& shape : kLayers) CHECK(d->plan<ConvBackwardWeightArgs>(shape, DType::bf16).refusal == "cuDNN offers no engine");
+}
+
+TEST_CASE("cudnn offers: other engines where more is allowed, odd shapes, groups and dilation") {
+  Described* d = described();
+  if (!d) return;
+  const ConvShape& big = kLayers[1];
+  CHECK(d->plan<ConvForwardArgs>(big, DType::f32).engine != d->plan<ConvForwardArgs>(big, DType::f32, {.tf32 = true}).engine);
+  ConvShape odd = layer(2, 7, 5, 5, 7, 3, 2), groups = layer(2, 6, 5, 8, 12, 3, 1), dilated = layer(1, 9, 8, 6, 4, 3, 1);
+  groups.groups = 4;
+  dilated.dilation[0] = dilated.dilation[1] = dilated.pad[0] = dilated.pad[1] = 2;
+  for (const ConvShape& shape : {odd, groups, dilated}) {
+    CHECK(d->plan<ConvForwardArgs>(shape, DType::f32).refusal == "");
+    CHECK(d->plan<ConvBackwardDataArgs>(shape, DType::f32).refusal == "");
+    CHECK(d->plan<ConvBackwardWeightArgs>(shape, DType::f32).refusal == "");
+  }
+}
+
+TEST_CASE("cudnn offers: what does not fit together is the library's error, in its words") {
+  Described* d = described();
+  if (!d) return;
+  ConvForwardArgs args{};
+  args.shape = kLayers[1], args.dtype = DType::f32;
+  ConvProblem problem = conv_problem(args);
+  problem.map.extents[3] += 1;
+  CHECK_THROWS_WITH_AS(static_cast<void>(plan_conv(d->library, {nullptr, d->properties.raw()}, problem, {})),
+                       doctest::Contains("cuDNN: finalizing the operation: CUDNN_STATUS_BAD_PARAM"), Error);
+}
+
+}  // namespace
+}  // namespace reid::test
