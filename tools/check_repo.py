@@ -62,13 +62,13 @@ MAX_BYTES = 1 << 20      # any tracked file
 BUDGET = {
     "include/reid": 5000,
     "kernels": 6000,
-    "src/backends": 6500,
+    "src/backends": 7000,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 12500,
     "src/learning": 5000,
     "src/program": 6000,
-    "tests": 18000,
+    "tests": 19000,
     "tools": 6000,
 }
 

@@ -43,7 +43,7 @@ struct CodeKernel {
 
 inline constexpr int64_t kMaxCodeRows = 16, kMaxCodeColumns = 32;
 
-const CodeKernel& vnni_kernel();  // x86 only
-const CodeKernel& amx_kernel();   // x86 only
+const CodeKernel& vnni_code_kernel();  // x86 only
+const CodeKernel& amx_code_kernel();   // x86 only
 
 }  // namespace reid::cpu

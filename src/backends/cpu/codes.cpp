@@ -126,11 +126,11 @@ void register_codes() {
 #if defined(__x86_64__)
   if (supports(Isa::amx)) {
     Registry::add<CodeProducts>(DeviceType::cpu,
-                                {"packed_amx", nullptr, [](const CodeProductsArgs& p, Stream& s) { multiply(amx_kernel(), p, s); }});
+                                {"packed_amx", nullptr, [](const CodeProductsArgs& p, Stream& s) { multiply(amx_code_kernel(), p, s); }});
   }
   if (supports(Isa::avx512_vnni)) {
     Registry::add<CodeProducts>(DeviceType::cpu,
-                                {"packed_vnni", nullptr, [](const CodeProductsArgs& p, Stream& s) { multiply(vnni_kernel(), p, s); }});
+                                {"packed_vnni", nullptr, [](const CodeProductsArgs& p, Stream& s) { multiply(vnni_code_kernel(), p, s); }});
   }
 #endif
 }

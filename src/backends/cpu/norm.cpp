@@ -1,7 +1,7 @@
 // Normalization of windows of channels, NHWC, f32 or bf16: batch norm, instance norm and IBN's halves (see NormWindow).
 //
 //   statistics   mean = sum x / L,  variance = sum (x - mean)^2 / L                        reads x once from memory
-//   apply        y = act((x - mean) * gamma / sqrt(variance + eps) + beta + residual)      1 or 2 reads, 1 write
+//   apply        y = act((x - mean) * gamma / sqrt(variance + eps) + beta + residual)      1 or 2 reads, 1 write; norm_apply.cpp
 //   backward     g = dy masked by y > 0;  dbeta = sum g;  dgamma = sum g xhat              3 reads
 //                dx = gamma / sqrt(variance + eps) * (g - dbeta / L - xhat dgamma / L)     3 reads, 1 or 2 writes
 //
@@ -15,8 +15,8 @@
 #include <cmath>
 
 #include "backends/cpu/fast.h"
-#include "backends/cpu/finish.h"
 #include "backends/cpu/isa.h"
+#include "backends/cpu/norm_parts.h"
 #include "backends/cpu/rounding.h"
 #include "reid/engine/registry.h"
 
@@ -128,97 +128,6 @@ void norm_statistics(const NormStatisticsArgs& a, Stream& stream) {
   parallel_for(w.groups, 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t g = begin; g < end; ++g) merge_chunks(a, g, partial + g * chunks * 2 * w.count);
   });
-}
-
-// --- apply ---
-
-template <class T>
-struct ApplyRows {
-  const T *x, *residual;
-  T* y;
-  const float *mean, *scale, *beta;  // [count]
-  int64_t rows, stride, count;
-  bool relu;
-};
-
-template <bool kResidual, bool kRelu, class T>
-REID_BODY apply_loop(const ApplyRows<T>& a) {
-  for (int64_t l = 0; l < a.rows; ++l) {
-    const T* x = a.x + l * a.stride;
-    const T* residual = kResidual ? a.residual + l * a.stride : nullptr;
-    T* y = a.y + l * a.stride;
-    REID_INDEPENDENT
-    for (int64_t j = 0; j < a.count; ++j) {
-      float value = (x[j] - a.mean[j]) * a.scale[j] + a.beta[j];
-      if (kResidual) value += residual[j];
-      y[j] = static_cast<T>(kRelu && value < 0.0f ? 0.0f : value);
-    }
-  }
-}
-template <class T>
-REID_BODY apply_rows_body(const ApplyRows<T>& a) {
-  if (a.residual) {
-    a.relu ? apply_loop<true, true>(a) : apply_loop<true, false>(a);
-  } else {
-    a.relu ? apply_loop<false, true>(a) : apply_loop<false, false>(a);
-  }
-}
-REID_MULTIVERSION(apply_rows, ApplyRows<float>)
-REID_MULTIVERSION(apply_rows, ApplyRows<bf16>)
-
-// Rows of a pointwise pass a task takes: about 256 KB of x.
-int64_t pass_rows(const NormWindow& w) { return std::max<int64_t>(1, (int64_t{1} << 16) / std::max<int64_t>(w.count, 1)); }
-
-// Calls f(group, row, rows) for every task of a pass over all rows; tasks do not cross groups.
-template <class F>
-void for_each_part(const NormWindow& w, F&& f) {
-  const int64_t rows = pass_rows(w), parts = (w.length + rows - 1) / rows;
-  parallel_for(w.groups * parts, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) f(i / parts, i % parts * rows, std::min(rows, w.length - i % parts * rows));
-  });
-}
-
-void scales(const NormApplyArgs& a, float* scale) {
-  const auto* variance = static_cast<const float*>(a.variance);
-  const auto* gamma = static_cast<const float*>(a.gamma);
-  for (int64_t i = 0; i < a.window.groups * a.window.count; ++i) {
-    scale[i] = static_cast<float>(double{gamma[i % a.window.count]} / std::sqrt(double{variance[i]} + a.eps));
-  }
-}
-
-template <class T>
-void norm_apply(const NormApplyArgs& a, Stream& stream) {
-  const NormWindow& w = a.window;
-  auto* scale = static_cast<float*>(stream.workspace(static_cast<size_t>(w.groups * w.count) * sizeof(float)));
-  scales(a, scale);
-  for_each_part(w, [&](int64_t group, int64_t row, int64_t rows) {
-    const int64_t offset = (group * w.length + row) * w.channels + w.first;
-    apply_rows(ApplyRows<T>{.x = static_cast<const T*>(a.x) + offset,
-                            .residual = a.residual ? static_cast<const T*>(a.residual) + offset : nullptr,
-                            .y = static_cast<T*>(a.y) + offset,
-                            .mean = static_cast<const float*>(a.mean) + group * w.count,
-                            .scale = scale + group * w.count,
-                            .beta = static_cast<const float*>(a.beta),
-                            .rows = rows,
-                            .stride = w.channels,
-                            .count = w.count,
-                            .relu = a.relu});
-  });
-}
-
-template <class T>
-void finish_rows(const NormApplyArgs& a, const float* scale, int64_t row, int64_t rows, int64_t first, int64_t count) {
-  const int64_t offset = row * a.window.channels + first, at = first - a.window.first;
-  apply_rows(ApplyRows<T>{.x = static_cast<const T*>(a.x) + offset,
-                          .residual = a.residual ? static_cast<const T*>(a.residual) + offset : nullptr,
-                          .y = static_cast<T*>(a.y) + offset,
-                          .mean = static_cast<const float*>(a.mean) + at,
-                          .scale = scale + at,
-                          .beta = static_cast<const float*>(a.beta) + at,
-                          .rows = rows,
-                          .stride = a.window.channels,
-                          .count = count,
-                          .relu = a.relu});
 }
 
 // --- backward ---
@@ -390,19 +299,8 @@ void norm_backward(const NormBackwardArgs& a, Stream& stream) {
 
 }  // namespace
 
-Finish::Finish(const NormApplyArgs& norm) : norm_(norm), scale_(static_cast<size_t>(norm.window.count)) { scales(norm, scale_.data()); }
-
-void Finish::operator()(int64_t row, int64_t rows, int64_t column, int64_t columns) const {
-  const NormWindow& w = norm_.window;
-  const int64_t first = std::max(column, w.first), count = std::min(column + columns, w.first + w.count) - first;
-  if (count <= 0) return;
-  norm_.dtype == DType::bf16 ? finish_rows<bf16>(norm_, scale_.data(), row, rows, first, count)
-                             : finish_rows<float>(norm_, scale_.data(), row, rows, first, count);
-}
-
 void register_norm() {
   add_both<NormStatistics, norm_statistics<float>, norm_statistics<bf16>>("chunked");
-  add_both<NormApply, norm_apply<float>, norm_apply<bf16>>("vectorized");
   add_both<NormBackward, norm_backward<float>, norm_backward<bf16>>("chunked");
 }
 

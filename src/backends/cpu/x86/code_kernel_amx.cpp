@@ -152,7 +152,7 @@ REID_AMX void block(FunctionRef<void()> tiles) {
 
 }  // namespace
 
-const CodeKernel& amx_kernel() {
+const CodeKernel& amx_code_kernel() {
   static const CodeKernel kernel{kTileRows, kTileRows, pack_a, pack_b, block, tile};
   return kernel;
 }

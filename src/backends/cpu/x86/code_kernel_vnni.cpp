@@ -81,7 +81,7 @@ REID_VNNI void tile(const CodeTile& t) {
 
 }  // namespace
 
-const CodeKernel& vnni_kernel() {
+const CodeKernel& vnni_code_kernel() {
   static const CodeKernel kernel{kRows, kColumns, pack<kRows>, pack<kColumns>, [](FunctionRef<void()> tiles) { tiles(); }, tile};
   return kernel;
 }

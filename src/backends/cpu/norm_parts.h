@@ -1,0 +1,23 @@
+#pragma once
+// How passes over rows of normalized windows are cut into tasks.
+
+#include <algorithm>
+
+#include "reid/engine/device.h"
+#include "reid/engine/op_args.h"
+
+namespace reid::cpu {
+
+// Rows of a pointwise pass a task takes: about 256 KB of x.
+inline int64_t pass_rows(const NormWindow& w) { return std::max<int64_t>(1, (int64_t{1} << 16) / std::max<int64_t>(w.count, 1)); }
+
+// Calls f(group, row, rows) for every task of a pass over all rows; tasks do not cross groups.
+template <class F>
+void for_each_part(const NormWindow& w, F&& f) {
+  const int64_t rows = pass_rows(w), parts = (w.length + rows - 1) / rows;
+  parallel_for(w.groups * parts, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) f(i / parts, i % parts * rows, std::min(rows, w.length - i % parts * rows));
+  });
+}
+
+}  // namespace reid::cpu
