@@ -196,6 +196,7 @@ std::vector<ConvShape> part_cases() {
       conv(3, 5, 3, 40, 64, 1, 1, 0),      // 1x1
       conv(2, 7, 5, 47, 32, 1, 2, 0),      // 1x1 stride 2
       conv(1, 9, 11, 35, 32, 3, 1, 2, 2),  // dilated
+      conv(2, 19, 14, 32, 64, 3, 2, 1),    // stride 2, more rows of the data gradient than a tile has
       conv(1, 20, 15, 70, 32, 3, 1, 1),    // several blocks of k
   };
   for (ConvShape& s : cases) s.other_sums = true;

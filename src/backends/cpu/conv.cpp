@@ -149,6 +149,7 @@ void backward_data_phase(const MicroKernel& kernel, const ConvBackwardDataArgs& 
             .pack_b = pack_b,
             .row = row_of,
             .a = in_place<Panels>(kernel, s, s.k, args.dy),
+            .even = s.stride[0] == 1 && s.stride[1] == 1,
             .narrow = args.dtype == DType::bf16},
            stream);
 }

@@ -13,9 +13,9 @@ void register_winograd_weight();  // conv_backward_weight of 3x3 filters
 void register_conv();             // conv_forward, conv_backward_data, conv_backward_weight
 void register_norm();             // norm_statistics, norm_backward
 void register_norm_apply();
-void register_pointwise();        // relu, add_scaled, bias_add, column_sum and backward, sgd, adam, ema_update
-void register_cast();             // cast
-void register_pool();             // max_pool, global_pool and backward
-void register_rows();             // l2_normalize and backward
+void register_pointwise();  // relu, add_scaled, bias_add, column_sum and backward, sgd, adam, ema_update
+void register_cast();       // cast
+void register_pool();       // max_pool, global_pool and backward
+void register_rows();       // l2_normalize and backward
 
 }  // namespace reid::cpu

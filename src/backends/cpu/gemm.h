@@ -31,6 +31,7 @@ struct Product {
   // Where packed B may be kept, under the address of what it is made of.
   WeightCache* cache = nullptr;
   const void* weights = nullptr;
+  bool even = true;                // rows of C are equally far apart
   const Finish* finish = nullptr;  // of rows of C, contiguous, when their sums are complete; for multiply
   bool narrow = false;  // C is bf16: sums stand in scratch until they are complete, and are rounded once; for multiply, not to add
 };

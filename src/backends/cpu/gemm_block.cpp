@@ -28,7 +28,8 @@ Left place(const MicroKernel& kernel, const Product& p, const Block& block, floa
   return {.a = p.a + block.row * p.k + block.k, .tile = kernel.rows * p.k, .stride = p.k, .rest = scratch, .rest_stride = packed_stride};
 }
 
-// A tile computed apart: because it sticks out of C, from zero-padded panels, or because its sums are to be rounded.
+// A tile computed apart: because it sticks out of C, from zero-padded panels, because its sums are to be rounded, or because the kernel
+// cannot write rows that lie so.
 struct Apart {
   const float* tile;  // [..][width]
   int64_t width, rows, columns;
@@ -96,6 +97,7 @@ void multiply_block(const MicroKernel& kernel, const Product& p, const Block& bl
   const Left left = place(kernel, p, block, scratch);
   const int64_t end = block.column + block.columns;
   const float* b = block.b;
+  const bool apart = block.rounded || (kernel.even && !p.even);
   if (kernel.begin) kernel.begin();
   for (int64_t j = block.column; j < end; j += kernel.columns, b += block.depth * kernel.columns) {
     const float* a = left.a;
@@ -105,7 +107,7 @@ void multiply_block(const MicroKernel& kernel, const Product& p, const Block& bl
       if (!block.rounded) expect(c + i, rows, j, columns);
       if (rows < kernel.rows) {
         tile_apart(kernel, run, block, left.rest, left.rest_stride, b, c, i, rows, j, columns);
-      } else if (columns < kernel.columns || block.rounded) {
+      } else if (columns < kernel.columns || apart) {
         tile_apart(kernel, run, block, a, left.stride, b, c, i, rows, j, columns);
       } else {
         run(block.depth, a, left.stride, b, c + i, j, block.add);

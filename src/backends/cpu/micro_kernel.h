@@ -24,14 +24,14 @@ inline constexpr int64_t kMaxTileRows = 32;
 inline constexpr int64_t kMaxTile = kMaxTileRows * 32;  // floats of the largest tile
 
 struct MicroKernel {
-  // c: one pointer a row of the tile, equally far apart, each to the first of `columns` floats behind `column`; add: C += tile, else C =
-  // tile.
+  // c: one pointer a row of the tile, each to the first of `columns` floats behind `column`; add: C += tile, else C = tile.
   using Run = void (*)(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c, int64_t column, bool add);
   const char* isa;  // "avx512", "avx2", "portable"; of pairs "avx512_bf16", "amx", "amx_parts"
   int64_t rows, columns;
   int64_t depth;         // k is cut into blocks of this; sums of blocks are added in order
   Run by_row, by_depth;  // by_depth: null in kernels of pairs
   int64_t step = 1;      // depths are multiples of it
+  bool even = false;     // the rows of c must be equally far apart
   // What the thread calls before and after a block of tiles, or null.
   void (*begin)() = nullptr;
   void (*end)() = nullptr;

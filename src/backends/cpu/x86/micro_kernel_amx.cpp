@@ -51,6 +51,7 @@ const MicroKernel& amx_kernel() {
                                   .by_row = tile,
                                   .by_depth = nullptr,
                                   .step = kStep,
+                                  .even = true,
                                   .begin = use_tiles,
                                   .end = leave_tiles};
   return kernel;

@@ -71,6 +71,7 @@ const MicroKernel& amx_parts_kernel() {
                                   .by_row = tile,
                                   .by_depth = nullptr,
                                   .step = kStep,
+                                  .even = true,
                                   .begin = use_tiles,
                                   .end = leave_tiles};
   return kernel;
