@@ -10,6 +10,7 @@ import statistics
 import sys
 
 import bench_tables
+import curves
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS = (("mAP", "mAP"), ("rank1", "Rank-1"), ("rank5", "Rank-5"), ("rank10", "Rank-10"), ("mINP", "mINP"))
@@ -58,7 +59,7 @@ def performance():
     if report is None:
         return "Not yet measured."
     return (f"{bench_tables.network(report, only_f32=True)}\n\n{bench_tables.machine(report)} More, and how it was measured: [docs/benchmarks.md](docs/benchmarks.md). "
-            "GPU: not yet measured; so far the CUDA kernels run in emulation only ([docs/kernels.md](docs/kernels.md)).")
+            "GPU: not yet measured; `--device cuda` is there, and has run on an emulated device only ([docs/cuda.md](docs/cuda.md)).")
 
 
 def alone():
@@ -156,10 +157,29 @@ def methods():
     return "\n".join(lines).rstrip()
 
 
+def precision():
+    measured = record("precision.json")
+    if measured is None:
+        return "Not yet measured."
+    runs = measured["runs"]
+    (ROOT / "docs/precision.svg").write_text(curves.draw({name: [run["loss"] for run in of] for name, of in runs.items()}, "epoch", "mean loss"))
+    figures = [(domain, key, title) for domain in ("source", "target") for key, title in (("mAP", "mAP"), ("rank1", "Rank-1"))]
+    lines = ["![Loss of each epoch in f32 and bf16](precision.svg)", "",
+             "| precision | " + " | ".join(f"{domain} {title}" for domain, _, title in figures) + " | loss of the first, sixth, last epoch |", "|---|" + "---|" * 5]
+    for name, of in runs.items():
+        cells = [mean_and_spread([run["results"][domain][key] for run in of]) for domain, key, _ in figures]
+        losses = [statistics.mean(run["loss"][epoch] for run in of) for epoch in (0, 5, -1)]
+        lines.append(f"| {name} | " + " | ".join(cells) + " | " + ", ".join(f"{loss:.2f}" for loss in losses) + " |")
+    seeds = ", ".join(str(run["seed"]) for run in runs["f32"])
+    lines += ["", f"`configs/demo.toml` on the world of `make demo`, seeds {seeds} (`tools/measure_precision.py`); percent, mean and standard deviation; bands of the "
+              f"drawing: least and largest. {measured['machine']}, {measured['date']}. Synthetic data; says nothing about real benchmarks."]
+    return "\n".join(lines)
+
+
 TABLES = {"README.md": (("results", results), ("performance", performance)), "docs/scale.md": (("scale", scale),),
           "docs/methods.md": (("methods", methods),),
           "docs/benchmarks.md": (("machine", machine), ("network", beside("network")), ("layers", beside("layers")),
-                                 ("gemm", beside("gemm")), ("loader", beside("loader")), ("alone", alone))}
+                                 ("gemm", beside("gemm")), ("loader", beside("loader")), ("alone", alone), ("precision", precision))}
 
 
 def main():
