@@ -166,20 +166,22 @@ TEST_CASE("replay: a replayed step asks for a few graphs instead of hundreds of 
 }
 
 TEST_CASE("replay: an error in a step reaches the caller, and the next step is right") {
-  Toy toy;
+  Toy toy, plain;
   Replay replay(test_device());
   const Tensor x = Tensor::full({4, 3}, 1, DType::f32, test_device());
   const std::vector<float> target(16, 0.5f);
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 4; ++i) {  // the first as it comes, the others while it is recorded
     CHECK_THROWS_WITH_AS(replay.run([&] {
       toy.step(x, target, 0.1, {});
       fail("stop here");
     }),
                          "stop here", Error);
   }
-  const Tensor before = toy.weights();
-  replay.run([&] { toy.step(x, target, 0.1, {}); });
-  CHECK(!bitwise_equal(before, toy.weights()));
+  for (int i = 0; i < 3; ++i) replay.run([&] { toy.step(x, target, 0.1, {}); });
+  for (int i = 0; i < 7; ++i) plain.step(x, target, 0.1, {});
+  CHECK(replay.counts().recorded == 4);
+  CHECK(replay.counts().replayed == 2);
+  CHECK(bitwise_equal(toy.weights(), plain.weights()));
 }
 
 TEST_CASE("replay: a kernel that fails inside of a step is an error like any other") {
@@ -226,6 +228,17 @@ TEST_CASE("transfer: batches arrive beside computing, scalars come back later") 
     CHECK(readback.take().empty());
   }
   emu::set_pace(emu::Pace::late);
+}
+
+TEST_CASE("transfer: only f32 scalars of the device are read back, 64 at a time") {
+  Readback readback(test_device());
+  const Tensor one = Tensor::full({1}, 1, DType::f32, test_device());
+  CHECK_THROWS_WITH_AS(readback.add(one.to(Device{})), doctest::Contains("got [1] f32 on cpu"), Error);
+  CHECK_THROWS_WITH_AS(readback.add(one.to(DType::bf16)), doctest::Contains("got [1] bf16"), Error);
+  CHECK_THROWS_WITH_AS(readback.add(Tensor::full({2}, 1, DType::f32, test_device())), doctest::Contains("got [2] f32"), Error);
+  for (int i = 0; i < 64; ++i) readback.add(one);
+  CHECK_THROWS_WITH_AS(readback.add(one), "[readback] 64 scalars wait already: take them first", Error);
+  CHECK(readback.take() == std::vector<double>(64, 1.0));
 }
 
 }  // namespace
