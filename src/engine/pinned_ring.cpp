@@ -3,16 +3,19 @@
 #include <bit>
 #include <cstring>
 #include <map>
+#include <utility>
 
 namespace reid {
 
 PinnedRing::~PinnedRing() {
   for (const Slot& slot : slots_) {
-    if (!slot.event) continue;
+    if (!slot.block && !slot.event) continue;
     Accelerator& a = accelerator(device_);
-    quietly([&] { a.synchronize_event(slot.event); });
-    quietly([&] { a.close_event(slot.event); });
-    quietly([&] { a.release_pinned(slot.block); });
+    if (slot.event) {
+      quietly([&] { a.synchronize_event(slot.event); });
+      quietly([&] { a.close_event(slot.event); });
+    }
+    if (slot.block) quietly([&] { a.release_pinned(slot.block); });
   }
 }
 
@@ -20,10 +23,11 @@ void* PinnedRing::copy(void* to, const void* from, size_t bytes, void* queue) {
   Accelerator& a = accelerator(device_);
   Slot& slot = slots_[next_++ % kSlots];
   if (slot.event) a.synchronize_event(slot.event);
-  if (slot.bytes < bytes) {
-    if (slot.block) a.release_pinned(slot.block);
+  if (slot.bytes < bytes) {  // at every step the slot is one that an error may leave behind
+    slot.bytes = 0;
+    if (slot.block) a.release_pinned(std::exchange(slot.block, nullptr));
+    slot.block = a.allocate_pinned(std::bit_ceil(bytes));
     slot.bytes = std::bit_ceil(bytes);
-    slot.block = a.allocate_pinned(slot.bytes);
   }
   if (!slot.event) slot.event = a.open_event(device_.index);
   std::memcpy(slot.block, from, bytes);

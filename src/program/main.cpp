@@ -194,7 +194,7 @@ void run_verb(const Verb& verb, std::vector<std::string> words) {
     throw UsageError("unknown flag " + word + (guess.empty() ? "" : "; did you mean " + guess + "?"));
   }
   flags.check_required();
-  if (device != "cpu" && !device.starts_with("cuda")) throw UsageError("--device takes cpu or cuda, not '" + device + "'");
+  if (device != "cpu" && !device.starts_with("cuda")) throw UsageError("--device takes cpu, cuda or cuda:N, not '" + device + "'");
   if (device != "cpu" && !verb.networks) throw UsageError("--device " + device + ": this verb runs no network and computes on the CPU");
   context.device = parse_device(device);
   context.threads = static_cast<int>(thread_count);

@@ -1,4 +1,4 @@
-// The allocator, the stream's workspace, the thread pool.
+// The allocator, what is kept of weights, the stream's workspace, the thread pool.
 
 #include "harness.h"
 
@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "reid/engine/nn.h"
+#include "reid/engine/weight_cache.h"
 
 namespace reid::test {
 namespace {
@@ -119,6 +120,32 @@ TEST_CASE("workspace: grows, stays, one a thread") {
   Stream* other = nullptr;
   std::thread([&] { other = &current_stream({}); }).join();
   CHECK(other != &stream);
+}
+
+TEST_CASE("weight cache: a form of weights is made once; a fill that fails leaves nothing, another size is an error") {
+  WeightCache cache;
+  const float one = 1, other = 2;
+  int fills = 0;
+  const auto twice = [&](const float* weights, const char* form, int64_t count) {
+    return cache.floats(weights, form, count, [&](float* to) {
+      ++fills;
+      std::fill_n(to, count, 2 * *weights);
+    });
+  };
+  CHECK_THROWS_WITH_AS(cache.floats(&one, "twice", 5, [](float*) { fail("no panels today"); }), "no panels today", Error);
+  CHECK(cache.bytes() == 0);
+  const float* made = twice(&one, "twice", 5);
+  CHECK(made[4] == 2);
+  CHECK(twice(&one, "twice", 5) == made);
+  CHECK(fills == 1);
+  CHECK(twice(&other, "twice", 5)[4] == 4);
+  CHECK(twice(&one, "twice again", 7)[6] == 2);
+  CHECK(fills == 3);
+  CHECK(cache.bytes() == 4 * (5 + 5 + 7));
+  CHECK_THROWS_WITH_AS(twice(&one, "twice", 6), "[weights] the form twice has 20 bytes, asked for as 24", Error);
+  cache.clear();
+  CHECK(cache.bytes() == 0);
+  CHECK(twice(&one, "twice", 6)[5] == 2);
 }
 
 TEST_CASE("devices: names") {

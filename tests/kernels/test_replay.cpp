@@ -25,6 +25,8 @@ class Toy {
     bool narrow = false;       // half of the batch
     bool keep = false;         // a tensor outlives the step
     bool hold = false;         // a tensor lives longer within the step
+    bool leave = false;        // the optimizer's turn does not come
+    bool grow = false;         // more workspace than any step before
     double factor = 1;         // an attribute
   };
 
@@ -34,6 +36,11 @@ class Toy {
     std::vector<Tensor> held;
     const Var hidden = relu(layer_(Var(x), training_pass(tape)));
     if (o.hold) held.push_back(ops::relu(hidden.value()));
+    if (o.grow) {
+      Stream& stream = current_stream(test_device());
+      const auto now = stream.workspace_storage();
+      stream.workspace(now ? 2 * static_cast<size_t>(now->bytes()) : size_t{1} << 16);
+    }
     const Tensor wanted = Tensor::from(std::vector<float>(target.begin(), target.begin() + x.dim(0) * 4), {x.dim(0), 4}, test_device());
     Var away = add(hidden, Var(wanted), -1);
     if (o.branch) away = scale(away, 2);
@@ -41,11 +48,12 @@ class Toy {
     if (o.read_inside) seen.push_back(loss.value().item());
     store_.zero_grad();
     tape.backward(loss);
-    optimizer_.step(store_, lr);
+    if (!o.leave) optimizer_.step(store_, lr);
     if (o.keep) kept.push_back(loss.value());
   }
 
   Tensor weights() const { return store_.values().to(Device{}); }
+  Tensor gradients() const { return store_.grads().to(Device{}); }
   std::vector<double> seen;
   std::vector<Tensor> kept;
 
@@ -57,18 +65,19 @@ class Toy {
 
 using Script = std::vector<Toy::Options>;
 
-// The weights after every step of the script. Inputs and learning rates differ from step to step.
+// The weights and gradients after every step of the script. Inputs and learning rates differ from step to step.
 std::vector<Tensor> follow(const Script& script, Replay& replay, Toy& toy) {
-  std::vector<Tensor> weights;
+  std::vector<Tensor> states;
   const Tensor images = Tensor::empty({4, 3}, DType::f32, test_device());
   for (size_t i = 0; i < script.size(); ++i) {
     images.copy_from(normal_tensor(str("images", i), {4, 3}, DType::f32));
     const Tensor target = normal_tensor(str("target", i), {16}, DType::f32);
     const std::vector<float> values(target.data<float>(), target.data<float>() + 16);
     replay.run([&] { toy.step(images, values, 0.1 / static_cast<double>(i + 1), script[i]); });
-    weights.push_back(toy.weights());
+    states.push_back(toy.weights());
+    states.push_back(toy.gradients());
   }
-  return weights;
+  return states;
 }
 
 // Follows the script with graphs and without; the counts of the former.
@@ -82,7 +91,7 @@ Replay::Counts check_script(const Script& script) {
     Toy toy;
     Replay replay(test_device());
     const std::vector<Tensor> got = follow(script, replay, toy);
-    for (size_t i = 0; i < script.size(); ++i) {
+    for (size_t i = 0; i < expected.size(); ++i) {
       CAPTURE(i);
       CHECK(bitwise_equal(got[i], expected[i]));
     }
@@ -111,7 +120,7 @@ TEST_CASE("replay: a step that reads its loss is two graphs, and reads the right
 
 TEST_CASE("replay: other work than recorded ends it, and is done") {
   for (const Toy::Options& odd : {Toy::Options{.branch = true}, Toy::Options{.narrow = true}, Toy::Options{.hold = true},
-                                  Toy::Options{.factor = 3}, Toy::Options{.read_inside = true}}) {
+                                  Toy::Options{.leave = true}, Toy::Options{.factor = 3}, Toy::Options{.read_inside = true}}) {
     Script script(9);
     script[4] = odd;
     const Replay::Counts c = check_script(script);
@@ -127,6 +136,14 @@ TEST_CASE("replay: a step whose tensors outlive it is not replayed over them") {
   const Replay::Counts c = check_script(script);
   CHECK(c.recorded == 2);
   CHECK(c.replayed == 2);
+}
+
+TEST_CASE("replay: workspace that grows while a step is recorded is no tensor of it") {
+  Script script(6);
+  script[1].grow = true;
+  const Replay::Counts c = check_script(script);
+  CHECK(c.recorded == 1);
+  CHECK(c.replayed == 4);
 }
 
 TEST_CASE("replay: steps that never repeat are left alone after a while") {
@@ -166,20 +183,22 @@ TEST_CASE("replay: a replayed step asks for a few graphs instead of hundreds of 
 }
 
 TEST_CASE("replay: an error in a step reaches the caller, and the next step is right") {
-  Toy toy;
+  Toy toy, plain;
   Replay replay(test_device());
   const Tensor x = Tensor::full({4, 3}, 1, DType::f32, test_device());
   const std::vector<float> target(16, 0.5f);
-  for (int i = 0; i < 4; ++i) {
+  for (int i = 0; i < 4; ++i) {  // the first as it comes, the others while it is recorded
     CHECK_THROWS_WITH_AS(replay.run([&] {
       toy.step(x, target, 0.1, {});
       fail("stop here");
     }),
                          "stop here", Error);
   }
-  const Tensor before = toy.weights();
-  replay.run([&] { toy.step(x, target, 0.1, {}); });
-  CHECK(!bitwise_equal(before, toy.weights()));
+  for (int i = 0; i < 3; ++i) replay.run([&] { toy.step(x, target, 0.1, {}); });
+  for (int i = 0; i < 7; ++i) plain.step(x, target, 0.1, {});
+  CHECK(replay.counts().recorded == 4);
+  CHECK(replay.counts().replayed == 2);
+  CHECK(bitwise_equal(toy.weights(), plain.weights()));
 }
 
 TEST_CASE("replay: a kernel that fails inside of a step is an error like any other") {
@@ -226,6 +245,17 @@ TEST_CASE("transfer: batches arrive beside computing, scalars come back later") 
     CHECK(readback.take().empty());
   }
   emu::set_pace(emu::Pace::late);
+}
+
+TEST_CASE("transfer: only f32 scalars of the device are read back, 64 at a time") {
+  Readback readback(test_device());
+  const Tensor one = Tensor::full({1}, 1, DType::f32, test_device());
+  CHECK_THROWS_WITH_AS(readback.add(one.to(Device{})), doctest::Contains("got [1] f32 on cpu"), Error);
+  CHECK_THROWS_WITH_AS(readback.add(one.to(DType::bf16)), doctest::Contains("got [1] bf16"), Error);
+  CHECK_THROWS_WITH_AS(readback.add(Tensor::full({2}, 1, DType::f32, test_device())), doctest::Contains("got [2] f32"), Error);
+  for (int i = 0; i < 64; ++i) readback.add(one);
+  CHECK_THROWS_WITH_AS(readback.add(one), "[readback] 64 scalars wait already: take them first", Error);
+  CHECK(readback.take() == std::vector<double>(64, 1.0));
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ TEST_CASE("pixels: weighted sums of rows are those of the definition, for every 
       std::vector<Tap> taps;
       int64_t left = int64_t{2} << bits;  // the sum stays within 32 bits
       for (size_t t = 0; t < terms; ++t) {
-        const int64_t reach = std::min(most, left / 2);
+        const int64_t reach = std::min(most, left / static_cast<int64_t>(terms - t));  // something is left for the last one
         taps.push_back({rows.data() + t, static_cast<int32_t>(t == 0 ? most - rng.below(3) : rng.below(2 * reach + 1) - reach)});
         left -= std::abs(taps.back().weight);
       }

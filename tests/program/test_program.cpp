@@ -82,7 +82,7 @@ TEST_CASE("program: a wrong command line is answered with one message, a hint an
           "--metric takes cosine|euclidean|jaccard, not 'cos'");
   refused({"cluster", "--features", "f", "--eps", "1", "--out", "o", "more"}, "'more' is one argument too many");
   refused({"cluster", "--features", "f", "--eps", "1", "--out", "o", "--threads", "0"}, "--threads takes an integer in [1, 1024]");
-  refused({"cluster", "--features", "f", "--eps", "1", "--out", "o", "--device", "tpu"}, "--device takes cpu or cuda, not 'tpu'");
+  refused({"cluster", "--features", "f", "--eps", "1", "--out", "o", "--device", "tpu"}, "--device takes cpu, cuda or cuda:N, not 'tpu'");
 }
 
 TEST_CASE("program: a device that this build or machine lacks is an error that says so, never another device") {

@@ -10,7 +10,8 @@
 // branch, change shapes or wait in its middle: it becomes slower, never wrong. Addresses repeat because a recorded step's tensors come from
 // a pool of their own, which gives a replayed step the same blocks in the same order.
 // Limits: a tensor that is made in a step must not outlive it (what outlives it is copied into tensors made before); steps that keep one
-// are not replayed. One step at a time, on the thread that computes.
+// are not replayed. After eight recordings in a row without a replayed step, steps run without. One step at a time, on the thread that
+// computes.
 
 #include <memory>
 #include <string>

@@ -38,8 +38,8 @@ class Readback {
   Readback(const Readback&) = delete;
   Readback& operator=(const Readback&) = delete;
 
-  void add(const Tensor& scalar);
-  std::vector<double> take();  // of all since the last call, in order; waits until they are there
+  void add(const Tensor& scalar);  // throws unless it is one f32 of this device, and when kMost wait already
+  std::vector<double> take();      // of all since the last call, in order; waits until they are there
 
  private:
   static constexpr size_t kMost = 64;
