@@ -131,7 +131,7 @@ TEST_CASE("views: the weak view is the table of pixel values") {
     CHECK(view[i] == (static_cast<float>(image.rgb[i]) / 255.0f - config.mean[i % 3]) / config.std[i % 3]);
 }
 
-TEST_CASE("views: with everything off the augmented view is the weak view; flip alone mirrors it; pad alone shifts it") {
+TEST_CASE("views: with everything off the augmented view is the weak view; flip mirrors it; pad shifts it") {
   TransformConfig config{.height = 12, .width = 8, .pad = 0, .flip = 0, .blur = 0, .jitter = 0, .erase = 0};
   const Image image = noise(12, 8, 6);
   const Normalizer normalize(config);
@@ -167,6 +167,19 @@ TEST_CASE("views: with everything off the augmented view is the weak view; flip 
     REQUIRE(matches == 1);
   }
   CHECK(std::all_of(&shifts[0][0], &shifts[0][0] + 49, [](bool seen) { return seen; }));
+
+  // Draws have names: with the same ones a flip shows the same window, its black margins too, in a mirror.
+  std::vector<float> mirrored(view.size());
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    config.flip = 0;
+    augmented_view(image, config, normalize, Rng(seed), view.data());
+    config.flip = 1;
+    augmented_view(image, config, normalize, Rng(seed), mirrored.data());
+    bool right = true;
+    for (size_t i = 0; i < view.size() / 3; ++i)
+      for (size_t c = 0; c < 3; ++c) right = right && mirrored[i * 3 + c] == view[(i / 8 * 8 + 7 - i % 8) * 3 + c];
+    CHECK(right);
+  }
 }
 
 TEST_CASE("views: draws are named, so one operation's switch leaves the others' draws alone") {
