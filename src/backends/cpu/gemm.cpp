@@ -21,8 +21,9 @@
 namespace reid::cpu {
 namespace {
 
-constexpr int64_t kSkew = 16;             // floats: rows of sums in scratch start in different cache sets
-constexpr int64_t kPackedOnce = 1 << 18;  // floats of packed B where one block of rows uses it: 1 MB, which stays in cache
+constexpr int64_t kSkew = 16;           // floats: rows of sums in scratch start in different cache sets
+constexpr int64_t kFewColumns = 256;    // a task takes where there is one block of rows
+constexpr int64_t kPartColumns = 1024;  // ... where there are more: with 224 rows 0.9 MB of C
 
 void clear(const Product& p) {
   const size_t bytes = static_cast<size_t>(p.n) * (p.narrow ? sizeof(bf16) : sizeof(float));
@@ -45,6 +46,64 @@ void pack_columns(const MicroKernel& kernel, const Product& p, int64_t first, in
   });
 }
 
+// A task's part of C.
+struct Part {
+  int64_t row, rows, column, columns;
+};
+
+// What a thread needs for parts of `rows` rows and `columns` columns: packed A, and sums where C is narrow.
+struct Scratch {
+  int64_t a_floats, sums_stride, floats;
+  Scratch(const MicroKernel& kernel, const Product& p, int64_t rows, int64_t columns)
+      : a_floats(block_floats(kernel, p, rows)), sums_stride(columns + kSkew), floats(a_floats + (p.narrow ? rows * sums_stride : 0)) {}
+};
+
+// b(k, depth): the part's columns of B, packed.
+void multiply_part(const MicroKernel& kernel, const Product& p, const Part& part, FunctionRef<const float*(int64_t, int64_t)> b,
+                   const Scratch& scratch, float* memory) {
+  float* rows_of_c[kBlockRows];
+  bf16* rounded[kBlockRows];
+  for (int64_t i = 0; i < part.rows; ++i) {
+    void* row = p.row(part.row + i);
+    rows_of_c[i] = p.narrow ? memory + scratch.a_floats + i * scratch.sums_stride : static_cast<float*>(row);
+    if (p.narrow) rounded[i] = static_cast<bf16*>(row) + part.column;
+  }
+  for (int64_t k = 0; k < p.k; k += kernel.depth) {
+    const int64_t depth = std::min(kernel.depth, p.k - k);
+    const Block block{.b = b(k, depth),
+                      .row = part.row,
+                      .rows = part.rows,
+                      .column = p.narrow ? 0 : part.column,
+                      .columns = part.columns,
+                      .k = k,
+                      .depth = depth,
+                      .add = p.accumulate || k > 0,
+                      .rounded = p.narrow && k + depth == p.k ? rounded : nullptr};
+    multiply_block(kernel, p, block, memory, rows_of_c);
+  }
+  if (p.finish) (*p.finish)(part.row, part.rows, part.column, part.columns);
+}
+
+// One block of rows uses B once: each task packs its own columns of it, and has them in its cache.
+void multiply_few(const MicroKernel& kernel, const Product& p, Stream& stream) {
+  const int64_t columns = even_block(p.n, kernel.columns, std::clamp(p.n / kTasks, kernel.columns, kFewColumns)),
+                parts = ceil_div(p.n, columns);
+  const Scratch scratch(kernel, p, p.m, columns);
+  const int64_t b_floats = columns * kernel.depth, own = b_floats + scratch.floats;
+  auto* memory = static_cast<float*>(stream.workspace(static_cast<size_t>(own * threads()) * sizeof(float)));
+  parallel_for(parts, 1, [&](int64_t begin, int64_t end, int worker) {
+    float* b = memory + worker * own;
+    for (int64_t i = begin; i < end; ++i) {
+      const Part part{.row = 0, .rows = p.m, .column = i * columns, .columns = std::min(columns, p.n - i * columns)};
+      const auto pack = [&](int64_t k, int64_t depth) -> const float* {
+        p.pack_b(part.column, part.columns, k, depth, b, depth * kernel.columns);
+        return b;
+      };
+      multiply_part(kernel, p, part, pack, scratch, b + b_floats);
+    }
+  });
+}
+
 }  // namespace
 
 void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
@@ -53,14 +112,16 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
     if (!p.accumulate) clear(p);
     return;
   }
-  const int64_t packed_floats = p.m <= kBlockRows ? kPackedOnce : kPackedFloats, width = round_up(p.n, kernel.columns);
-  const int64_t group = p.cache ? width : std::min(width, std::max<int64_t>(1, packed_floats / p.k / kernel.columns) * kernel.columns);
   const int64_t block_rows = even_block(p.m, kernel.rows, kBlockRows), row_blocks = ceil_div(p.m, block_rows);
-  const int64_t a_floats = block_floats(kernel, p, block_rows), c_stride = group + kSkew;
-  const int64_t scratch_floats = a_floats + (p.narrow ? block_rows * c_stride : 0);
+  if (row_blocks == 1 && !p.cache) return multiply_few(kernel, p, stream);
+  const int64_t width = round_up(p.n, kernel.columns);
+  const int64_t group = p.cache ? width : std::min(width, std::max<int64_t>(1, kPackedFloats / p.k / kernel.columns) * kernel.columns);
+  // Few rows: split the columns too, at the price of packing A once for each part. Many columns: C and B of a task stay in L2.
+  const int64_t panels = group / kernel.columns, least = std::max(ceil_div(kTasks / 2, row_blocks), ceil_div(group, kPartColumns));
+  const int64_t part = ceil_div(panels, std::clamp<int64_t>(least, 1, ceil_div(panels, 2))) * kernel.columns;
+  const Scratch scratch(kernel, p, block_rows, part);
   const int64_t own_floats = p.cache ? 0 : group * p.k;  // kernel.columns * k before the scratch: it is aligned
-  auto* own = static_cast<float*>(stream.workspace(static_cast<size_t>(own_floats + scratch_floats * threads()) * sizeof(float)));
-  float* scratch = own + own_floats;
+  auto* own = static_cast<float*>(stream.workspace(static_cast<size_t>(own_floats + scratch.floats * threads()) * sizeof(float)));
   const float* packed = own;
   if (p.cache) {
     const auto pack = [&](float* to) { pack_columns(kernel, p, 0, p.n, to); };
@@ -68,38 +129,16 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
   }
 
   for (int64_t first = 0; first < p.n; first += group) {
-    const int64_t columns = std::min(group, p.n - first), panels = ceil_div(columns, kernel.columns);
+    const int64_t columns = std::min(group, p.n - first), stride = round_up(columns, kernel.columns), parts = ceil_div(columns, part);
     if (!p.cache) pack_columns(kernel, p, first, columns, own);
-    // Few rows: split the columns too, at the price of packing A once for each part.
-    const int64_t parts = std::clamp<int64_t>(ceil_div(kTasks / 2, row_blocks), 1, ceil_div(panels, 2));
-    const int64_t part = ceil_div(panels, parts) * kernel.columns;
     parallel_for(row_blocks * parts, 1, [&](int64_t begin, int64_t end, int worker) {
-      float* rows_of_c[kBlockRows];
-      bf16* rounded[kBlockRows];
       for (int64_t task = begin; task < end; ++task) {
-        const int64_t row = task / parts * block_rows, rows = std::min(block_rows, p.m - row);
-        const int64_t column = task % parts * part;
-        if (column >= columns) continue;
-        const int64_t here = std::min(part, columns - column);
-        float* a = scratch + worker * scratch_floats;
-        for (int64_t i = 0; i < rows; ++i) {
-          rows_of_c[i] = p.narrow ? a + a_floats + i * c_stride : static_cast<float*>(p.row(row + i));
-          if (p.narrow) rounded[i] = static_cast<bf16*>(p.row(row + i)) + first + column;
-        }
-        for (int64_t k = 0; k < p.k; k += kernel.depth) {
-          const int64_t depth = std::min(kernel.depth, p.k - k);
-          const Block block{.b = packed + k * panels * kernel.columns + column * depth,
-                            .row = row,
-                            .rows = rows,
-                            .column = p.narrow ? 0 : first + column,
-                            .columns = here,
-                            .k = k,
-                            .depth = depth,
-                            .add = p.accumulate || k > 0,
-                            .rounded = p.narrow && k + depth == p.k ? rounded : nullptr};
-          multiply_block(kernel, p, block, a, rows_of_c);
-        }
-        if (p.finish) (*p.finish)(row, rows, first + column, here);
+        const int64_t row = task / parts * block_rows, column = task % parts * part;
+        const auto b = [&](int64_t k, int64_t depth) { return packed + k * stride + column * depth; };
+        multiply_part(
+            kernel, p,
+            {.row = row, .rows = std::min(block_rows, p.m - row), .column = first + column, .columns = std::min(part, columns - column)}, b,
+            scratch, own + own_floats + worker * scratch.floats);
       }
     });
   }
