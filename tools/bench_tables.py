@@ -28,16 +28,18 @@ def machine(report):
         text += f", OpenBLAS {v['openblas']} ({v['openblas_architecture']}, {v['openblas_threads']} threads)"
     if not report["has_bf16"]:
         text += "; the processor has no bf16, which PyTorch then computes by way of f32"
+    elif isinstance(report["has_bf16"], str):
+        text += f"; the processor multiplies bf16 by {report['has_bf16']}, and both sides do"
     return text + (f". While it ran, other programs used {d['others_percent']:.0f} % of the processors and the host took {d['stolen_percent']:.0f} %; "
                    f"load {d['load_before']:.1f} before the start.")
 
 
-def network(report, only_f32=False):
+def network(report, batches_only=False):
     part, rows = report["network"], []
     for what, title in NETWORK.items():
         for name, entry in part[what].items():
             side, dtype = name.split()
-            if (dtype == "f32,strict" and what != "training") or (only_f32 and dtype == "bf16"):  # inference is strict anyway
+            if (dtype == "f32,strict" and what != "training") or (batches_only and what == list(NETWORK)[-1]):
                 continue
             seconds, images = entry["seconds"], entry["images_per_second"] * entry["seconds"]["median"]
             rows.append([f"{title}: {NAMES[side]} {dtype.replace(',', ', ')}", f"{entry['images_per_second']:.2f}",

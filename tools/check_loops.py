@@ -44,7 +44,8 @@ KERNELS = [
     Kernel("micro_kernel_parts.cpp", r"tile", 1, TILES, "tmm", 24, 14, "2 x 2 tiles of sums, six products; one pair of tiles loaded for each, two for the first"),
     Kernel("code_kernel_vnni.cpp", r"sum_block", 1, DOT, "zmm", 28, 16, "14 rows x 2 vectors of sums; 14 broadcasts of A, 2 vectors of B"),
 ]
-WORK = re.compile(r"v(fn?m(add|sub)|pdp|dpbf16)|tdp")  # whatever instruction a kernel may do its work with
+# Whatever instruction a kernel may do its work with; but tiles of codes, whose sums leave the registers by way of memory after each block.
+WORK = re.compile(r"v(fn?m(add|sub)|pdp|dpbf16)|tdpbf16")
 
 
 class Instruction(NamedTuple):

@@ -254,8 +254,9 @@ def loader(run):
 
 
 def has_bf16():
-    """Whether the processor multiplies bf16 itself; else oneDNN does it by way of f32, slower than f32."""
-    return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", pathlib.Path("/proc/cpuinfo").read_text()) is not None
+    """With what the processor multiplies bf16 itself; empty: oneDNN does it by way of f32, slower than f32."""
+    flags = pathlib.Path("/proc/cpuinfo").read_text()
+    return next((name for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512-BF16"), ("bf16", "bf16")) if re.search(rf"\b{flag}\b", flags)), "")
 
 
 def ticks():

@@ -58,7 +58,7 @@ def performance():
     report = next((report for report in records_beside() if "network" in report), None)
     if report is None:
         return "Not yet measured."
-    return (f"{bench_tables.network(report, only_f32=True)}\n\n{bench_tables.machine(report)} More, and how it was measured: [docs/benchmarks.md](docs/benchmarks.md). "
+    return (f"{bench_tables.network(report, batches_only=True)}\n\n{bench_tables.machine(report)} More, and how it was measured: [docs/benchmarks.md](docs/benchmarks.md). "
             "GPU: not yet measured; `--device cuda` is there, and has run on an emulated device only ([docs/cuda.md](docs/cuda.md)).")
 
 

@@ -73,11 +73,16 @@ TEST_CASE("allocator: a warmed-up training step asks the system for nothing") {
     return usage.ru_minflt;
   };
   for (int i = 0; i < 3; ++i) step();
-  const int64_t allocations = allocator_stats({}).system_allocations, faults = page_faults();
-  for (int i = 0; i < 3; ++i) step();
+  const int64_t allocations = allocator_stats({}).system_allocations;
+  // Once in a while a worker meets its first task of a kind, and grows what it keeps from call to call: some steps may fault, not all.
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (int i = 0; i < 10; ++i) {
+    const int64_t before = page_faults();
+    step();
+    least = std::min(least, page_faults() - before);
+  }
   CHECK(allocator_stats({}).system_allocations == allocations);
-  // The first step has hundreds. A few are the system's own doing, which moves pages.
-  if (!kSanitized) CHECK(page_faults() - faults < 16);
+  if (!kSanitized) CHECK(least == 0);
 }
 
 TEST_CASE("allocator: of blocks of one size, the one given back last is taken first") {
