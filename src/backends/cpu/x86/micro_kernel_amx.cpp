@@ -10,20 +10,8 @@ namespace {
 constexpr int kRows = 32, kColumns = 32, kStep = 16;
 
 REID_AMX void tile(int64_t depth, const float* a, int64_t stride, const float* b, float* const* c, int64_t column, bool add) {
-  float* out = c[0] + column;
-  const int64_t a_bytes = stride * 4, b_bytes = kColumns * 4, c_bytes = (c[1] - c[0]) * 4;
-  float* below = out + 16 * (c[1] - c[0]);
-  if (add) {
-    _tile_loadd(0, out, c_bytes);
-    _tile_loadd(1, out + 16, c_bytes);
-    _tile_loadd(2, below, c_bytes);
-    _tile_loadd(3, below + 16, c_bytes);
-  } else {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
-  }
+  const int64_t a_bytes = stride * 4, b_bytes = kColumns * 4;
+  begin_sums(c, column, add);
   const float* a_below = a + 16 * stride;
   for (int64_t k = 0; k < depth; k += kStep, b += kStep * kColumns) {
     _tile_loadd(4, a + k, a_bytes);
@@ -35,10 +23,7 @@ REID_AMX void tile(int64_t depth, const float* a, int64_t stride, const float* b
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
   }
-  _tile_stored(0, out, c_bytes);
-  _tile_stored(1, out + 16, c_bytes);
-  _tile_stored(2, below, c_bytes);
-  _tile_stored(3, below + 16, c_bytes);
+  end_sums(c, column);
 }
 
 }  // namespace

@@ -109,11 +109,11 @@ REID_LANES void PairPanels::b_columns(const MicroKernel&, const bf16* b, int64_t
 
 void PairPanels::b_patches(const MicroKernel& kernel, const Patches& patches, int64_t column, int64_t columns, DepthRange k, float* panels,
                            int64_t panel) {
-  constexpr int64_t kUnits = 16;               // rows of patches at a time: 32, which stay in cache
+  constexpr int64_t kPart = 16;                // units at a time: 32 rows of patches, which stay in cache
   static thread_local std::vector<bf16> rows;  // keeps its memory from call to call
-  rows.resize(static_cast<size_t>(std::max<int64_t>(static_cast<int64_t>(rows.size()), 2 * kUnits * columns)));
-  for (int64_t unit = 0; unit < k.units; unit += kUnits) {
-    const DepthRange part{0, std::clamp<int64_t>(k.values - 2 * unit, 0, 2 * kUnits), std::min(kUnits, k.units - unit)};
+  rows.resize(static_cast<size_t>(std::max<int64_t>(static_cast<int64_t>(rows.size()), 2 * kPart * columns)));
+  for (int64_t unit = 0; unit < k.units; unit += kPart) {
+    const DepthRange part{0, std::clamp<int64_t>(k.values - 2 * unit, 0, 2 * kPart), std::min(kPart, k.units - unit)};
     patches.copy(k.first + 2 * unit, part.values, column, columns, rows.data(), columns, columns, 0);
     b_rows(kernel, rows.data(), columns, columns, part, panels + unit * kPairColumns, panel);
   }

@@ -28,6 +28,31 @@ inline constexpr TileShapes kTileShapes{
 REID_AMX inline void use_tiles() { _tile_loadconfig(&kTileShapes); }
 REID_AMX inline void leave_tiles() { _tile_release(); }
 
+// Tiles 0 to 3 are sums of 32 x 32: rows of `c`, equally far apart, from `column` on.
+REID_AMX inline __attribute__((always_inline)) void begin_sums(float* const* c, int64_t column, bool add) {
+  const float* out = c[0] + column;
+  const int64_t stride = c[1] - c[0], bytes = 4 * stride;
+  if (add) {
+    _tile_loadd(0, out, bytes);
+    _tile_loadd(1, out + 16, bytes);
+    _tile_loadd(2, out + 16 * stride, bytes);
+    _tile_loadd(3, out + 16 * stride + 16, bytes);
+  } else {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+  }
+}
+REID_AMX inline __attribute__((always_inline)) void end_sums(float* const* c, int64_t column) {
+  float* out = c[0] + column;
+  const int64_t stride = c[1] - c[0], bytes = 4 * stride;
+  _tile_stored(0, out, bytes);
+  _tile_stored(1, out + 16, bytes);
+  _tile_stored(2, out + 16 * stride, bytes);
+  _tile_stored(3, out + 16 * stride + 16, bytes);
+}
+
 // In use while it lives.
 class Tiles {
  public:
