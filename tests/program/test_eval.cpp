@@ -111,6 +111,9 @@ TEST_CASE("reid eval: re-ranking and expansion are the library's, in their order
   CHECK(contains(shown.out, "re-ranking 50 queries and 260 gallery images: about "));
   CHECK(contains(shown.out, "re-ranked as fastreid (k1 20, k2 6, lambda 0.3)"));
   CHECK(contains(eval({"--preset", "openreid", "--rerank", "20,6,0.3"}).out, "re-ranked as zhong"));
+  CHECK(!contains(shown.out, "neighbors; there are"));
+  CHECK(contains(eval({"--rerank", "20000,6,0.3"}).out, "note: --rerank looks for 20000 neighbors; there are "));
+  CHECK(contains(eval({"--aqe", "30000,3"}).out, "note: --aqe looks for 30000 neighbors; there are "));
 }
 
 TEST_CASE("reid eval: verification on a screen and as JSON") {
