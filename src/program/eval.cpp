@@ -39,7 +39,7 @@ void check(const EvalOptions& o) {
 SplitResult evaluate_split(const Context& context, EvaluationInput input, const EvaluationOptions& options, const EvalOptions& o,
                            const Refinement& refinement) {
   SplitResult result;
-  refinement.expand(input.query, input.gallery);
+  refinement.expand(context, input.query, input.gallery);
   if (refinement.rerank) {
     result.report = evaluate(input, refinement.distances(context, input.query, input.gallery, options.metric), options);
   } else {

@@ -45,14 +45,9 @@ std::string memory_words(int64_t bytes) {
   return text;
 }
 
-// Says where more neighbors are asked for than there are rows: the search takes all of them, which is rarely what was meant.
-void note_few_rows(const Refinement& r, const Context& context, int64_t queries, int64_t gallery) {
-  const auto note = [&](const char* flag, int64_t k, int64_t rows) {
-    if (k > rows) context.say("note: ", flag, " looks for ", k, " neighbors; there are ", rows, " rows");
-  };
-  if (r.dba) note("--dba", r.dba->k, gallery);
-  if (r.aqe) note("--aqe", r.aqe->k, r.aqe_union ? queries + gallery : gallery);
-  if (r.rerank) note("--rerank", std::max(r.rerank->k1, r.rerank->k2), queries + gallery);
+// The search takes all rows where it asks for more than there are, which is rarely what was meant.
+void note_few_rows(const Context& context, const char* flag, int64_t neighbors, int64_t rows) {
+  if (neighbors > rows) context.say("note: ", flag, " looks for ", neighbors, " neighbors; there are ", rows, " rows");
 }
 
 }  // namespace
@@ -96,7 +91,10 @@ std::string Refinement::describe() const {
   return text;
 }
 
-void Refinement::expand(Tensor& query, Tensor& gallery) const {
+void Refinement::expand(const Context& context, Tensor& query, Tensor& gallery) const {
+  const int64_t queries = query.dim(0), rows = gallery.dim(0);
+  if (dba) note_few_rows(context, "--dba", dba->k, rows);
+  if (aqe) note_few_rows(context, "--aqe", aqe->k, aqe_union ? queries + rows : rows);
   if (dba) gallery = expand_rows(gallery, *dba);
   if (!aqe) return;
   if (aqe_union) {
@@ -109,8 +107,8 @@ void Refinement::expand(Tensor& query, Tensor& gallery) const {
 }
 
 DistanceRows Refinement::distances(const Context& context, const Tensor& query, const Tensor& gallery, Metric metric) const {
-  note_few_rows(*this, context, query.dim(0), gallery.dim(0));
   if (!rerank) return distance_rows(query, gallery, metric);
+  note_few_rows(context, "--rerank", std::max(rerank->k1, rerank->k2), query.dim(0) + gallery.dim(0));
   context.say("re-ranking ", query.dim(0), " queries and ", gallery.dim(0), " gallery images: about ",
               memory_words(rerank_bytes(query.dim(0), gallery.dim(0), query.dim(1), query.dtype(), *rerank)), " beside the features");
   const RunPorts ports = screen_ports(context);

@@ -23,7 +23,7 @@ struct Refinement {
   bool any() const { return dba || aqe || rerank; }
   std::string describe() const;  // "database expansion (k 10, alpha 3); re-ranked as zhong (k1 20, k2 6, lambda 0.3)"
   // Database expansion, then that of the queries.
-  void expand(Tensor& query, Tensor& gallery) const;
+  void expand(const Context& context, Tensor& query, Tensor& gallery) const;
   // The distances to rank by: re-ranked, which says what memory it will take before it starts, or those of `metric`.
   DistanceRows distances(const Context& context, const Tensor& query, const Tensor& gallery, Metric metric) const;
 };

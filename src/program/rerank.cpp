@@ -129,7 +129,7 @@ void run(const Context& context, const Options& o) {
   query = query.to(wide ? DType::f64 : DType::f32);
   gallery = gallery.to(wide ? DType::f64 : DType::f32);
   const Stopwatch watch;
-  refinement.expand(query, gallery);
+  refinement.expand(context, query, gallery);
   const DistanceRows rows = refinement.distances(context, query, gallery, metric);
 
   Json result = Json::object({{"out", o.out}, {"queries", rows.queries}, {"gallery", rows.gallery}});
