@@ -98,7 +98,7 @@ void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
 
 template <class Args>
 const char* refuse(const Args& a) {
-  const char* reason = refuse_finish(a);
+  const char* reason = refuse_behind(a);
   return reason ? reason : refuse_other_than_f32(a.dtype);
 }
 

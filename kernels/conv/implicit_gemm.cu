@@ -29,7 +29,7 @@ void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
 template <class Args>
 const char* refuse(const Args& a) {
   const char* reason = refuse_beyond_int(a.shape);
-  if (!reason) reason = refuse_finish(a);
+  if (!reason) reason = refuse_behind(a);
   return reason ? reason : refuse_other_than_f32(a.dtype);
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {

@@ -97,7 +97,7 @@ void forward_padded(const ConvForwardArgs& a, Stream& stream) {
 template <class Args>
 const char* refuse(const Args& a) {
   const char* reason = refuse_beyond_int(a.shape);
-  if (!reason) reason = refuse_finish(a);
+  if (!reason) reason = refuse_behind(a);
   if constexpr (std::is_same_v<Args, ConvBackwardDataArgs>) reason = reason ? reason : refuse_wide_strides(a.shape);
   return reason ? reason : refuse_other_than_bf16(a.dtype);
 }

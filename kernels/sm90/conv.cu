@@ -240,7 +240,7 @@ const char* refuse(const Args& a, int64_t rows, int64_t columns, std::initialize
   return aligned_to_16(arrays) ? refuse_other_than_hopper() : "takes arrays that start at multiples of 16 bytes";
 }
 const char* refuse_forward(const ConvForwardArgs& a) {
-  if (const char* reason = refuse_finish(a)) return reason;
+  if (const char* reason = refuse_behind(a)) return reason;
   return refuse(a, a.shape.n * a.shape.p() * a.shape.q(), a.shape.k, {a.x, a.w, a.y});
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {

@@ -71,6 +71,14 @@ void ConvForwardArgs::describe(Visitor& v) const {
   describe_conv(v, shape);
   if (finish) v.attribute("finish", 1);
   v.output("y", y, y_shape(shape), dtype);
+  for (const NormStatisticsArgs& s : statistics) {
+    if (!s.x) continue;
+    v.attribute("statistics_groups", static_cast<double>(s.window.groups));
+    v.attribute("statistics_first", static_cast<double>(s.window.first));
+    v.attribute("statistics_count", static_cast<double>(s.window.count));
+    v.output("mean", s.mean, statistics_shape(s.window), wide(dtype));
+    v.output("variance", s.variance, statistics_shape(s.window), wide(dtype));
+  }
 }
 void ConvBackwardDataArgs::describe(Visitor& v) const {
   v.input("dy", dy, y_shape(shape), dtype);

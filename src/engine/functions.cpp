@@ -19,13 +19,39 @@ Tensor rounded_to(DType dtype, const Tensor& weight, ops::ConvGeometry& g) {
   return ops::cast(weight, dtype);
 }
 
-Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g) {
-  ops::ConvGeometry forward = g;
-  const Tensor rounded = rounded_to(x.value().dtype(), w.value(), forward);
-  Tensor y = ops::conv_forward(x.value(), rounded, forward);
-  return record("conv", std::move(y), {x, w}, [xv = x.value(), wv = rounded, g](const Tensor& dy, Grads& d) {
+namespace {
+
+// forward(rounded weights, geometry) -> y
+template <class Forward>
+Var record_conv(const Var& x, const Var& w, const ops::ConvGeometry& g, Forward&& forward) {
+  ops::ConvGeometry geometry = g;
+  const Tensor rounded = rounded_to(x.value().dtype(), w.value(), geometry);
+  return record("conv", forward(rounded, geometry), {x, w}, [xv = x.value(), wv = rounded, g](const Tensor& dy, Grads& d) {
     if (d.wants(1)) d.add(1, ops::conv_backward_weight(xv, dy, wv.shape(), g));
     if (d.wants(0)) d.add(0, ops::conv_backward_data(dy, wv, xv.shape(), g));
+  });
+}
+
+}  // namespace
+
+Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g) {
+  return record_conv(
+      x, w, g, [&](const Tensor& weights, const ops::ConvGeometry& geometry) { return ops::conv_forward(x.value(), weights, geometry); });
+}
+
+Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g, std::vector<NormPart>& parts) {
+  std::vector<NormWindow> windows;
+  std::vector<NormPart*> wanting;
+  for (NormPart& part : parts) {
+    if (part.given.mean.defined()) continue;
+    windows.push_back(part.window);
+    wanting.push_back(&part);
+  }
+  if (wanting.empty()) return conv(x, w, g);
+  return record_conv(x, w, g, [&](const Tensor& weights, const ops::ConvGeometry& geometry) {
+    const ops::ConvStatistics result = ops::conv_statistics(x.value(), weights, geometry, windows);
+    for (size_t i = 0; i < wanting.size(); ++i) wanting[i]->taken = result.taken[i];
+    return result.y;
   });
 }
 
@@ -178,7 +204,7 @@ std::vector<NormState> apply_parts(const Tensor& x, const std::vector<NormPart>&
                ", not at ", covered);
     covered += part.window.count;
     const bool given = part.given.mean.defined();
-    const ops::Statistics s = given ? part.given : ops::norm_statistics(x, part.window);
+    const ops::Statistics s = given ? part.given : part.taken.mean.defined() ? part.taken : ops::norm_statistics(x, part.window);
     ops::norm_apply(x, s, part.gamma.value(), part.beta.value(), residual, part.window, eps, relu, y);
     states.push_back({part.window, s, part.gamma.value(), given});
   }

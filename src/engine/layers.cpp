@@ -57,16 +57,15 @@ int64_t Norm::instance_count() const {
   return 0;
 }
 
-NormPart Norm::instance_part(const Var& x, const Pass& pass) {
-  const int64_t n = x.shape()[0];
-  const NormWindow window{
-      .groups = n, .length = x.value().numel() / (n * channels), .channels = channels, .first = 0, .count = instance_count()};
+NormPart Norm::instance_part(const Shape& x, const Pass& pass) {
+  const int64_t n = x[0];
+  const NormWindow window{.groups = n, .length = x.numel() / (n * channels), .channels = channels, .first = 0, .count = instance_count()};
   return {watched(instance.weight, pass), watched(instance.bias, pass), window, {}};
 }
 
-NormPart Norm::batch_part(const Var& x, const Pass& pass) {
-  const int64_t rows = x.value().numel() / channels, groups = pass.batch_statistics ? pass.norm_groups : 1;
-  REID_CHECK(x.shape()[0] % groups == 0, "[batch_norm] ", x.shape()[0], " images cannot be cut into ", groups, " equal groups");
+NormPart Norm::batch_part(const Shape& x, const Pass& pass) {
+  const int64_t rows = x.numel() / channels, groups = pass.batch_statistics ? pass.norm_groups : 1;
+  REID_CHECK(x[0] % groups == 0, "[batch_norm] ", x[0], " images cannot be cut into ", groups, " equal groups");
   REID_CHECK(!pass.batch_statistics || rows / groups > 1,
              "[batch_norm] statistics of one value per channel have no variance: use a larger batch");
   const int64_t first = instance_count();
@@ -76,11 +75,19 @@ NormPart Norm::batch_part(const Var& x, const Pass& pass) {
   return {watched(batch.weight, pass), watched(batch.bias, pass), window, given};
 }
 
-Var Norm::operator()(const Var& x, const Var& residual, bool relu, const Pass& pass) {
-  REID_CHECK(x.shape()[-1] == channels, "[norm] x ", x.shape(), " for a norm of ", channels, " channels");
+std::vector<NormPart> Norm::parts(const Shape& x, const Pass& pass) {
+  REID_CHECK(x[-1] == channels, "[norm] x ", x, " for a norm of ", channels, " channels");
   std::vector<NormPart> parts;
   if (kind != Kind::batch) parts.push_back(instance_part(x, pass));
   if (kind != Kind::instance) parts.push_back(batch_part(x, pass));
+  return parts;
+}
+
+Var Norm::operator()(const Var& x, const Var& residual, bool relu, const Pass& pass) {
+  return apply(x, parts(x.shape(), pass), residual, relu, pass);
+}
+
+Var Norm::apply(const Var& x, const std::vector<NormPart>& parts, const Var& residual, bool relu, const Pass& pass) {
   std::vector<ops::Statistics> seen;
   const int64_t length = parts.back().window.length;
   Var y = norm_act(x, parts, residual, eps, relu, &seen);
@@ -142,7 +149,10 @@ Var conv_norm_act(const Var& x, Conv2d& conv_, Norm& norm, const Var& residual, 
   const bool constant = !pass.tape && !x.tape() && !residual.tape();
   if (constant && norm.kind == Norm::Kind::batch && !pass.batch_statistics)
     return Var(norm.behind(x.value(), conv_.weight.value, geometry, residual.value(), relu));
-  return norm(conv(x, watched(conv_.weight, pass), geometry), residual, relu, pass);
+  const Var weight = watched(conv_.weight, pass);
+  std::vector<NormPart> parts = norm.parts(ops::conv_output(x.shape(), weight.shape(), geometry), pass);
+  const Var y = conv(x, weight, geometry, parts);
+  return norm.apply(y, parts, residual, relu, pass);
 }
 
 }  // namespace reid

@@ -1,7 +1,7 @@
 #pragma once
 // What the op functions check before they dispatch.
 
-#include "reid/engine/tensor.h"
+#include "reid/engine/ops.h"
 
 namespace reid::ops {
 
@@ -22,6 +22,13 @@ inline void require_wide(const char* op, const char* name, const Tensor& t, cons
 
 inline void require_shape(const char* op, const char* name, const Tensor& t, const Shape& wanted) {
   REID_CHECK(t.defined() && t.shape() == wanted, "[", op, "] ", name, " is ", t.shape(), ", expected ", wanted);
+}
+
+inline void require_window(const char* op, const Tensor& x, const NormWindow& w) {
+  REID_CHECK(w.groups >= 1 && w.length >= 1 && w.groups * w.length * w.channels == x.numel(), "[", op, "] x ", x.shape(), " is not ",
+             w.groups, " groups of ", w.length, " rows of ", w.channels, " channels");
+  REID_CHECK(w.first >= 0 && w.count >= 1 && w.first + w.count <= w.channels, "[", op, "] channels ", w.first, "..", w.first + w.count,
+             " of ", w.channels);
 }
 
 }  // namespace reid::ops

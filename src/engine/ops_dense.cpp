@@ -102,6 +102,34 @@ Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g) {
   return y;
 }
 
+Shape conv_output(const Shape& x, const Shape& w, const ConvGeometry& g) { return output_shape(conv_shape("conv_output", x, w, g)); }
+
+ConvStatistics conv_statistics(const Tensor& x, const Tensor& w, const ConvGeometry& g, const std::vector<NormWindow>& windows) {
+  require_same_dtype("conv_statistics", x, w);
+  REID_CHECK(windows.size() == 1 || windows.size() == 2, "[conv_statistics] takes one or two windows, got ", windows.size());
+  const ConvShape s = conv_shape("conv_statistics", x.shape(), w.shape(), g);
+  ConvStatistics result{Tensor::empty(output_shape(s), x.dtype(), x.device()), {}};
+  const ConvForwardArgs plain{.x = x.raw(), .w = w.raw(), .y = result.y.raw(), .shape = s, .dtype = x.dtype(), .cache = g.cache};
+  ConvForwardArgs together = plain;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const NormWindow& window = windows[i];
+    require_window("conv_statistics", result.y, window);
+    const Shape shape{window.groups, window.count};
+    const auto wide_tensor = [&] { return Tensor::empty(shape, wide(x.dtype()), x.device()); };
+    const Statistics& taken = result.taken.emplace_back(wide_tensor(), wide_tensor());
+    together.statistics[i] = {
+        .x = result.y.raw(), .mean = taken.mean.raw(), .variance = taken.variance.raw(), .window = window, .dtype = x.dtype()};
+  }
+  // The fastest convolution, also where it takes no statistics.
+  if (Registry::accepts_more<ConvForward>(x.device().type, plain, together)) {
+    dispatch<ConvForward>(x.device(), together);
+  } else {
+    dispatch<ConvForward>(x.device(), plain);
+    for (size_t i = 0; i < windows.size(); ++i) dispatch<NormStatistics>(x.device(), together.statistics[i]);
+  }
+  return result;
+}
+
 Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const Statistics& s, const Tensor& gamma, const Tensor& beta,
                  const Tensor& residual, double eps, bool relu) {
   require_same_dtype("conv_norm", x, w);
@@ -128,14 +156,10 @@ Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const 
       .eps = eps,
       .relu = relu,
       .dtype = x.dtype()};
+  ConvForwardArgs conv{.x = x.raw(), .w = w.raw(), .y = y.raw(), .shape = shape, .dtype = x.dtype(), .cache = g.cache};
   const bool together = x.device().type == DeviceType::cpu;
-  dispatch<ConvForward>(x.device(), {.x = x.raw(),
-                                     .w = w.raw(),
-                                     .y = y.raw(),
-                                     .shape = shape,
-                                     .dtype = x.dtype(),
-                                     .cache = g.cache,
-                                     .finish = together ? &norm : nullptr});
+  if (together) conv.finish = &norm;
+  dispatch<ConvForward>(x.device(), conv);
   if (!together) dispatch<NormApply>(x.device(), norm);
   return y;
 }

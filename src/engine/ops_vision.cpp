@@ -7,13 +7,6 @@ namespace reid::ops {
 
 namespace {
 
-void require_window(const char* op, const Tensor& x, const NormWindow& w) {
-  REID_CHECK(w.groups >= 1 && w.length >= 1 && w.groups * w.length * w.channels == x.numel(), "[", op, "] x ", x.shape(), " is not ",
-             w.groups, " groups of ", w.length, " rows of ", w.channels, " channels");
-  REID_CHECK(w.first >= 0 && w.count >= 1 && w.first + w.count <= w.channels, "[", op, "] channels ", w.first, "..", w.first + w.count,
-             " of ", w.channels);
-}
-
 void require_affine(const char* op, const Tensor& x, const Statistics& s, const Tensor& gamma, const NormWindow& w) {
   require_shape(op, "mean", s.mean, {w.groups, w.count});
   require_shape(op, "variance", s.variance, {w.groups, w.count});

@@ -96,4 +96,18 @@ struct Threads {
   ~Threads() { set_threads(before); }
 };
 
+inline ConvShape conv(int64_t n, int64_t h, int64_t w, int64_t c, int64_t k, int64_t filter, int64_t stride, int64_t pad,
+                      int64_t dilation = 1) {
+  return {.n = n,
+          .h = h,
+          .w = w,
+          .c = c,
+          .k = k,
+          .r = filter,
+          .s = filter,
+          .stride = {stride, stride},
+          .pad = {pad, pad},
+          .dilation = {dilation, dilation}};
+}
+
 }  // namespace reid::fast_test

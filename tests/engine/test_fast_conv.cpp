@@ -14,19 +14,6 @@ using namespace reid::fast_test;
 
 namespace {
 
-ConvShape conv(int64_t n, int64_t h, int64_t w, int64_t c, int64_t k, int64_t filter, int64_t stride, int64_t pad, int64_t dilation = 1) {
-  return {.n = n,
-          .h = h,
-          .w = w,
-          .c = c,
-          .k = k,
-          .r = filter,
-          .s = filter,
-          .stride = {stride, stride},
-          .pad = {pad, pad},
-          .dilation = {dilation, dilation}};
-}
-
 std::vector<ConvShape> conv_cases() {
   std::vector<ConvShape> cases{
       conv(2, 17, 9, 3, 13, 7, 2, 3),     // the stem, odd extents
@@ -282,58 +269,4 @@ TEST_CASE("floats in parts: NaN and infinity give NaN, the largest numbers bf16 
   });
   with_parts<ConvForward>(ForwardTrait::args(conv(1, 8, 8, 16, 32, 1, 1, 0), x.data(), w.data(), nullptr, DType::f32),
                           [](auto&&) { FAIL("16 channels were taken"); });
-}
-
-namespace {
-Tensor normal(const char* name, Shape shape) { return test::normal_tensor(name, shape, DType::f32); }
-}  // namespace
-
-TEST_CASE("a convolution that finishes its output by a norm gives the bits of both in turn") {
-  initialize();
-  for (ConvShape s : {conv(2, 7, 5, 33, 15, 3, 1, 1), conv(3, 9, 6, 32, 64, 3, 1, 1), conv(2, 17, 9, 3, 64, 7, 2, 3),
-                      conv(9, 8, 8, 64, 96, 1, 1, 0), conv(2, 9, 7, 64, 40, 3, 2, 1)}) {
-    for (int kind = 0; kind < 8; ++kind) {
-      const bool relu = (kind & 1) != 0, add = (kind & 2) != 0;
-      const DType dtype = (kind & 4) != 0 ? DType::bf16 : DType::f32;
-      s.other_sums = relu;
-      const Tensor x = ops::cast(normal("x", {s.n, s.h, s.w, s.c}), dtype), w = ops::cast(normal("w", {s.k, s.r, s.s, s.c}), dtype);
-      const Tensor residual = add ? ops::cast(normal("residual", {s.n, s.p(), s.q(), s.k}), dtype) : Tensor();
-      const Tensor mean = normal("mean", {s.k}), gamma = normal("gamma", {s.k}), beta = normal("beta", {s.k});
-      const Tensor variance = ops::multiply(gamma, gamma), y = Tensor::empty({s.n, s.p(), s.q(), s.k}, dtype);
-      const NormApplyArgs norm{.x = y.raw(),
-                               .mean = mean.raw(),
-                               .variance = variance.raw(),
-                               .gamma = gamma.raw(),
-                               .beta = beta.raw(),
-                               .residual = residual.raw(),
-                               .y = y.raw(),
-                               .window = {.groups = 1, .length = s.n * s.p() * s.q(), .channels = s.k, .first = 0, .count = s.k},
-                               .eps = 1e-5,
-                               .relu = relu,
-                               .dtype = dtype};
-      ConvForwardArgs args{.x = x.raw(), .w = w.raw(), .y = y.raw(), .shape = s, .dtype = dtype};
-      const int count = for_each_fast<ConvForward>(args, [&](auto&& run, const char* name) {
-        run(args);
-        dispatch<NormApply>({}, norm);
-        const Tensor expected = y.clone();
-        ConvForwardArgs together = args;
-        together.finish = &norm;
-        run(together);
-        CHECK_MESSAGE(bitwise_equal(y, expected), name, " ", problem_line(together));
-      });
-      CHECK(count >= 1);
-    }
-  }
-}
-
-TEST_CASE("conv_norm is norm_apply of conv_forward, and names what does not fit") {
-  const Tensor x = normal("x", {2, 6, 5, 32}), w = normal("w", {48, 3, 3, 32}), y = Tensor::empty({2, 6, 5, 48}, DType::f32);
-  const Tensor mean = normal("mean", {1, 48}), gamma = normal("gamma", {48}), beta = normal("beta", {48});
-  const ops::Statistics s{mean, ops::multiply(mean, mean)};
-  const ops::ConvGeometry g{.pad = 1};
-  const NormWindow window{.groups = 1, .length = 60, .channels = 48, .first = 0, .count = 48};
-  ops::norm_apply(ops::conv_forward(x, w, g), s, gamma, beta, Tensor(), window, 1e-5, true, y);
-  CHECK(bitwise_equal(ops::conv_norm(x, w, g, s, gamma, beta, Tensor(), 1e-5, true), y));
-  CHECK_THROWS_WITH_AS(ops::conv_norm(x, w, g, s, gamma, mean, Tensor(), 1e-5, true), doctest::Contains("beta"), Error);
-  CHECK_THROWS_WITH_AS(ops::conv_norm(x, w, g, s, gamma, beta, x, 1e-5, true), doctest::Contains("conv_norm"), Error);
 }

@@ -118,8 +118,11 @@ Var circle_logits(const Var& s, const Tensor& label, double scale, double margin
 struct NormPart {
   Var gamma, beta;  // [count]
   NormWindow window;
-  ops::Statistics given;  // running statistics when defined, else those of x
+  ops::Statistics given;       // running statistics when defined, else those of x
+  ops::Statistics taken = {};  // those of x where they are known already, see conv below
 };
+// conv, and the statistics of those parts that are not given any, taken of its result on its way to memory (ops::conv_statistics).
+Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g, std::vector<NormPart>& parts);
 // y = act(norm(x) + residual) over one or two windows that together cover all channels (two: IBN). Writes the batch's
 // statistics of part i to seen[i] when `seen` is given. residual may be a Var() without value.
 Var norm_act(const Var& x, const std::vector<NormPart>& parts, const Var& residual, double eps, bool relu,

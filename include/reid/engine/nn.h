@@ -109,6 +109,9 @@ struct Norm {
   Norm(Kind kind, int64_t channels, DType dtype);
   // act(norm(x) + residual); x is [N, H, W, C] or [N, C]; residual may be a Var() without value.
   Var operator()(const Var& x, const Var& residual, bool relu, const Pass& pass);
+  // The same in two steps: what is normalized of an x of that shape, and doing it, perhaps with statistics that are taken already.
+  std::vector<NormPart> parts(const Shape& x, const Pass& pass);
+  Var apply(const Var& x, const std::vector<NormPart>& parts, const Var& residual, bool relu, const Pass& pass);
   // act(norm(conv(x)) + residual) of a batch norm with its running statistics, without gradients; residual may be undefined.
   Tensor behind(const Tensor& x, const Tensor& weight, ops::ConvGeometry geometry, const Tensor& residual, bool relu) const;
   void fields(Fields& f);
@@ -121,8 +124,8 @@ struct Norm {
 
  private:
   int64_t instance_count() const;
-  NormPart instance_part(const Var& x, const Pass& pass);
-  NormPart batch_part(const Var& x, const Pass& pass);
+  NormPart instance_part(const Shape& x, const Pass& pass);
+  NormPart batch_part(const Shape& x, const Pass& pass);
   void update_running(const ops::Statistics& seen, int64_t length);
 };
 

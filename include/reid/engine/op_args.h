@@ -61,62 +61,6 @@ struct CodeProducts {
   static constexpr const char* name = "code_products";
 };
 
-struct ConvShape {
-  int64_t n, h, w, c, k;  // batch, input rows and columns, input and output channels
-  int64_t r, s;           // filter rows and columns
-  int64_t stride[2] = {1, 1}, pad[2] = {0, 0}, dilation[2] = {1, 1};
-  int64_t groups = 1;
-  bool other_sums = false;  // may be computed by other sums than the definition's (minimal filtering, floats in parts): a little less exact
-  int64_t p() const { return (h + 2 * pad[0] - dilation[0] * (r - 1) - 1) / stride[0] + 1; }  // output rows
-  int64_t q() const { return (w + 2 * pad[1] - dilation[1] * (s - 1) - 1) / stride[1] + 1; }  // output columns
-};
-struct NormApplyArgs;
-struct ConvForwardArgs {
-  const void* x;  // [N, H, W, C]
-  const void* w;  // [K, R, S, C/groups]
-  void* y;        // [N, P, Q, K]
-  ConvShape shape;
-  DType dtype;
-  WeightCache* cache = nullptr;  // where what is made of w may be kept; null: it is made at every call
-  // What is then made of y, while it is in cache: a norm of one group whose x and y are y. For f32 and bf16 on the CPU; kernels refuse it.
-  const NormApplyArgs* finish = nullptr;
-  void describe(Visitor&) const;
-};
-// Why kernels that finish nothing cannot compute this, or null.
-template <class Args>
-const char* refuse_finish(const Args& a) {
-  if constexpr (requires { a.finish; }) return a.finish ? "finishes nothing" : nullptr;
-  return nullptr;
-}
-struct ConvForward {
-  using Args = ConvForwardArgs;
-  static constexpr const char* name = "conv_forward";
-};
-struct ConvBackwardDataArgs {
-  const void* dy;
-  const void* w;
-  void* dx;
-  ConvShape shape;
-  DType dtype;
-  void describe(Visitor&) const;
-};
-struct ConvBackwardData {
-  using Args = ConvBackwardDataArgs;
-  static constexpr const char* name = "conv_backward_data";
-};
-struct ConvBackwardWeightArgs {
-  const void* x;
-  const void* dy;
-  void* dw;  // wide
-  ConvShape shape;
-  DType dtype;
-  void describe(Visitor&) const;
-};
-struct ConvBackwardWeight {
-  using Args = ConvBackwardWeightArgs;
-  static constexpr const char* name = "conv_backward_weight";
-};
-
 // --- normalization: batch norm, instance norm and groups of images differ only in which rows share statistics ---
 
 // x is [G, L, C]: G groups of L rows (pixels) share statistics per channel. Batch norm: G = 1, L = N*H*W; instance norm: G = N,
@@ -178,6 +122,65 @@ struct NormBackwardArgs {
 struct NormBackward {
   using Args = NormBackwardArgs;
   static constexpr const char* name = "norm_backward";
+};
+
+// --- convolution ---
+
+struct ConvShape {
+  int64_t n, h, w, c, k;  // batch, input rows and columns, input and output channels
+  int64_t r, s;           // filter rows and columns
+  int64_t stride[2] = {1, 1}, pad[2] = {0, 0}, dilation[2] = {1, 1};
+  int64_t groups = 1;
+  bool other_sums = false;  // may be computed by other sums than the definition's (minimal filtering, floats in parts): a little less exact
+  int64_t p() const { return (h + 2 * pad[0] - dilation[0] * (r - 1) - 1) / stride[0] + 1; }  // output rows
+  int64_t q() const { return (w + 2 * pad[1] - dilation[1] * (s - 1) - 1) / stride[1] + 1; }  // output columns
+};
+struct ConvForwardArgs {
+  const void* x;  // [N, H, W, C]
+  const void* w;  // [K, R, S, C/groups]
+  void* y;        // [N, P, Q, K]
+  ConvShape shape;
+  DType dtype;
+  WeightCache* cache = nullptr;  // where what is made of w may be kept; null: it is made at every call
+  // Statistics that are taken of y on its way to memory: windows whose x is y; null: none. Two for IBN.
+  NormStatisticsArgs statistics[2] = {};
+  // What is then made of y, while it is in cache: a norm of one group whose x and y are y. For f32 and bf16 on the CPU; kernels refuse it.
+  const NormApplyArgs* finish = nullptr;
+  void describe(Visitor&) const;
+};
+// Why kernels that do nothing with y beside writing it cannot compute this, or null.
+template <class Args>
+const char* refuse_behind(const Args& a) {
+  if constexpr (requires { a.finish; }) return a.finish ? "finishes nothing" : a.statistics[0].x ? "takes no statistics" : nullptr;
+  return nullptr;
+}
+struct ConvForward {
+  using Args = ConvForwardArgs;
+  static constexpr const char* name = "conv_forward";
+};
+struct ConvBackwardDataArgs {
+  const void* dy;
+  const void* w;
+  void* dx;
+  ConvShape shape;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct ConvBackwardData {
+  using Args = ConvBackwardDataArgs;
+  static constexpr const char* name = "conv_backward_data";
+};
+struct ConvBackwardWeightArgs {
+  const void* x;
+  const void* dy;
+  void* dw;  // wide
+  ConvShape shape;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct ConvBackwardWeight {
+  using Args = ConvBackwardWeightArgs;
+  static constexpr const char* name = "conv_backward_weight";
 };
 
 // --- pointwise ---

@@ -33,6 +33,14 @@ struct Statistics {
   Tensor mean, variance;  // [G, count], variance biased
 };
 Statistics norm_statistics(const Tensor& x, const NormWindow& window);
+// conv_forward and norm_statistics of one or two windows of its result y, taken on y's way to memory where the implementation can: on the
+// CPU with the same bits.
+struct ConvStatistics {
+  Tensor y;
+  std::vector<Statistics> taken;  // one for each window
+};
+ConvStatistics conv_statistics(const Tensor& x, const Tensor& w, const ConvGeometry& g, const std::vector<NormWindow>& windows);
+Shape conv_output(const Shape& x, const Shape& w, const ConvGeometry& g);  // [N, P, Q, K]
 // act(norm(conv(x, w)) + residual) with given statistics [1, K] of all channels, bit for bit as norm_apply of conv_forward; on the CPU the
 // norm is applied while its rows are in cache. f32 and bf16. residual may be undefined.
 Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const Statistics& s, const Tensor& gamma, const Tensor& beta,

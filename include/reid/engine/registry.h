@@ -44,6 +44,12 @@ class Registry {
   // the first that accepts. Throws when none does, with all the reasons. (REID_IMPL is a list, of both kinds: a,conv_forward=b.)
   template <class Op>
   static const Impl<Op>& pick(DeviceType device, const typename Op::Args& args);
+  // Whether what would compute `args` can compute `fuller` as well.
+  template <class Op>
+  static bool accepts_more(DeviceType device, const typename Op::Args& args, const typename Op::Args& fuller) {
+    const Impl<Op>& impl = pick<Op>(device, args);
+    return !impl.refuses || !impl.refuses(fuller);
+  }
   static void force(std::string op, std::string implementation);  // empty implementation: no longer forced
   static void prefer(std::vector<std::string> implementations);   // of every op that has them; replaces what was preferred before
   static std::vector<OpInfo> ops();

@@ -15,7 +15,6 @@
 // gradient is stride^2 dense products without any multiplication by inserted zeros. A phase no tap reaches is set to zero.
 
 #include <algorithm>
-#include <optional>
 #include <vector>
 
 #include "backends/cpu/fast.h"
@@ -73,8 +72,7 @@ void forward(const ConvForwardArgs& args, Stream& stream) {
     Panels::b_columns(kernel, w + column * width, width, columns, depth_range<Panels>(k, depth, width), panels, panel);
   };
   const auto row_of = [&](int64_t i) { return y + i * s.k; };
-  std::optional<Finish> finish;
-  if (args.finish) finish.emplace(*args.finish);
+  const Behind behind(args);
   multiply(kernel,
            {.m = s.n * s.p() * s.q(),
             .n = s.k,
@@ -87,9 +85,10 @@ void forward(const ConvForwardArgs& args, Stream& stream) {
             .a = in_place<Panels>(kernel, s, s.c, args.x),
             .cache = args.cache,
             .weights = args.w,
-            .finish = finish ? &*finish : nullptr,
+            .behind = behind.any() ? &behind : nullptr,
             .narrow = args.dtype == DType::bf16},
            stream);
+  behind.complete();
 }
 
 // The taps of one axis that reach the input positions phase, phase + stride, ..., by growing offset into dy.

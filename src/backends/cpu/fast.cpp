@@ -10,6 +10,7 @@ void register_fast_cpu() {
   register_winograd_weight();
   register_conv();
   register_norm();
+  register_norm_statistics();
   register_norm_apply();
   register_pointwise();
   register_cast();

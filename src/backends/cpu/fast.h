@@ -11,7 +11,8 @@ void register_conv_pairs();       // the same of bf16 in tiles, which are faster
 void register_winograd();         // conv_forward, conv_backward_data of 3x3 filters
 void register_winograd_weight();  // conv_backward_weight of 3x3 filters
 void register_conv();             // conv_forward, conv_backward_data, conv_backward_weight
-void register_norm();             // norm_statistics, norm_backward
+void register_norm();             // norm_backward
+void register_norm_statistics();
 void register_norm_apply();
 void register_pointwise();  // relu, add_scaled, bias_add, column_sum and backward, sgd, adam, ema_update
 void register_cast();       // cast

@@ -81,7 +81,7 @@ void multiply_part(const MicroKernel& kernel, const Product& p, const Part& part
                       .rounded = p.narrow && k + depth == p.k ? rounded : nullptr};
     multiply_block(kernel, p, block, memory, rows_of_c);
   }
-  if (p.finish) (*p.finish)(part.row, part.rows, part.column, part.columns);
+  if (p.behind) (*p.behind)(part.row, part.rows, part.column, part.columns);
 }
 
 // One block of rows uses B once: each task packs its own columns of it, and has them in its cache.
@@ -110,6 +110,7 @@ void multiply(const MicroKernel& kernel, const Product& p, Stream& stream) {
   if (p.m == 0 || p.n == 0) return;
   if (p.k == 0) {
     if (!p.accumulate) clear(p);
+    if (p.behind) (*p.behind)(0, p.m, 0, p.n);
     return;
   }
   const int64_t block_rows = even_block(p.m, kernel.rows, kBlockRows), row_blocks = ceil_div(p.m, block_rows);

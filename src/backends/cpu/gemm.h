@@ -2,7 +2,7 @@
 // Blocked products of matrices whose operands are read through packing functions, so that a convolution is a product whose A
 // (or B) is gathered from an image while it is packed, and never stored whole.
 
-#include "backends/cpu/finish.h"
+#include "backends/cpu/behind.h"
 #include "backends/cpu/micro_kernel.h"
 #include "reid/engine/device.h"
 #include "reid/engine/weight_cache.h"
@@ -32,7 +32,7 @@ struct Product {
   WeightCache* cache = nullptr;
   const void* weights = nullptr;
   bool even = true;                // rows of C are equally far apart
-  const Finish* finish = nullptr;  // of rows of C, contiguous, when their sums are complete; for multiply
+  const Behind* behind = nullptr;  // rows of C, contiguous, when their sums are complete; for multiply
   bool narrow = false;  // C is bf16: sums stand in scratch until they are complete, and are rounded once; for multiply, not to add
 };
 

@@ -1,15 +1,13 @@
 // Normalization of windows of channels, NHWC, f32 or bf16: batch norm, instance norm and IBN's halves (see NormWindow).
 //
-//   statistics   mean = sum x / L,  variance = sum (x - mean)^2 / L                        reads x once from memory
+//   statistics   mean = sum x / L,  variance = sum (x - mean)^2 / L                        1 read; norm_statistics.cpp
 //   apply        y = act((x - mean) * gamma / sqrt(variance + eps) + beta + residual)      1 or 2 reads, 1 write; norm_apply.cpp
 //   backward     g = dy masked by y > 0;  dbeta = sum g;  dgamma = sum g xhat              3 reads
 //                dx = gamma / sqrt(variance + eps) * (g - dbeta / L - xhat dgamma / L)     3 reads, 1 or 2 writes
 //
 // All three are bound by memory: a few flops for each float moved. Channels are the lanes: every channel's sum walks the rows
-// in order whatever the vector width, so all versions of a loop agree bit for bit.
-// Statistics: a task takes kChunkRows rows of one group, sums a block of channels, then sums the deviations from that mean while
-// the rows are still in cache. Chunks are merged in order, in double (Chan, Golub and LeVeque, American Statistician 37(3),
-// 1983). Chunks depend on L only: the statistics of an image do not depend on its batch, and nothing depends on threads.
+// in order whatever the vector width, so all versions of a loop agree bit for bit. Sums are taken chunk by chunk of kChunkRows rows of a
+// group, and the chunks added in order: they depend on L only, so an image's do not depend on its batch, and nothing on threads.
 
 #include <algorithm>
 #include <cmath>
@@ -23,112 +21,7 @@
 namespace reid::cpu {
 namespace {
 
-constexpr int64_t kChunkRows = 256;          // 64 channels of them are 64 KB: the second look hits L2
-constexpr int64_t kShortSum = 32;            // rows summed in float before the sum joins a double
-constexpr int64_t kWide = 64, kNarrow = 16;  // channels of a block: 4 vectors, 1 vector (of 16 lanes)
-
-int64_t chunks_of(const NormWindow& w) { return (w.length + kChunkRows - 1) / kChunkRows; }
-
-// Calls f.template operator()<width>(channel) over blocks of channels; the last few go one by one.
-#define REID_CHANNEL_BLOCKS(count, block)                      \
-  int64_t j = 0;                                               \
-  for (; j + kWide <= (count); j += kWide) block(kWide);       \
-  for (; j + kNarrow <= (count); j += kNarrow) block(kNarrow); \
-  for (; j < (count); ++j) block(1)
-
-// --- statistics ---
-
-template <class T>
-struct ChunkSums {
-  const T* x;  // first row and channel
-  int64_t rows, stride, count;
-  double* mean;     // [count]
-  double* squares;  // [count] sum of squared deviations
-};
-
-template <int64_t kWidth, class T>
-REID_BODY chunk_block(const ChunkSums<T>& a, int64_t j) {
-  float sum[kWidth] = {}, rest[kWidth] = {}, squares[kWidth] = {}, mean[kWidth];
-  const T* x = a.x + j;
-  int64_t l = 0;
-  for (; l + 4 <= a.rows; l += 4, x += 4 * a.stride) {
-    for (int64_t i = 0; i < kWidth; ++i) sum[i] += (x[i] + x[i + a.stride]) + (x[i + 2 * a.stride] + x[i + 3 * a.stride]);
-  }
-  for (; l < a.rows; ++l, x += a.stride) {
-    for (int64_t i = 0; i < kWidth; ++i) sum[i] += x[i];
-  }
-  for (int64_t i = 0; i < kWidth; ++i) mean[i] = sum[i] / static_cast<float>(a.rows);
-  x = a.x + j;
-  for (l = 0; l + 2 <= a.rows; l += 2, x += 2 * a.stride) {
-    for (int64_t i = 0; i < kWidth; ++i) {
-      const float d0 = x[i] - mean[i], d1 = x[i + a.stride] - mean[i];
-      rest[i] += d0 + d1;
-      squares[i] += d0 * d0 + d1 * d1;
-    }
-  }
-  for (; l < a.rows; ++l, x += a.stride) {
-    for (int64_t i = 0; i < kWidth; ++i) {
-      const float d = x[i] - mean[i];
-      rest[i] += d;
-      squares[i] += d * d;
-    }
-  }
-  for (int64_t i = 0; i < kWidth; ++i) {  // what the float mean missed, put back in double
-    const double missed = double{rest[i]} / static_cast<double>(a.rows);
-    a.mean[j + i] = double{mean[i]} + missed;
-    a.squares[j + i] = double{squares[i]} - missed * double{rest[i]};
-  }
-}
-template <class T>
-REID_BODY chunk_sums_body(const ChunkSums<T>& a) {
-#define REID_BLOCK(width) chunk_block<width>(a, j)
-  REID_CHANNEL_BLOCKS(a.count, REID_BLOCK);
-#undef REID_BLOCK
-}
-REID_MULTIVERSION(chunk_sums, ChunkSums<float>)
-REID_MULTIVERSION(chunk_sums, ChunkSums<bf16>)
-
-void merge_chunks(const NormStatisticsArgs& a, int64_t group, const double* partial) {
-  const NormWindow& w = a.window;
-  auto* mean_out = static_cast<float*>(a.mean) + group * w.count;
-  auto* variance_out = static_cast<float*>(a.variance) + group * w.count;
-  for (int64_t j = 0; j < w.count; ++j) {
-    double mean = 0, squares = 0, seen = 0;
-    for (int64_t chunk = 0; chunk < chunks_of(w); ++chunk) {
-      const auto rows = static_cast<double>(std::min(kChunkRows, w.length - chunk * kChunkRows));
-      const double* part = partial + chunk * 2 * w.count + j;
-      const double difference = part[0] - mean, total = seen + rows;
-      mean += difference * rows / total;
-      squares += part[w.count] + difference * difference * seen * rows / total;
-      seen = total;
-    }
-    mean_out[j] = static_cast<float>(mean);
-    variance_out[j] = static_cast<float>(squares / static_cast<double>(w.length));
-  }
-}
-
-template <class T>
-void norm_statistics(const NormStatisticsArgs& a, Stream& stream) {
-  const NormWindow& w = a.window;
-  const int64_t chunks = chunks_of(w);
-  auto* partial = static_cast<double*>(stream.workspace(static_cast<size_t>(w.groups * chunks * 2 * w.count) * sizeof(double)));
-  const auto* x = static_cast<const T*>(a.x) + w.first;
-  parallel_for(w.groups * chunks, 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t row = i % chunks * kChunkRows;
-      double* mean = partial + i * 2 * w.count;
-      chunk_sums(ChunkSums<T>{.x = x + (i / chunks * w.length + row) * w.channels,
-                              .rows = std::min(kChunkRows, w.length - row),
-                              .stride = w.channels,
-                              .count = w.count,
-                              .mean = mean,
-                              .squares = mean + w.count});
-    }
-  });
-  parallel_for(w.groups, 4, [&](int64_t begin, int64_t end, int) {
-    for (int64_t g = begin; g < end; ++g) merge_chunks(a, g, partial + g * chunks * 2 * w.count);
-  });
-}
+constexpr int64_t kShortSum = 32;  // rows summed in float before the sum joins a double
 
 // --- backward ---
 
@@ -299,9 +192,6 @@ void norm_backward(const NormBackwardArgs& a, Stream& stream) {
 
 }  // namespace
 
-void register_norm() {
-  add_both<NormStatistics, norm_statistics<float>, norm_statistics<bf16>>("chunked");
-  add_both<NormBackward, norm_backward<float>, norm_backward<bf16>>("chunked");
-}
+void register_norm() { add_both<NormBackward, norm_backward<float>, norm_backward<bf16>>("chunked"); }
 
 }  // namespace reid::cpu

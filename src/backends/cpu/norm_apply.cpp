@@ -1,10 +1,10 @@
 // y = act((x - mean) * gamma / sqrt(variance + eps) + beta + residual), NHWC, f32 or bf16: 1 or 2 reads, 1 write; see norm.cpp. Also for
-// rows that a convolution has just written, which are still in cache (finish.h).
+// rows that a convolution has just written, which are still in cache (behind.h).
 
 #include <cmath>
 
+#include "backends/cpu/behind.h"
 #include "backends/cpu/fast.h"
-#include "backends/cpu/finish.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/norm_parts.h"
 #include "backends/cpu/rounding.h"

@@ -1,5 +1,5 @@
 #pragma once
-// How passes over rows of normalized windows are cut into tasks.
+// How passes over rows of normalized windows are cut into tasks, and channels into vectors.
 
 #include <algorithm>
 
@@ -19,5 +19,17 @@ void for_each_part(const NormWindow& w, F&& f) {
     for (int64_t i = begin; i < end; ++i) f(i / parts, i % parts * rows, std::min(rows, w.length - i % parts * rows));
   });
 }
+
+// Rows of a group that are summed together; 64 channels of them are 64 KB: a second look hits L2.
+inline constexpr int64_t kChunkRows = 256;
+inline int64_t chunks_of(const NormWindow& w) { return (w.length + kChunkRows - 1) / kChunkRows; }
+
+inline constexpr int64_t kWide = 64, kNarrow = 16;  // channels of a block: 4 vectors, 1 vector (of 16 lanes)
+// Calls f.template operator()<width>(channel) over blocks of channels; the last few go one by one.
+#define REID_CHANNEL_BLOCKS(count, block)                      \
+  int64_t j = 0;                                               \
+  for (; j + kWide <= (count); j += kWide) block(kWide);       \
+  for (; j + kNarrow <= (count); j += kNarrow) block(kNarrow); \
+  for (; j < (count); ++j) block(1)
 
 }  // namespace reid::cpu

@@ -75,6 +75,9 @@ void conv_forward(const ConvForwardArgs& a) {
     sums[static_cast<size_t>(yi)] += double{x[xi]} * double{w[wi]};
   });
   store(sums, out<T>(a.y));
+  for (const NormStatisticsArgs& behind : a.statistics) {
+    if (behind.x) dispatch<NormStatistics>({}, behind);
+  }
   if (a.finish) dispatch<NormApply>({}, *a.finish);
 }
 

@@ -13,10 +13,9 @@
 // threads.
 
 #include <algorithm>
-#include <optional>
 
+#include "backends/cpu/behind.h"
 #include "backends/cpu/fast.h"
-#include "backends/cpu/finish.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/micro_kernel.h"
 #include "backends/cpu/rounding.h"
@@ -67,7 +66,7 @@ struct Layer {
   const T* x;
   T* y;
   int64_t n, h, w, c, p, q, k, pad_y, pad_x;
-  const Finish* finish = nullptr;  // of y
+  const Behind* behind = nullptr;  // y
   int64_t down() const { return (p + kTile - 1) / kTile; }
   int64_t across() const { return (q + kTile - 1) / kTile; }
   int64_t tiles() const { return n * down() * across(); }
@@ -225,15 +224,17 @@ struct Task {
   int64_t first, count;  // tiles
   int64_t column, end;   // output channels
 };
-// The norm of what a task has written to channels [column, column + columns) of its tiles.
+// A task has written channels [column, column + columns) of its tiles. Tiles beside each other are told of together.
 template <class T>
-void finish_tiles(const Layer<T>& s, const Task& task, int64_t column, int64_t columns) {
+void tell_of_tiles(const Layer<T>& s, const Task& task, int64_t column, int64_t columns) {
   const int64_t across = s.across(), down = s.down();
-  for (int64_t tile = task.first; tile < task.first + task.count; ++tile) {
+  for (int64_t tile = task.first; tile < task.first + task.count;) {
+    const int64_t beside = std::min(across - tile % across, task.first + task.count - tile);
     const int64_t left = tile % across * kTile, top = tile / across % down * kTile, image = tile / across / down;
     for (int64_t y = top; y < std::min(top + kTile, s.p); ++y) {
-      (*s.finish)((image * s.p + y) * s.q + left, std::min(kTile, s.q - left), column, columns);
+      (*s.behind)((image * s.p + y) * s.q + left, std::min(beside * kTile, s.q - left), column, columns);
     }
+    tile += beside;
   }
 }
 
@@ -262,7 +263,7 @@ void run_task(const MicroKernel& kernel, const Layer<T>& s, const Plan& plan, co
                                 .u_position = s.c * s.k});
     transform_back(BackRun<T>{
         .layer = s, .first = task.first, .count = task.count, .m = m, .position = plan.rows * columns, .column = j, .columns = columns});
-    if (s.finish) finish_tiles(s, task, j, columns);
+    if (s.behind) tell_of_tiles(s, task, j, columns);
   }
 }
 
@@ -290,8 +291,7 @@ void convolve(const MicroKernel& kernel, const Layer<T>& s, const T* w, bool mir
 template <const MicroKernel& (*kKernel)(), class T>
 void winograd_forward(const ConvForwardArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
-  std::optional<Finish> finish;
-  if (a.finish) finish.emplace(*a.finish);
+  const Behind behind(a);
   convolve(kKernel(),
            Layer<T>{.x = static_cast<const T*>(a.x),
                     .y = static_cast<T*>(a.y),
@@ -304,8 +304,9 @@ void winograd_forward(const ConvForwardArgs& a, Stream& stream) {
                     .k = s.k,
                     .pad_y = s.pad[0],
                     .pad_x = s.pad[1],
-                    .finish = finish ? &*finish : nullptr},
+                    .behind = behind.any() ? &behind : nullptr},
            static_cast<const T*>(a.w), false, a.cache, stream);
+  behind.complete();
 }
 
 template <const MicroKernel& (*kKernel)(), class T>

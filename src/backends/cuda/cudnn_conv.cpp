@@ -140,8 +140,6 @@ CudnnPlan plan_conv(const Cudnn& library, const CudnnTarget& target, const ConvP
   return plan_operation(library, target, operation, {p.image.dtype == DType::f32, p.other_sums, allows});
 }
 
-namespace {}  // namespace
-
 Operands operands_of(const ConvForwardArgs& a) { return {a.x, a.w, a.y}; }
 Operands operands_of(const ConvBackwardDataArgs& a) { return {a.dx, a.w, a.dy}; }
 Operands operands_of(const ConvBackwardWeightArgs& a) { return {a.x, a.dw, a.dy}; }
@@ -202,6 +200,7 @@ Convolutions* places[kDeviceTypes] = {};
 template <class Op, DeviceType type>
 const char* refuses(const typename Op::Args& args) {
   if (const char* reason = refuse_conv(args.shape, args.dtype)) return reason;
+  if (const char* reason = refuse_behind(args)) return reason;
   return naming_op<Op>(args, [&]() -> const char* {
     Stream& stream = current_stream({type, device_of(operands_of(args)[1]).index});
     const CudnnPlan& plan = places[static_cast<size_t>(type)]->plan(args, stream);
