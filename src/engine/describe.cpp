@@ -46,6 +46,16 @@ int64_t flat_extent(const Segment* segments, int64_t count) {
   return extent;
 }
 
+void describe_behind(Visitor& v, const StepBehind& b, void* g, const Shape& flat, DType dtype) {
+  if (b.average) {
+    v.attribute("average_momentum", b.momentum);
+    v.output("average", b.average, flat, dtype);
+  }
+  if (b.rounded) v.output("rounded", b.rounded, flat, DType::bf16);
+  if (b.average_rounded) v.output("average_rounded", b.average_rounded, flat, DType::bf16);
+  if (b.clear) v.output("g", g, flat, dtype);
+}
+
 }  // namespace
 
 void GemmArgs::describe(Visitor& v) const {
@@ -317,6 +327,7 @@ void SgdArgs::describe(Visitor& visitor) const {
   visitor.attribute("nesterov", nesterov);
   visitor.output("w", w, flat, dtype);
   visitor.output("v", v, flat, dtype);
+  describe_behind(visitor, behind, g, flat, dtype);
 }
 void AdamArgs::describe(Visitor& visitor) const {
   const Shape flat{flat_extent(segments, segment_count)};
@@ -331,6 +342,7 @@ void AdamArgs::describe(Visitor& visitor) const {
   visitor.output("w", w, flat, dtype);
   visitor.output("m", m, flat, dtype);
   visitor.output("v", v, flat, dtype);
+  describe_behind(visitor, behind, g, flat, dtype);
 }
 void EmaArgs::describe(Visitor& v) const {
   v.input("w", w, {count}, dtype);

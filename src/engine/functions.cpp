@@ -15,6 +15,7 @@ Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b) {
 
 Tensor rounded_to(DType dtype, const Tensor& weight, ops::ConvGeometry& g) {
   if (dtype == weight.dtype() || wide(dtype) != weight.dtype()) return weight;
+  if (g.rounded && g.rounded->defined()) return *g.rounded;
   g.cache = nullptr;  // it knows weights by their place, and the rounded ones are gone after this pass
   return ops::cast(weight, dtype);
 }

@@ -146,6 +146,7 @@ Var conv_norm_act(const Var& x, Conv2d& conv_, Norm& norm, const Var& residual, 
   ops::ConvGeometry geometry = conv_.geometry;
   geometry.other_sums = pass.other_sums;
   geometry.cache = pass.cache;
+  geometry.rounded = &conv_.weight.rounded;
   const bool constant = !pass.tape && !x.tape() && !residual.tape();
   if (constant && norm.kind == Norm::Kind::batch && !pass.batch_statistics)
     return Var(norm.behind(x.value(), conv_.weight.value, geometry, residual.value(), relu));

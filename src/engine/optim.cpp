@@ -6,7 +6,7 @@
 
 namespace reid {
 
-ParameterStore::ParameterStore(const Inventory& module) {
+ParameterStore::ParameterStore(const Inventory& module, bool keep_rounded) {
   REID_CHECK(!module.parameters.empty(), "[parameter_store] the module has no parameters");
   const DType dtype = module.parameters.front().parameter->value.dtype();
   int64_t count = 0;
@@ -22,6 +22,10 @@ ParameterStore::ParameterStore(const Inventory& module) {
   const Device device = module.parameters.front().parameter->value.device();
   values_ = Tensor::empty({count}, dtype, device);
   grads_ = Tensor::zeros({count}, dtype, device);
+  if (keep_rounded) {
+    REID_CHECK(dtype == DType::f32, "[parameter_store] keeps bf16 copies of f32 only, not of ", dtype);
+    rounded_ = Tensor::empty({count}, DType::bf16, device);
+  }
   for (size_t i = 0; i < segments_.size(); ++i) {
     Parameter& p = *module.parameters[i].parameter;
     const int64_t begin = segments_[i].offset, end = begin + segments_[i].count;
@@ -29,6 +33,8 @@ ParameterStore::ParameterStore(const Inventory& module) {
     value.copy_from(p.value);
     p.grad = grads_.rows(begin, end).reshape(p.value.shape());
     p.value = value;
+    p.rounded = keep_rounded ? rounded_.rows(begin, end).reshape(value.shape()) : Tensor();
+    p.refresh();
   }
 }
 
@@ -49,7 +55,29 @@ Optimizer::Optimizer(const ParameterStore& store, const OptimizerConfig& config)
   if (config.kind != "sgd") second_ = Tensor::zeros(w.shape(), w.dtype(), w.device());
 }
 
-void Optimizer::step(ParameterStore& store, double lr) {
+namespace {
+
+void require_alike(const ParameterStore& average, const ParameterStore& source, double momentum) {
+  const Tensor &a = average.values(), &w = source.values();
+  REID_CHECK(a.shape() == w.shape() && a.dtype() == w.dtype(), "[ema_update] the stores differ: ", a.shape(), " and ", w.shape());
+  REID_CHECK(momentum >= 0 && momentum <= 1, "[ema_update] momentum ", momentum, " is outside [0, 1]");
+}
+
+StepBehind behind_of(const ParameterStore& store, const StepExtras& extras) {
+  StepBehind behind{.rounded = store.rounded().raw(), .clear = extras.clear_gradients};
+  if (extras.average) {
+    require_alike(*extras.average, store, extras.momentum);
+    behind.average = extras.average->values().raw();
+    behind.momentum = extras.momentum;
+    behind.average_rounded = extras.average->rounded().raw();
+  }
+  return behind;
+}
+
+}  // namespace
+
+void Optimizer::step(ParameterStore& store, double lr, const StepExtras& extras) {
+  const StepBehind behind = behind_of(store, extras);
   const Tensor& w = store.values();
   std::vector<Segment> segments = store.segments();
   for (size_t i = 0; i < segments.size(); ++i) {
@@ -68,7 +96,8 @@ void Optimizer::step(ParameterStore& store, double lr) {
                                    .momentum = config_.momentum,
                                    .decay = config_.decay,
                                    .nesterov = config_.nesterov,
-                                   .dtype = w.dtype()});
+                                   .dtype = w.dtype(),
+                                   .behind = behind});
     return;
   }
   dispatch<AdamStep>(w.device(), {.w = w.raw(),
@@ -83,7 +112,8 @@ void Optimizer::step(ParameterStore& store, double lr) {
                                   .eps = config_.eps,
                                   .decay = config_.decay,
                                   .decoupled = config_.kind == "adamw",
-                                  .dtype = w.dtype()});
+                                  .dtype = w.dtype(),
+                                  .behind = behind});
 }
 
 void Optimizer::fields(Fields& f) {
@@ -93,12 +123,11 @@ void Optimizer::fields(Fields& f) {
 }
 
 void ema_update(ParameterStore& average, const ParameterStore& source, double momentum) {
+  require_alike(average, source, momentum);
   const Tensor& a = average.values();
-  REID_CHECK(a.shape() == source.values().shape() && a.dtype() == source.values().dtype(), "[ema_update] the stores differ: ", a.shape(),
-             " and ", source.values().shape());
-  REID_CHECK(momentum >= 0 && momentum <= 1, "[ema_update] momentum ", momentum, " is outside [0, 1]");
   dispatch<EmaUpdate>(a.device(),
                       {.average = a.raw(), .w = source.values().raw(), .count = a.numel(), .momentum = momentum, .dtype = a.dtype()});
+  if (average.rounded().defined()) average.rounded().copy_from(ops::cast(a, DType::bf16));
 }
 
 double Schedule::at(double epoch) const {

@@ -279,7 +279,10 @@ void PartEncoder::fields(Fields& f) {
 void copy_state(const Inventory& from, const Inventory& to) {
   REID_CHECK(from.parameters.size() == to.parameters.size() && from.buffers.size() == to.buffers.size(),
              "[copy_state] the modules differ in structure");
-  for (size_t i = 0; i < from.parameters.size(); ++i) to.parameters[i].parameter->value.copy_from(from.parameters[i].parameter->value);
+  for (size_t i = 0; i < from.parameters.size(); ++i) {
+    to.parameters[i].parameter->value.copy_from(from.parameters[i].parameter->value);
+    to.parameters[i].parameter->refresh();
+  }
   for (size_t i = 0; i < from.buffers.size(); ++i) to.buffers[i].tensor->copy_from(*from.buffers[i].tensor);
 }
 
@@ -287,6 +290,7 @@ void move_to(Device device, const Inventory& module) {
   for (const NamedParameter& p : module.parameters) {
     p.parameter->value = p.parameter->value.to(device);
     p.parameter->grad = p.parameter->grad.to(device);
+    p.parameter->rounded = Tensor();  // the store's, which it leaves
   }
   for (const NamedBuffer& b : module.buffers) *b.tensor = b.tensor->to(device);
 }

@@ -6,6 +6,10 @@ void Parameter::ensure_grad() {
   if (!grad.defined()) grad = Tensor::zeros(value.shape(), value.dtype(), value.device());
 }
 
+void Parameter::refresh() {
+  if (rounded.defined()) rounded.copy_from(ops::cast(value, rounded.dtype()));
+}
+
 bool Grads::wants(int input) const { return inputs_[static_cast<size_t>(input)] >= 0; }
 
 const Tensor* Grads::pending(int input) const {

@@ -61,6 +61,7 @@ void load_weights(const Inventory& module, const NamedTensors& weights) {
   REID_CHECK(missing.empty(), weights.source, ": tensors of the network are missing: ", missing);
   REID_CHECK(shapes.empty(), weights.source, ": tensors have other shapes (other depth, width or pooling?): ", shapes);
   for (const auto& [target, source] : copies) target.copy_from(source);
+  for (const NamedParameter& p : module.parameters) p.parameter->refresh();
 }
 
 }  // namespace reid

@@ -45,7 +45,7 @@ ClusterContrast::ClusterContrast(const ClusterContrastConfig& config, UnlabeledI
   encoder_ = Encoder(cfg_.common.model.encoder(), DType::f32, init);
   cfg_.common.model.load(encoder_);
   move_to(cfg_.common.device, inventory(encoder_));
-  weights_ = ParameterStore(encoder_);
+  weights_ = ParameterStore(encoder_, cfg_.common.model.rounds());
   optimizer_ = Optimizer(weights_, cfg_.common.optimizer.optimizer);
 }
 
@@ -61,10 +61,9 @@ void ClusterContrast::step(Run& run, const Batch& batch) {
   Tape tape;
   const Var f = l2_normalize(encoder_(Var(batch.augmented), cfg_.common.model.training(&tape)));  // [B, D]
   const Var total = weighted_sum(run, {{"contrast", 1, [&] { return memory_.loss(f, labels); }}});
-  weights_.zero_grad();
   tape.backward(total);
   memory_.update(f.value(), labels);
-  optimizer_.step(weights_, run.learning_rate());
+  optimizer_.step(weights_, run.learning_rate(), {.clear_gradients = true});
 }
 
 Tensor ClusterContrast::embed(const Tensor& images) {

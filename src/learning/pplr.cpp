@@ -82,7 +82,7 @@ PPLR::PPLR(const PPLRConfig& config, UnlabeledImages images) : cfg_(config), ima
   const Shape rows{cfg_.max_clusters, encoder.features()};
   for (int64_t view = 0; view <= cfg_.parts; ++view) network_.classifiers.push_back({.value = Tensor::zeros(rows, DType::f32), .grad = {}});
   move_to(cfg_.common.device, inventory(network_));
-  weights_ = ParameterStore(network_);
+  weights_ = ParameterStore(network_, cfg_.common.model.rounds());
   optimizer_ = Optimizer(weights_, cfg_.common.optimizer.optimizer);
 }
 
@@ -111,6 +111,7 @@ void PPLR::begin_epoch(Run& run, int64_t epoch) {
   proxies_.clear();
   for (size_t view = 0; view < views.size(); ++view) {
     network_.classifiers[view].value.rows(0, clusters_).copy_from(identity_centroids(views[view], clusters.labels).rows);
+    network_.classifiers[view].refresh();
     if (cfg_.camera_weight == 0) continue;
     proxies_.push_back(camera_centroids(views[view], clusters.labels, cameras));
     proxies_.back().rows = proxies_.back().rows.to(cfg_.common.device);
@@ -153,9 +154,8 @@ void PPLR::step(Run& run, const Batch& batch) {
        {"triplet", cfg_.triplet_weight, [&] { return triplet_loss(views.front(), labels, {.margin = 0}); }},
        {"parts", cfg_.parts_weight, [&] { return mean_over_parts(part_loss); }},
        {"camera", cfg_.camera_weight, [&] { return add(camera_loss(0), mean_over_parts([&](size_t n) { return camera_loss(n + 1); })); }}});
-  weights_.zero_grad();
   tape.backward(total);
-  optimizer_.step(weights_, run.learning_rate());
+  optimizer_.step(weights_, run.learning_rate(), {.clear_gradients = true});
 }
 
 Tensor PPLR::embed(const Tensor& images) {

@@ -35,8 +35,8 @@ ReMix::ReMix(const ReMixConfig& config, Dataset multi, Dataset single) : cfg_(co
   copy_state(inventory(encoder_), inventory(momentum_encoder_));
   move_to(cfg_.common.device, inventory(encoder_));
   move_to(cfg_.common.device, inventory(momentum_encoder_));
-  weights_ = ParameterStore(encoder_);
-  momentum_weights_ = ParameterStore(momentum_encoder_);
+  weights_ = ParameterStore(encoder_, cfg_.common.model.rounds());
+  momentum_weights_ = ParameterStore(momentum_encoder_, cfg_.common.model.rounds());
   optimizer_ = Optimizer(weights_, cfg_.common.optimizer.optimizer);
 }
 
@@ -110,13 +110,11 @@ void ReMix::step(Run& run, const Batch& batch) {
             {"augmentation", cfg_.augmentation_weight, [&] { return augmentation_loss(f, m.value(), who, cfg_.augmentation()); }},
             {"centroid", cfg_.centroid_weight, [&] { return centroid_loss(f_plain, people_, multi_count_, who, cfg_.centroid()); }},
             {"camera", cfg_.camera_weight, [&] { return camera_centroid_loss(f_plain, views_, who, cfg_.camera()); }}});
-  weights_.zero_grad();
   tape.backward(total);
-  optimizer_.step(weights_, run.learning_rate());
 
   // Weights only: the momentum encoder's buffers come from its own forward passes.
-  const double t = static_cast<double>(run.step_count());
-  ema_update(momentum_weights_, weights_, cfg_.ema_ramp ? std::min(cfg_.ema, (1 + t) / (10 + t)) : cfg_.ema);
+  const double t = static_cast<double>(run.step_count()), momentum = cfg_.ema_ramp ? std::min(cfg_.ema, (1 + t) / (10 + t)) : cfg_.ema;
+  optimizer_.step(weights_, run.learning_rate(), {.average = &momentum_weights_, .momentum = momentum, .clear_gradients = true});
 }
 
 Tensor ReMix::embed(const Tensor& images) {

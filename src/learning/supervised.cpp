@@ -32,7 +32,7 @@ Supervised::Supervised(const SupervisedConfig& config, Dataset multi) : cfg_(con
   const int64_t width = network_.encoder.features();
   network_.classifier = IdentityRows(people_, width, cfg_.classifier_deviation, init.at("classifier"));
   move_to(cfg_.common.device, inventory(network_));
-  weights_ = ParameterStore(network_);
+  weights_ = ParameterStore(network_, cfg_.common.model.rounds());
   optimizer_ = Optimizer(weights_, cfg_.common.optimizer.optimizer);
   if (cfg_.center_weight > 0) {
     centers_ = IdentityRows(people_, width, 1, init.at("centers"));
@@ -70,11 +70,10 @@ void Supervised::step(Run& run, const Batch& batch) {
                          {"triplet", cfg_.triplet_weight, [&] { return triplet_loss(metric, labels, cfg_.triplet_options()); }},
                          {"center", cfg_.center_weight, [&] { return center_loss(metric, tape.watch(centers_.weight), labels); }}});
 
-  weights_.zero_grad();
   if (cfg_.center_weight > 0) center_weights_.zero_grad();
   tape.backward(total);
   if (cfg_.freeze_steps > 0) weights_.freeze(Encoder::backbone_prefixes("encoder."), frozen);
-  optimizer_.step(weights_, run.learning_rate());
+  optimizer_.step(weights_, run.learning_rate(), {.clear_gradients = true});
   // The strong baseline's code divides the centers' gradients by the weight of their loss.
   if (cfg_.center_weight > 0) center_optimizer_.step(center_weights_, cfg_.center_lr / cfg_.center_weight);
 }

@@ -61,7 +61,7 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   config.precision = o.dtype;
   Encoder encoder(config, DType::f32, Rng(1));
   move_to(o.device, inventory(encoder));
-  ParameterStore store(encoder);
+  ParameterStore store(encoder, o.dtype == "bf16");
   Optimizer optimizer(store, {});
   const Tensor images = random_normal({o.batch, o.height, o.width, 3}, Rng(2)).to(o.device), one = images.rows(0, 1);
   const Tensor centroids = ops::l2_normalize(random_normal({kCentroids, encoder.features()}, Rng(3)).to(o.device)).y;
@@ -73,9 +73,8 @@ Json bench_network(const Context& context, const BenchOptions& o) {
     Tape tape;
     const Var f = l2_normalize(encoder(Var(images), o.model.training(&tape)));
     const Var loss = centroid_loss(f, centroids, kCentroids, people, {.tau_multi = 0.05, .tau_single = 0.05});
-    store.zero_grad();
     tape.backward(loss);
-    optimizer.step(store, 3.5e-4);
+    optimizer.step(store, 3.5e-4, {.clear_gradients = true});
   };
 
   Replay replay(o.device);

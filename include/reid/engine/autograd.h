@@ -17,10 +17,12 @@ namespace reid {
 
 // A learned tensor. After a ParameterStore has taken the module, value and grad are windows of its flat buffers.
 struct Parameter {
-  Tensor value, grad;  // equal shapes; grad is undefined until a store or ensure_grad() makes it
+  Tensor value, grad;   // equal shapes; grad is undefined until a store or ensure_grad() makes it
+  Tensor rounded = {};  // bf16 of value, where a store keeps it; who writes value beside the store's optimizer calls refresh()
   bool trainable = true;
   double lr_factor = 1, decay_factor = 1;
   void ensure_grad();  // zeros, when undefined
+  void refresh();      // rounds value again, where that is kept
 };
 
 class Tape;
@@ -88,7 +90,7 @@ Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward
 
 // --- the differentiable functions; shapes as in ops.h ---
 Var matmul(const Var& a, const Var& b, bool transpose_a = false, bool transpose_b = false);
-// The weight as a convolution of x in this dtype takes it; where it is rounded for that, g keeps no cache.
+// The weight as a convolution of x in this dtype takes it: g.rounded, or rounded for it, and then g keeps no cache.
 Tensor rounded_to(DType dtype, const Tensor& weight, ops::ConvGeometry& g);
 Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g);  // x in bf16 rounds w, whose gradient stays f32
 Var linear(const Var& x, const Var& w, const Var& bias);           // [B, D] x [K, D]^T + [K]; bias may be a Var() without value

@@ -188,15 +188,26 @@ struct Segment {
   bool trainable = true;
   int64_t step = 1;  // Adam: 1 for its first update; steps in which it stands still do not count
 };
+// What a step makes of every weight behind its update, in the same pass over memory; of weights that stand still, too. Null, false:
+// nothing.
+struct StepBehind {
+  void* average = nullptr;          // [count] = momentum * average + (1 - momentum) * w
+  double momentum = 0;              // of the average
+  void* rounded = nullptr;          // [count] bf16, w rounded
+  void* average_rounded = nullptr;  // [count] bf16
+  bool clear = false;               // g = 0, for the next step's sums
+  bool any() const { return average || rounded || clear; }
+};
 struct SgdArgs {  // g += decay * w; v = momentum * v + g; w -= lr * v (nesterov: w -= lr * (g + momentum * v))
   void* w;
-  const void* g;
+  void* g;  // read only, but for behind.clear
   void* v;
   const Segment* segments;
   int64_t segment_count;
   double lr, momentum, decay;
   bool nesterov;
   DType dtype;
+  StepBehind behind = {};
   void describe(Visitor&) const;
 };
 struct SgdStep {
@@ -206,7 +217,7 @@ struct SgdStep {
 };
 struct AdamArgs {  // Kingma and Ba, ICLR 2015; decoupled: AdamW (Loshchilov and Hutter, ICLR 2019), else decay joins the gradient
   void* w;
-  const void* g;
+  void* g;  // read only, but for behind.clear
   void* m;
   void* v;
   const Segment* segments;
@@ -214,6 +225,7 @@ struct AdamArgs {  // Kingma and Ba, ICLR 2015; decoupled: AdamW (Loshchilov and
   double lr, beta1, beta2, eps, decay;
   bool decoupled;
   DType dtype;
+  StepBehind behind = {};
   void describe(Visitor&) const;
 };
 struct AdamStep {

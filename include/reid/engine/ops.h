@@ -17,6 +17,7 @@ struct ConvGeometry {
   int64_t stride = 1, pad = 0, dilation = 1, groups = 1;  // the same along rows and columns
   bool other_sums = false;                                // see ConvShape
   WeightCache* cache = nullptr;                           // forward: see ConvForwardArgs
+  const Tensor* rounded = nullptr;                        // the filters as bf16, where they are kept: see Parameter
 };
 Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g);  // [N,H,W,C], [K,R,S,C/groups] -> [N,P,Q,K]
 Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g);    // -> dx

@@ -13,12 +13,14 @@ namespace reid {
 class ParameterStore {
  public:
   ParameterStore() = default;
+  // keep_rounded: beside f32 values a bf16 copy (Parameter::rounded), which the optimizer's steps keep up to date.
   template <class M>
-  explicit ParameterStore(M& module) : ParameterStore(inventory(module)) {}
-  explicit ParameterStore(const Inventory& module);
+  explicit ParameterStore(M& module, bool keep_rounded = false) : ParameterStore(inventory(module), keep_rounded) {}
+  explicit ParameterStore(const Inventory& module, bool keep_rounded = false);
 
-  const Tensor& values() const { return values_; }  // [count]
-  const Tensor& grads() const { return grads_; }    // [count]
+  const Tensor& values() const { return values_; }    // [count]
+  const Tensor& grads() const { return grads_; }      // [count]
+  const Tensor& rounded() const { return rounded_; }  // [count] bf16, or undefined
   const std::vector<Segment>& segments() const { return segments_; }
   void zero_grad() { grads_.fill(0); }
   // Parameters whose name starts with one of `prefixes` stand still in optimizer steps, or move again. Those that are not trainable by
@@ -26,7 +28,7 @@ class ParameterStore {
   void freeze(const std::vector<std::string>& prefixes, bool frozen);
 
  private:
-  Tensor values_, grads_;
+  Tensor values_, grads_, rounded_;
   std::vector<Segment> segments_;
   std::vector<std::string> names_;  // of the segments
   std::vector<uint8_t> trainable_;  // by themselves
@@ -40,12 +42,20 @@ struct OptimizerConfig {
   bool nesterov = false;
 };
 
+// What a step makes of the weights behind their update, in its one pass over memory.
+struct StepExtras {
+  ParameterStore* average = nullptr;  // moves towards the weights as by ema_update
+  double momentum = 0;                // of the average
+  bool clear_gradients = false;       // for the next step's sums
+};
+
 class Optimizer {
  public:
   Optimizer() = default;
   Optimizer(const ParameterStore& store, const OptimizerConfig& config);
-  void step(ParameterStore& store, double lr);  // uses store.grads(); leaves them as they are
-  void fields(Fields& f);                       // moments and the step counter
+  // Uses store.grads(), and leaves them as they are unless extras say otherwise.
+  void step(ParameterStore& store, double lr, const StepExtras& extras = {});
+  void fields(Fields& f);  // moments and the step counter
 
  private:
   OptimizerConfig config_;

@@ -32,7 +32,8 @@ struct ModelSettings {
   std::string bn_running = "all";
   std::string numerics = "deterministic", precision = "f32";
   EncoderConfig encoder() const;
-  void load(Encoder& encoder) const;  // what `weights` holds, if it names a file
+  bool rounds() const { return precision == "bf16"; }  // filters, of which a store then keeps a copy
+  void load(Encoder& encoder) const;                   // what `weights` holds, if it names a file
   // Whether bn_groups cuts a batch into equal parts that have a variance each; the other throws, naming the key.
   bool can_cut(int64_t images) const { return images % bn_groups == 0 && images / bn_groups >= 2; }
   void check_batch(int64_t images) const;

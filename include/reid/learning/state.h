@@ -21,7 +21,10 @@ class State {
   // Parameters are copied into their place (they may be windows of a store), buffers too when they have the shape.
   template <class M>
   void module(const std::string& name, M& m) {
-    for (const auto& [path, p] : inventory(m).parameters) place(name + "." + path, p->value);
+    for (const auto& [path, p] : inventory(m).parameters) {
+      place(name + "." + path, p->value);
+      if (reading_) p->refresh();
+    }
     for (const auto& [path, b] : inventory(m).buffers) place(name + "." + path, *b);
   }
   void tensor(const std::string& name, Tensor& t, Device device = {});  // replaced when read, and then on `device`; may be undefined

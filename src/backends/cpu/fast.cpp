@@ -13,6 +13,7 @@ void register_fast_cpu() {
   register_norm_statistics();
   register_norm_apply();
   register_pointwise();
+  register_optim();
   register_cast();
   register_pool();
   register_rows();

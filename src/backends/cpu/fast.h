@@ -14,7 +14,8 @@ void register_conv();             // conv_forward, conv_backward_data, conv_back
 void register_norm();             // norm_backward
 void register_norm_statistics();
 void register_norm_apply();
-void register_pointwise();  // relu, add_scaled, bias_add, column_sum and backward, sgd, adam, ema_update
+void register_pointwise();  // relu, add_scaled, bias_add, column_sum and backward
+void register_optim();      // sgd, adam, ema_update
 void register_cast();       // cast
 void register_pool();       // max_pool, global_pool and backward
 void register_rows();       // l2_normalize and backward

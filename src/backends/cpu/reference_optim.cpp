@@ -19,6 +19,26 @@ void for_each_trainable(const Args& a, F&& f) {
 }
 
 template <class T>
+T moved(double momentum, T average, T w) {
+  return static_cast<T>(momentum * double{average} + (1 - momentum) * double{w});
+}
+
+// What stands behind a step, of all elements.
+template <class T, class Args>
+void write_behind(const Args& a) {
+  const StepBehind& b = a.behind;
+  const T* w = in<T>(a.w);
+  for (int64_t i = 0; i < a.segment_count; ++i) {
+    for (int64_t j = a.segments[i].offset; j < a.segments[i].offset + a.segments[i].count; ++j) {
+      if (b.rounded) out<bf16>(b.rounded)[j] = bf16(static_cast<float>(w[j]));
+      if (b.average) out<T>(b.average)[j] = moved(b.momentum, in<T>(b.average)[j], w[j]);
+      if (b.average_rounded) out<bf16>(b.average_rounded)[j] = bf16(static_cast<float>(in<T>(b.average)[j]));
+      if (b.clear) out<T>(a.g)[j] = 0;
+    }
+  }
+}
+
+template <class T>
 void sgd(const SgdArgs& a) {
   T* w = out<T>(a.w);
   T* velocity = out<T>(a.v);
@@ -28,6 +48,7 @@ void sgd(const SgdArgs& a) {
     velocity[i] = static_cast<T>(v);
     w[i] = static_cast<T>(double{w[i]} - lr * (a.nesterov ? gradient + a.momentum * v : v));
   });
+  write_behind<T>(a);
 }
 
 template <class T>
@@ -50,13 +71,14 @@ void adam(const AdamArgs& a) {
     second[i] = static_cast<T>(v);
     w[i] = static_cast<T>(weight - lr / correction1 * m / (std::sqrt(v) / correction2 + a.eps));
   });
+  write_behind<T>(a);
 }
 
 template <class T>
 void ema(const EmaArgs& a) {
   T* average = out<T>(a.average);
   const T* w = in<T>(a.w);
-  for (int64_t i = 0; i < a.count; ++i) average[i] = static_cast<T>(a.momentum * double{average[i]} + (1 - a.momentum) * double{w[i]});
+  for (int64_t i = 0; i < a.count; ++i) average[i] = moved(a.momentum, average[i], w[i]);
 }
 
 }  // namespace
