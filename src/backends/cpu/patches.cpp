@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 #include "backends/cpu/isa.h"
 
@@ -20,19 +21,27 @@ struct Copy {
   int64_t stride;
 };
 
+template <int64_t kCount, class T, class Out>
+inline __attribute__((always_inline)) void copy_vector(const T* __restrict in, Out* __restrict out) {
+  if constexpr (std::is_same_v<T, Out>) {
+    std::memcpy(out, in, kCount * sizeof(Out));
+  } else {
+    for (int64_t j = 0; j < kCount; ++j) out[j] = in[j];
+  }
+}
+// By vectors of kCount, the last of which reaches back over the one before.
+template <int64_t kCount, class T, class Out>
+inline __attribute__((always_inline)) void copy_vectors(const T* in, int64_t count, Out* out) {
+  for (int64_t i = 0; i + kCount < count; i += kCount) copy_vector<kCount>(in + i, out + i);
+  copy_vector<kCount>(in + count - kCount, out + count - kCount);
+}
 template <class T, class Out>
-inline __attribute__((always_inline)) void copy_values(const T* __restrict in, int64_t count, Out* __restrict out) {
-  int64_t i = 0;
-  if constexpr (sizeof(Out) == 2) {  // twice as many in as many bytes
-    for (; i + 32 <= count; i += 32) std::memcpy(out + i, in + i, 32 * sizeof(Out));
-  }
-  for (; i + 16 <= count; i += 16) {
-    for (int64_t j = 0; j < 16; ++j) out[i + j] = in[i + j];
-  }
-  for (; i + 4 <= count; i += 4) {
-    for (int64_t j = 0; j < 4; ++j) out[i + j] = in[i + j];
-  }
-  for (; i < count; ++i) out[i] = in[i];
+inline __attribute__((always_inline)) void copy_values(const T* in, int64_t count, Out* out) {
+  constexpr int64_t kMost = sizeof(Out) == 2 ? 32 : 16;  // 64 bytes
+  if (count >= kMost) return copy_vectors<kMost>(in, count, out);
+  if (kMost > 16 && count >= 16) return copy_vectors<16>(in, count, out);
+  if (count >= 4) return copy_vectors<4>(in, count, out);
+  for (int64_t i = 0; i < count; ++i) out[i] = in[i];
 }
 
 // A run that reaches over the image's edge: the part inside is copied, the rest is zero.
