@@ -62,7 +62,7 @@ MAX_BYTES = 1 << 20      # any tracked file
 BUDGET = {
     "include/reid": 5000,
     "kernels": 6000,
-    "src/backends": 7000,
+    "src/backends": 7400,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 12500,

@@ -28,16 +28,6 @@ Left place(const MicroKernel& kernel, const Product& p, const Block& block, floa
   return {.a = p.a + block.row * p.k + block.k, .tile = kernel.rows * p.k, .stride = p.k, .rest = scratch, .rest_stride = packed_stride};
 }
 
-// A tile computed apart: because it sticks out of C, from zero-padded panels, because its sums are to be rounded, or because the kernel
-// cannot write rows that lie so.
-struct Apart {
-  const float* tile;  // [..][width]
-  int64_t width, rows, columns;
-  float* const* c;
-  int64_t column;
-  bool add;
-  bf16* const* rounded;
-};
 template <int64_t kColumns>
 inline __attribute__((always_inline)) void take_rows(const Apart& a, int64_t columns) {
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -68,14 +58,15 @@ void tile_apart(const MicroKernel& kernel, MicroKernel::Run run, const Block& bl
   float* tile_rows[kMaxTileRows];
   for (int64_t i = 0; i < kernel.rows; ++i) tile_rows[i] = tile + i * kernel.columns;
   run(block.depth, a, a_stride, b, tile_rows, 0, false);
-  take({.tile = tile,
-        .width = kernel.columns,
-        .rows = rows,
-        .columns = columns,
-        .c = c + row,
-        .column = column,
-        .add = block.add,
-        .rounded = block.rounded ? block.rounded + row : nullptr});
+  const Apart apart{.tile = tile,
+                    .width = kernel.columns,
+                    .rows = rows,
+                    .columns = columns,
+                    .c = c + row,
+                    .column = column,
+                    .add = block.add,
+                    .rounded = block.rounded ? block.rounded + row : nullptr};
+  block.rounded&& kernel.round ? kernel.round(apart) : take(apart);
 }
 
 // A tile is read or written when its sums are complete; asked for now, it is there by then.

@@ -17,11 +17,24 @@
 #include <bit>
 #include <cstdint>
 
+#include "reid/engine/base.h"
+
 namespace reid::cpu {
 
 inline constexpr int64_t kFloatDepth = 256;  // of the kernels of floats: the same sums on every processor
 inline constexpr int64_t kMaxTileRows = 32;
 inline constexpr int64_t kMaxTile = kMaxTileRows * 32;  // floats of the largest tile
+
+// A tile computed apart from C: because it sticks out of C, from zero-padded panels, because its sums are to be rounded, or because the
+// kernel cannot write rows that lie so.
+struct Apart {
+  const float* tile;  // [..][width]
+  int64_t width, rows, columns;
+  float* const* c;  // rows of C, of which those from `column` on are meant
+  int64_t column;
+  bool add;              // C + tile instead of the tile
+  bf16* const* rounded;  // rows that take the sums, rounded, instead of C; or null
+};
 
 struct MicroKernel {
   // c: one pointer a row of the tile, each to the first of `columns` floats behind `column`; add: C += tile, else C = tile.
@@ -35,6 +48,7 @@ struct MicroKernel {
   // What the thread calls before and after a block of tiles, or null.
   void (*begin)() = nullptr;
   void (*end)() = nullptr;
+  void (*round)(const Apart&) = nullptr;  // a tile with `rounded`; null: as bf16(float) does
 
   // Floats from row to row in a packed panel by row: an odd number of cache lines, so that rows fall into different cache sets.
   int64_t row_stride() const { return depth + 16; }

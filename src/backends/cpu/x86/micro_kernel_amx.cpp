@@ -1,7 +1,9 @@
 // 32 x 32 tile in four tile registers, two more for 32 rows of A and two for 32 columns of B. 16 units of k: 4 loads of 1 KB, of which a
 // core does one in 8 cycles, and 4 multiplications of 16 cycles, which together are 65,536 flops; so the loads hide while they hit L1.
 
+#include "backends/cpu/isa.h"
 #include "backends/cpu/micro_kernel.h"
+#include "backends/cpu/x86/round.h"
 #include "backends/cpu/x86/tiles.h"
 
 namespace reid::cpu {
@@ -38,7 +40,8 @@ const MicroKernel& amx_kernel() {
                                   .step = kStep,
                                   .even = true,
                                   .begin = use_tiles,
-                                  .end = leave_tiles};
+                                  .end = leave_tiles,
+                                  .round = supports(Isa::avx512_bf16) ? round_by_instruction : nullptr};
   return kernel;
 }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "backends/cpu/micro_kernel.h"
+#include "backends/cpu/x86/round.h"
 
 namespace reid::cpu {
 namespace {
@@ -46,8 +47,13 @@ __attribute__((target("avx512f,avx512vl,avx512bw,avx512bf16"))) void tile(int64_
 }  // namespace
 
 const MicroKernel& avx512_bf16_kernel() {
-  static const MicroKernel kernel{
-      .isa = "avx512_bf16", .rows = kRows, .columns = kColumns, .depth = 256, .by_row = tile, .by_depth = nullptr};
+  static const MicroKernel kernel{.isa = "avx512_bf16",
+                                  .rows = kRows,
+                                  .columns = kColumns,
+                                  .depth = 256,
+                                  .by_row = tile,
+                                  .by_depth = nullptr,
+                                  .round = round_by_instruction};
   return kernel;
 }
 
