@@ -83,22 +83,24 @@ void write_behind(const StepBehind& b, const void* weights, void* gradients, int
     ema_range({.average = average, .w = w, .count = count, .momentum = b.momentum});
     if (b.average_rounded) round_to_bf16(average, count, static_cast<bf16*>(b.average_rounded) + at);
   }
-  if (b.clear) std::fill_n(static_cast<float*>(gradients) + at, count, 0.0f);
+  if (b.clear) std::memset(static_cast<float*>(gradients) + at, 0, static_cast<size_t>(count) * sizeof(float));
 }
 
-// Calls update(segment, first, count, lr, decay) for pieces of all trainable segments, and writes behind it.
+// updater(segment, lr, decay) -> update(first, count): runs it over all trainable segments, and writes behind it.
 template <class Args, class F>
-void for_each_piece(const Args& a, F&& update) {
+void for_each_piece(const Args& a, F&& updater) {
   int64_t extent = 0;
   for (int64_t i = 0; i < a.segment_count; ++i) extent = std::max(extent, a.segments[i].offset + a.segments[i].count);
+  const int64_t piece = a.behind.any() ? kInCache : kGrain;
   parallel_for(extent, kGrain, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = 0; i < a.segment_count; ++i) {
       const Segment& s = a.segments[i];
-      if (!s.trainable && !a.behind.any()) continue;
-      const int64_t last = std::min(end, s.offset + s.count);
-      for (int64_t at = std::max(begin, s.offset); at < last; at += kInCache) {
-        const int64_t count = std::min(kInCache, last - at);
-        if (s.trainable) update(s, at, count, a.lr * s.lr_factor, a.decay * s.decay_factor);
+      const int64_t first = std::max(begin, s.offset), last = std::min(end, s.offset + s.count);
+      if (first >= last || (!s.trainable && !a.behind.any())) continue;
+      const auto update = updater(s, a.lr * s.lr_factor, a.decay * s.decay_factor);
+      for (int64_t at = first; at < last; at += piece) {
+        const int64_t count = std::min(piece, last - at);
+        if (s.trainable) update(at, count);
         write_behind(a.behind, a.w, a.g, at, count);
       }
     }
@@ -106,34 +108,38 @@ void for_each_piece(const Args& a, F&& update) {
 }
 
 void sgd(const SgdArgs& a, Stream&) {
-  for_each_piece(a, [&](const Segment&, int64_t at, int64_t count, double lr, double decay) {
-    sgd_range({.w = static_cast<float*>(a.w) + at,
-               .g = static_cast<const float*>(a.g) + at,
-               .v = static_cast<float*>(a.v) + at,
-               .count = count,
-               .lr = lr,
-               .momentum = a.momentum,
-               .decay = decay,
-               .nesterov = a.nesterov});
+  for_each_piece(a, [&](const Segment&, double lr, double decay) {
+    return [&a, lr, decay](int64_t at, int64_t count) {
+      sgd_range({.w = static_cast<float*>(a.w) + at,
+                 .g = static_cast<const float*>(a.g) + at,
+                 .v = static_cast<float*>(a.v) + at,
+                 .count = count,
+                 .lr = lr,
+                 .momentum = a.momentum,
+                 .decay = decay,
+                 .nesterov = a.nesterov});
+    };
   });
 }
 
 void adam(const AdamArgs& a, Stream&) {
-  for_each_piece(a, [&](const Segment& s, int64_t at, int64_t count, double lr, double decay) {
+  for_each_piece(a, [&](const Segment& s, double lr, double decay) {
     const double correction1 = 1 - std::pow(a.beta1, static_cast<double>(s.step));
     const double correction2 = std::sqrt(1 - std::pow(a.beta2, static_cast<double>(s.step)));
-    adam_range({.w = static_cast<float*>(a.w) + at,
-                .g = static_cast<const float*>(a.g) + at,
-                .m = static_cast<float*>(a.m) + at,
-                .v = static_cast<float*>(a.v) + at,
-                .count = count,
-                .beta1 = a.beta1,
-                .beta2 = a.beta2,
-                .eps = a.eps,
-                .keep = a.decoupled ? 1 - lr * decay : 1,
-                .decay = a.decoupled ? 0 : decay,
-                .step = lr / correction1,
-                .root = correction2});
+    return [&a, lr, decay, correction1, correction2](int64_t at, int64_t count) {
+      adam_range({.w = static_cast<float*>(a.w) + at,
+                  .g = static_cast<const float*>(a.g) + at,
+                  .m = static_cast<float*>(a.m) + at,
+                  .v = static_cast<float*>(a.v) + at,
+                  .count = count,
+                  .beta1 = a.beta1,
+                  .beta2 = a.beta2,
+                  .eps = a.eps,
+                  .keep = a.decoupled ? 1 - lr * decay : 1,
+                  .decay = a.decoupled ? 0 : decay,
+                  .step = lr / correction1,
+                  .root = correction2});
+    };
   });
 }
 
