@@ -126,18 +126,25 @@ TEST_CASE_TEMPLATE("convolutions give the same bits for any number of threads", 
 
 TEST_CASE("the convolution of an image does not depend on its batch") {
   initialize();
-  for (const ConvShape& one : {conv(1, 17, 9, 3, 33, 7, 2, 3), conv(1, 5, 7, 40, 20, 3, 1, 1), conv(1, 3, 3, 300, 64, 1, 1, 0)}) {
-    ConvShape batch = one;
-    batch.n = 9;
-    const Floats x = normals(x_count(batch), Rng(1)), w = normals(w_count(one), Rng(2));
-    for_each_fast<ConvForward>(ForwardTrait::args(one, x.data(), w.data(), nullptr, DType::f32), [&](auto&& run, const char* name) {
-      const Floats all = conv_result<ForwardTrait>(run, batch, x, w);
-      for (int64_t i : {0, 4, 8}) {
-        const Floats image(x.begin() + i * x_count(one), x.begin() + (i + 1) * x_count(one));
-        const Floats expected(all.begin() + i * y_count(one), all.begin() + (i + 1) * y_count(one));
-        CHECK_MESSAGE(same_bits(conv_result<ForwardTrait>(run, one, image, w), expected), name, " image ", i);
-      }
-    });
+  for (ConvShape one : {conv(1, 17, 9, 3, 33, 7, 2, 3), conv(1, 5, 7, 40, 20, 3, 1, 1), conv(1, 6, 5, 32, 64, 3, 1, 1),
+                        conv(1, 3, 3, 1300, 64, 1, 1, 0), conv(1, 4, 3, 1300, 72, 1, 1, 0)}) {
+    for (const int kind : {0, 1, 2, 3}) {
+      const DType dtype = (kind & 1) != 0 ? DType::bf16 : DType::f32;
+      one.other_sums = (kind & 2) != 0;
+      ConvShape batch = one;
+      batch.n = 9;
+      const auto tensor = [&](Shape shape, Rng rng) { return ops::cast(Tensor::from(normals(shape.numel(), rng), shape), dtype); };
+      const Tensor x = tensor({9, one.h, one.w, one.c}, Rng(1)), w = tensor({one.k, one.r, one.s, one.c}, Rng(2));
+      const Tensor y = Tensor::empty({9, one.p(), one.q(), one.k}, dtype), alone = Tensor::empty({1, one.p(), one.q(), one.k}, dtype);
+      ConvForwardArgs args{.x = x.raw(), .w = w.raw(), .y = y.raw(), .shape = batch, .dtype = dtype};
+      for_each_fast<ConvForward>(args, [&](auto&& run, const char* name) {
+        run(args);
+        for (int64_t i : {0, 4, 8}) {
+          run(ConvForwardArgs{.x = x.rows(i, i + 1).raw(), .w = w.raw(), .y = alone.raw(), .shape = one, .dtype = dtype});
+          CHECK_MESSAGE(bitwise_equal(alone, y.rows(i, i + 1)), name, " image ", i, ": ", problem_line(args));
+        }
+      });
+    }
   }
 }
 

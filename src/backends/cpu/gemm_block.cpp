@@ -1,5 +1,8 @@
 #include "backends/cpu/gemm_block.h"
 
+#include <algorithm>
+#include <cstring>
+
 #include "backends/cpu/isa.h"
 
 namespace reid::cpu {
@@ -52,21 +55,48 @@ REID_BODY take_body(const Apart& a) {
 }
 REID_MULTIVERSION(take, Apart)
 
+void store_apart(const MicroKernel& kernel, const Apart& a) { a.rounded&& kernel.round ? kernel.round(a) : take(a); }
+
+// What C holds of a tile, and zeros where the tile sticks out.
+void take_back(const MicroKernel& kernel, const Apart& a, float* tile) {
+  for (int64_t i = 0; i < kernel.rows; ++i, tile += a.width) {
+    const int64_t there = i < a.rows ? a.columns : 0;
+    if (there > 0) std::memcpy(tile, a.c[i] + a.column, static_cast<size_t>(there) * sizeof(float));
+    std::fill_n(tile + there, a.width - there, 0.0f);
+  }
+}
+
 void tile_apart(const MicroKernel& kernel, MicroKernel::Run run, const Block& block, const float* a, int64_t a_stride, const float* b,
                 float* const* c, int64_t row, int64_t rows, int64_t column, int64_t columns) {
   alignas(64) float tile[kMaxTile];
   float* tile_rows[kMaxTileRows];
   for (int64_t i = 0; i < kernel.rows; ++i) tile_rows[i] = tile + i * kernel.columns;
-  run(block.depth, a, a_stride, b, tile_rows, 0, false);
+  const bool goes_on = block.add && kernel.goes_on;
   const Apart apart{.tile = tile,
                     .width = kernel.columns,
                     .rows = rows,
                     .columns = columns,
                     .c = c + row,
                     .column = column,
-                    .add = block.add,
+                    .add = block.add && !goes_on,
                     .rounded = block.rounded ? block.rounded + row : nullptr};
-  block.rounded&& kernel.round ? kernel.round(apart) : take(apart);
+  if (goes_on) take_back(kernel, apart, tile);
+  run(block.depth, a, a_stride, b, tile_rows, 0, goes_on);
+  store_apart(kernel, apart);
+}
+
+// A whole tile that is to be rounded is completed where C's sums stand.
+void tile_rounded(const MicroKernel& kernel, MicroKernel::Run run, const Block& block, const float* a, int64_t a_stride, const float* b,
+                  float* const* c, int64_t row, int64_t column) {
+  run(block.depth, a, a_stride, b, c + row, column, block.add);
+  store_apart(kernel, {.tile = c[row] + column,
+                       .width = c[row + 1] - c[row],
+                       .rows = kernel.rows,
+                       .columns = kernel.columns,
+                       .c = c + row,
+                       .column = column,
+                       .add = false,
+                       .rounded = block.rounded + row});
 }
 
 // A tile is read or written when its sums are complete; asked for now, it is there by then.
@@ -88,7 +118,7 @@ void multiply_block(const MicroKernel& kernel, const Product& p, const Block& bl
   const Left left = place(kernel, p, block, scratch);
   const int64_t end = block.column + block.columns;
   const float* b = block.b;
-  const bool apart = block.rounded || (kernel.even && !p.even);
+  const bool apart = kernel.even && !p.even && !p.narrow;
   if (kernel.begin) kernel.begin();
   for (int64_t j = block.column; j < end; j += kernel.columns, b += block.depth * kernel.columns) {
     const float* a = left.a;
@@ -100,6 +130,8 @@ void multiply_block(const MicroKernel& kernel, const Product& p, const Block& bl
         tile_apart(kernel, run, block, left.rest, left.rest_stride, b, c, i, rows, j, columns);
       } else if (columns < kernel.columns || apart) {
         tile_apart(kernel, run, block, a, left.stride, b, c, i, rows, j, columns);
+      } else if (block.rounded) {
+        tile_rounded(kernel, run, block, a, left.stride, b, c, i, j);
       } else {
         run(block.depth, a, left.stride, b, c + i, j, block.add);
       }

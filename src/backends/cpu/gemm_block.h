@@ -25,8 +25,8 @@ struct Block {
   const float* b;
   int64_t row, rows, column, columns, k, depth;  // of the product
   bool add;                                      // C += instead of C =
-  // Of the last block of k where C is to be bf16, else null: rows of the result, which takes C + the block's sums, rounded; C stays as it
-  // is.
+  // Of the last block of k where C is to be bf16, else null: rows of the result, which takes C + the block's sums, rounded. C, whose rows
+  // are then equally far apart, is left undefined.
   bf16* const* rounded = nullptr;
 };
 

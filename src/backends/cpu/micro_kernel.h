@@ -11,8 +11,8 @@
 // count units (x86/pairs.h packs them). Floats in parts are such units, too (x86/parts.h). C is f32 all the same.
 //
 // Every tile starts from zero, sums k upwards with one rounding a step (fused multiply-add; the portable kernel rounds twice),
-// and is stored or added once. So an element depends on its row of A and its column of B only, never on the size of C, on its
-// position or on threads, and the AVX2 and AVX-512 kernels agree bit for bit.
+// and is stored or added once; those of AMX go on from the sums of the blocks before. So an element depends on its row of A and its column
+// of B only, never on the size of C, on its position or on threads, and the AVX2 and AVX-512 kernels agree bit for bit.
 
 #include <bit>
 #include <cstdint>
@@ -45,6 +45,7 @@ struct MicroKernel {
   Run by_row, by_depth;  // by_depth: null in kernels of pairs
   int64_t step = 1;      // depths are multiples of it
   bool even = false;     // the rows of c must be equally far apart
+  bool goes_on = false;  // with add the sums go on from what C holds, term by term; else the tile's sum is added to it
   // What the thread calls before and after a block of tiles, or null.
   void (*begin)() = nullptr;
   void (*end)() = nullptr;

@@ -39,6 +39,7 @@ const MicroKernel& amx_kernel() {
                                   .by_depth = nullptr,
                                   .step = kStep,
                                   .even = true,
+                                  .goes_on = true,
                                   .begin = use_tiles,
                                   .end = leave_tiles,
                                   .round = supports(Isa::avx512_bf16) ? round_by_instruction : nullptr};

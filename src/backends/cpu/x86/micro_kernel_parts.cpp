@@ -57,6 +57,7 @@ const MicroKernel& amx_parts_kernel() {
                                   .by_depth = nullptr,
                                   .step = kStep,
                                   .even = true,
+                                  .goes_on = true,
                                   .begin = use_tiles,
                                   .end = leave_tiles};
   return kernel;
