@@ -64,6 +64,7 @@ void GemmArgs::describe(Visitor& v) const {
   v.attribute("transpose_a", transpose_a);
   v.attribute("transpose_b", transpose_b);
   v.attribute("accumulate", accumulate);
+  v.attribute("other_sums", other_sums);
   v.output("c", c, {m, n}, wide(dtype));
 }
 

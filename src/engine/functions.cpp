@@ -5,12 +5,14 @@
 namespace reid {
 
 // dA = dC op(B)^T and dB = op(A)^T dC, each stored the way its operand is.
-Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b) {
-  Tensor c = ops::matmul(a.value(), b.value(), transpose_a, transpose_b);
-  return record("matmul", std::move(c), {a, b}, [av = a.value(), bv = b.value(), transpose_a, transpose_b](const Tensor& dc, Grads& d) {
-    if (d.wants(0)) d.add(0, transpose_a ? ops::matmul(bv, dc, transpose_b, true) : ops::matmul(dc, bv, false, !transpose_b));
-    if (d.wants(1)) d.add(1, transpose_b ? ops::matmul(dc, av, true, transpose_a) : ops::matmul(av, dc, !transpose_a, false));
-  });
+Var matmul(const Var& a, const Var& b, bool transpose_a, bool transpose_b, bool other_sums) {
+  Tensor c = ops::matmul(a.value(), b.value(), transpose_a, transpose_b, other_sums);
+  const auto backward = [av = a.value(), bv = b.value(), transpose_a, transpose_b, other_sums](const Tensor& dc, Grads& d) {
+    const auto product = [&](const Tensor& x, const Tensor& y, bool tx, bool ty) { return ops::matmul(x, y, tx, ty, other_sums); };
+    if (d.wants(0)) d.add(0, transpose_a ? product(bv, dc, transpose_b, true) : product(dc, bv, false, !transpose_b));
+    if (d.wants(1)) d.add(1, transpose_b ? product(dc, av, true, transpose_a) : product(av, dc, !transpose_a, false));
+  };
+  return record("matmul", std::move(c), {a, b}, backward);
 }
 
 Tensor rounded_to(DType dtype, const Tensor& weight, ops::ConvGeometry& g) {
@@ -56,8 +58,8 @@ Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g, std::vector<Nor
   });
 }
 
-Var linear(const Var& x, const Var& w, const Var& bias) {
-  const Var product = matmul(x, w, false, true);
+Var linear(const Var& x, const Var& w, const Var& bias, bool other_sums) {
+  const Var product = matmul(x, w, false, true, other_sums);
   return bias.value().defined() ? bias_add(product, bias) : product;
 }
 

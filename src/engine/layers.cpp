@@ -29,7 +29,7 @@ Linear::Linear(int64_t in, int64_t out, DType dtype, Rng rng) {
   bias.value = Tensor::zeros({out}, dtype);
 }
 
-Var Linear::operator()(const Var& x, const Pass& pass) { return linear(x, watched(weight, pass), watched(bias, pass)); }
+Var Linear::operator()(const Var& x, const Pass& pass) { return linear(x, watched(weight, pass), watched(bias, pass), pass.other_sums); }
 
 void Linear::fields(Fields& f) {
   f.parameter("weight", weight);

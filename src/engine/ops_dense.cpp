@@ -5,7 +5,7 @@
 
 namespace reid::ops {
 
-Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b) {
+Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose_b, bool other_sums) {
   const bool matrices = a.shape().rank() == 2 && b.shape().rank() == 2;
   const int64_t k = matrices ? a.dim(transpose_a ? 0 : 1) : 0;
   REID_CHECK(matrices && k == b.dim(transpose_b ? 1 : 0) && a.dtype() == b.dtype(), "[matmul] a ", a.shape(), " ", a.dtype(), ", b ",
@@ -21,7 +21,8 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose
                               .k = k,
                               .transpose_a = transpose_a,
                               .transpose_b = transpose_b,
-                              .dtype = a.dtype()});
+                              .dtype = a.dtype(),
+                              .other_sums = other_sums});
   return c;
 }
 

@@ -131,7 +131,8 @@ void PPLR::step(Run& run, const Batch& batch) {
   const std::vector<Var> views = network_.encoder(Var(batch.augmented), cfg_.common.model.training(&tape));
   std::vector<Var> logits;
   for (size_t view = 0; view < views.size(); ++view)
-    logits.push_back(linear(views[view], rows(tape.watch(network_.classifiers[view]), 0, clusters_), Var()));
+    logits.push_back(
+        linear(views[view], rows(tape.watch(network_.classifiers[view]), 0, clusters_), Var(), cfg_.common.model.other_sums()));
   const std::vector<Var> part_logits(logits.begin() + 1, logits.end());
   const BatchPeople who{labels, batch.cameras(), std::vector<uint8_t>(labels.size())};
 

@@ -41,11 +41,11 @@ void ModelSettings::visit(ConfigKeys& keys) {
            "batch norm in training: the batch is cut into this many equal parts with statistics of their own, as on several GPUs",
            Range::at_least(1));
   keys.choice("bn_running", bn_running, {"all", "first"}, engineering, "which of these parts move the running statistics");
-  keys.choice(
-      "numerics", numerics, {"deterministic", "strict"}, engineering,
-      "deterministic: 3x3 convolutions by minimal filtering (Winograd), twice as fast, with about twice the rounding, and others by AMX, "
-      "where the processor has it, as sums of six products of bf16, as exact as f32; strict: by the sums of their definition, the same "
-      "bits on every processor with AVX2. Results are repeatable, and do not depend on the batch, either way");
+  keys.choice("numerics", numerics, {"deterministic", "strict"}, engineering,
+              "deterministic: 3x3 convolutions by minimal filtering (Winograd), twice as fast, with about twice the rounding, and others, "
+              "and classifiers, by AMX, where the processor has it, as sums of six products of bf16, as exact as f32; strict: by the sums "
+              "of their definition, the same "
+              "bits on every processor with AVX2. Results are repeatable, and do not depend on the batch, either way");
   keys.choice(
       "precision", precision, {"f32", "bf16"}, engineering,
       "bf16: in the run the backbone's activations and filters are rounded to bf16, half the memory; sums, norms, losses, the update and "
@@ -85,10 +85,10 @@ Pass ModelSettings::training(Tape* tape, int64_t parts) const {
           .update_running = true,
           .norm_groups = static_cast<int>(bn_groups * parts),
           .running_from_first = bn_running == "first",
-          .other_sums = numerics == "deterministic"};
+          .other_sums = other_sums()};
 }
 
-Pass ModelSettings::inference() const { return {.other_sums = numerics == "deterministic"}; }
+Pass ModelSettings::inference() const { return {.other_sums = other_sums()}; }
 
 void DataSettings::visit(ConfigKeys& keys) {
   keys.section("data", "Which images, and at what size the network sees them.");

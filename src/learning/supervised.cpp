@@ -81,7 +81,7 @@ void Supervised::step(Run& run, const Batch& batch) {
 Var Supervised::logits(const Var& f, Tape& tape, const std::vector<int64_t>& labels) {
   const Var rows = tape.watch(network_.classifier.weight);
   if (cfg_.classifier == "circle") return circle_classifier(f, rows, labels, {.scale = cfg_.circle_scale, .margin = cfg_.circle_margin});
-  return linear(f, rows, Var());
+  return linear(f, rows, Var(), cfg_.common.model.other_sums());
 }
 
 // Without the circle's margin, which would count against the right class.

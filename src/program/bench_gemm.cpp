@@ -45,7 +45,14 @@ Json bench_size(const Context& context, const BenchOptions& o, const Size& size,
   const DType dtype = dtype_named(o.dtype);
   const Tensor a = random_normal({m, k}, Rng(1), dtype).to(o.device), b = random_normal({k, n}, Rng(2), dtype).to(o.device);
   const Tensor c = Tensor::zeros({m, n}, wide(dtype), o.device);
-  const GemmArgs args{.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = m, .n = n, .k = k, .dtype = dtype};
+  const GemmArgs args{.a = a.raw(),
+                      .b = b.raw(),
+                      .c = c.raw(),
+                      .m = m,
+                      .n = n,
+                      .k = k,
+                      .dtype = dtype,
+                      .other_sums = o.model.other_sums()};
   const Impl<Gemm>& impl = implementation(o, context.device, args);
   if (const char* reason = impl.refuses ? impl.refuses(args) : nullptr) {
     context.say(str(m, "x", n, "x", k), ": ", impl.name, " ", reason);

@@ -45,10 +45,14 @@ std::vector<OpEntry> products() {
        .inputs = {differentiable("a", "[., .]", "[M, K], or [K, M] with transpose_a"),
                   differentiable("b", "[., .]", "[K, N], or [N, K] with transpose_b")},
        .attributes = {{"transpose_a", OpAttribute::flag, "false", "a is stored transposed"},
-                      {"transpose_b", OpAttribute::flag, "false", "b is stored transposed"}},
+                      {"transpose_b", OpAttribute::flag, "false", "b is stored transposed"},
+                      {"other_sums", OpAttribute::flag, "false", "allow floats in parts of bf16"}},
        .results = {{"y", "[M, N]", "the product"}},
        .kernels = {"matmul"},
-       .run = [](OpCall& c) { c.result("y", matmul(c.var("a"), c.var("b"), c.flag("transpose_a"), c.flag("transpose_b"))); }},
+       .run =
+           [](OpCall& c) {
+             c.result("y", matmul(c.var("a"), c.var("b"), c.flag("transpose_a"), c.flag("transpose_b"), c.flag("other_sums")));
+           }},
       {.name = "linear",
        .summary = "x w^T + bias",
        .inputs = {differentiable("x", "[B, D]", "rows"), differentiable("w", "[K, D]", "weights"),

@@ -32,7 +32,8 @@ GemmArgs gemm_args(const GemmCase& g, const Floats& a, const Floats& b, float* c
           .transpose_a = (layout & 1) != 0,
           .transpose_b = (layout & 2) != 0,
           .accumulate = (layout & 4) != 0,
-          .dtype = DType::f32};
+          .dtype = DType::f32,
+          .other_sums = (layout & 8) != 0};
 }
 
 template <class Run>
@@ -49,7 +50,7 @@ TEST_CASE("packed gemm equals the reference exactly on small integers, all layou
   initialize();
   for (const GemmCase& g : gemm_cases()) {
     const Floats a = integers(g.m * g.k, Rng(1)), b = integers(g.k * g.n, Rng(2)), start = integers(g.m * g.n, Rng(3));
-    for (int layout = 0; layout < 8; ++layout) {
+    for (int layout = 0; layout < 16; ++layout) {
       const Floats expected = gemm_result([](const GemmArgs& args) { run_reference<Gemm>(args); }, g, a, b, start, layout);
       const int count = for_each_fast<Gemm>(gemm_args(g, a, b, nullptr, layout), [&](auto&& run, const char* name) {
         CHECK_MESSAGE(gemm_result(run, g, a, b, start, layout) == expected, name, " ", g, " layout ", layout);
@@ -78,16 +79,18 @@ TEST_CASE("packed gemm on normal values stays within the bound of its sums") {
       bound[static_cast<size_t>(i * g.n + j)] = product_bound(g.k, std::sqrt(aa), std::sqrt(bb));
     }
   }
-  for_each_fast<Gemm>(gemm_args(g, a, b, nullptr, 0), [&](auto&& run, const char* name) {
-    CHECK_MESSAGE(first_far(gemm_result(run, g, a, b, {}, 0), expected, bound) == -1, name);
-  });
+  for (const int layout : {0, 8}) {
+    for_each_fast<Gemm>(gemm_args(g, a, b, nullptr, layout), [&](auto&& run, const char* name) {
+      CHECK_MESSAGE(first_far(gemm_result(run, g, a, b, {}, layout), expected, bound) == -1, name);
+    });
+  }
 }
 
 TEST_CASE("a row of a packed product does not depend on the other rows, nor on threads") {
   initialize();
   const Threads restore;
   const GemmCase whole{467, 75, 600};
-  for (int layout : {0, 2}) {
+  for (int layout : {0, 2, 8, 10}) {
     const Floats a = normals(whole.m * whole.k, Rng(1)), b = normals(whole.k * whole.n, Rng(2));
     for_each_fast<Gemm>(gemm_args(whole, a, b, nullptr, layout), [&](auto&& run, const char* name) {
       set_threads(1);

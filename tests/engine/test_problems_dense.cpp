@@ -7,17 +7,21 @@
 namespace reid::test {
 namespace {
 
-void matmul(const ProblemLine& line, Sweep& sweep) {
+void matmul_as(const ProblemLine& line, bool other_sums, Sweep& sweep) {
   using F = Field<GemmArgs>;
   GemmArgs a{};
   a.m = line.at("m"), a.n = line.at("n"), a.k = line.at("k");
   a.transpose_a = line.get("ta", 0) != 0, a.transpose_b = line.get("tb", 0) != 0, a.accumulate = line.get("add", 0) != 0;
+  a.other_sums = other_sums;
   Problem<Gemm> p{.args = a, .fields = {}, .bound = {}, .exact_on_integers = true};
   p.fields = {{"a", F::input, &GemmArgs::a, a.transpose_a ? Shape{a.k, a.m} : Shape{a.m, a.k}},
               {"b", F::input, &GemmArgs::b, a.transpose_b ? Shape{a.n, a.k} : Shape{a.k, a.n}},
               {"c", a.accumulate ? F::wide_both : F::wide_output, &GemmArgs::c, {a.m, a.n}}};
-  p.bound = sum_bound(p, static_cast<double>(a.k + 1));
+  p.bound = sum_bound(p, static_cast<double>((other_sums ? 6 : 1) * (a.k + 1)));  // products of parts are six terms
   check_problem(p, line, sweep);
+}
+void matmul(const ProblemLine& line, Sweep& sweep) {
+  for (const bool other_sums : {false, true}) matmul_as(line, other_sums, sweep);
 }
 
 ConvShape conv_shape(const ProblemLine& line) {

@@ -89,12 +89,13 @@ class Tape {
 Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward backward);
 
 // --- the differentiable functions; shapes as in ops.h ---
-Var matmul(const Var& a, const Var& b, bool transpose_a = false, bool transpose_b = false);
+Var matmul(const Var& a, const Var& b, bool transpose_a = false, bool transpose_b = false, bool other_sums = false);
 // The weight as a convolution of x in this dtype takes it: g.rounded, or rounded for it, and then g keeps no cache.
 Tensor rounded_to(DType dtype, const Tensor& weight, ops::ConvGeometry& g);
 Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g);  // x in bf16 rounds w, whose gradient stays f32
-Var linear(const Var& x, const Var& w, const Var& bias);           // [B, D] x [K, D]^T + [K]; bias may be a Var() without value
-Var bias_add(const Var& x, const Var& bias);                       // [.., K] + [K]
+// [B, D] x [K, D]^T + [K]; bias may be a Var() without value; other_sums: see ConvShape
+Var linear(const Var& x, const Var& w, const Var& bias, bool other_sums = false);
+Var bias_add(const Var& x, const Var& bias);  // [.., K] + [K]
 Var relu(const Var& x);
 Var add(const Var& a, const Var& b, double scale = 1);  // a + scale * b
 Var scale(const Var& x, double factor);

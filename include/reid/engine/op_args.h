@@ -35,6 +35,7 @@ struct GemmArgs {
   int64_t m, n, k;
   bool transpose_a = false, transpose_b = false, accumulate = false;
   DType dtype;
+  bool other_sums = false;  // see ConvShape
   void describe(Visitor&) const;
 };
 struct Gemm {

@@ -11,7 +11,8 @@
 namespace reid::ops {
 
 // --- dense ---
-Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false, bool transpose_b = false);  // [M, K] x [K, N] -> [M, N]
+// [M, K] x [K, N] -> [M, N]; other_sums: see ConvShape
+Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a = false, bool transpose_b = false, bool other_sums = false);
 
 struct ConvGeometry {
   int64_t stride = 1, pad = 0, dilation = 1, groups = 1;  // the same along rows and columns

@@ -32,6 +32,7 @@ struct ModelSettings {
   std::string bn_running = "all";
   std::string numerics = "deterministic", precision = "f32";
   EncoderConfig encoder() const;
+  bool other_sums() const { return numerics == "deterministic"; }
   bool rounds() const { return precision == "bf16"; }  // filters, of which a store then keeps a copy
   void load(Encoder& encoder) const;                   // what `weights` holds, if it names a file
   // Whether bn_groups cuts a batch into equal parts that have a variance each; the other throws, naming the key.

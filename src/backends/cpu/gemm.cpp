@@ -15,6 +15,7 @@
 #include "backends/cpu/rounding.h"
 #if defined(__x86_64__)
 #include "backends/cpu/x86/pairs.h"
+#include "backends/cpu/x86/parts.h"
 #endif
 #include "reid/engine/registry.h"
 
@@ -190,12 +191,19 @@ template <const MicroKernel& (*kKernel)()>
 void add_pairs(const char* name) {
   Registry::add<Gemm>(DeviceType::cpu, {name, refuses_pairs, gemm<kKernel, PairPanels>});
 }
+// Floats in parts: other sums than the definition's.
+const char* refuses_parts(const GemmArgs& a) {
+  if (a.dtype != DType::f32) return "f32 only";
+  return a.other_sums ? nullptr : "the definition's sums are asked for";
+}
 #endif
 
 }  // namespace
 
 void register_gemm() {
 #if defined(__x86_64__)
+  if (supports(Isa::amx))
+    Registry::add<Gemm>(DeviceType::cpu, {"packed_gemm_amx_parts", refuses_parts, gemm<amx_parts_kernel, PartPanels>});
   if (supports(Isa::amx)) add_pairs<amx_kernel>("packed_gemm_amx");
   if (supports(Isa::avx512_bf16)) add_pairs<avx512_bf16_kernel>("packed_gemm_avx512_bf16");
   if (supports(Isa::avx512)) add<avx512_kernel>("packed_gemm_avx512");
