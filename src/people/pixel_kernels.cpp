@@ -13,6 +13,11 @@ std::vector<PixelKernels> all_pixel_kernels() {
     all.push_back(avx512_pixel_kernels());
     all.back().name = "avx512, vnni";
     all.back().weigh_rows = weigh_rows_vnni;
+    if (__builtin_cpu_supports("avx512vbmi")) {
+      all.insert(all.begin(), all.back());
+      all.front().name = "avx512, vnni, vbmi";
+      all.front().weigh_pixels = weigh_pixels_vbmi;
+    }
   }
   if (avx512) all.push_back(avx512_pixel_kernels());
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(avx2_pixel_kernels());

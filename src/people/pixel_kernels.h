@@ -15,6 +15,13 @@ struct Tap {
   int32_t weight;
 };
 
+// For each output of a resampled line: where its window of inputs starts, how many there are, and their weights.
+struct Windows {
+  int stride = 0;                 // weights reserved for each output
+  std::vector<int> first, count;  // [output]; count is above 0, first does not decrease
+  std::vector<int32_t> weights;   // [output, stride]
+};
+
 // The three steps of (value / 255 - mean) / std for pixels of three channels, by the table of their results or, where `fused`, by
 // multiplications: x / d is fma(x, high, x * low), where high + low is 1 / d to twice the digits. That is the nearest float nearly always;
 // the constructor of Normalizer finds out whether for all of the 768 results.
@@ -31,6 +38,10 @@ struct PixelKernels {
   // 15 bits and 127 * 2^16 for 22. Serves resizing and blurring, both down and across: across, the rows are columns of a transposed image,
   // or one row shifted by pixels.
   void (*weigh_rows)(std::span<const Tap> taps, int bits, uint8_t* dst, size_t count);
+
+  // The same of pixels (RGB) along rows, whose windows are a row's outputs: src [rows, width], dst [rows, outputs]. Null where it is not
+  // there; false, and dst as it was, where windows reach too far, or a row has less than 64 bytes: transposing serves them. bits > 16.
+  bool (*weigh_pixels)(const Windows& windows, int bits, const uint8_t* src, size_t width, uint8_t* dst, size_t rows);
 
   // dst[x * dst_stride + y] = src[y * src_stride + x] for y < rows, x < columns.
   void (*transpose_bytes)(const uint8_t* src, size_t src_stride, size_t rows, size_t columns, uint8_t* dst, size_t dst_stride);

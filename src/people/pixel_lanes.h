@@ -108,7 +108,7 @@ REID_LANES_TARGET void normalize_pixels(const NormalizeArgs& args, const uint8_t
 }
 
 PixelKernels lanes_kernels(const char* name) {
-  return {name, weigh_rows, transpose_bytes, mirror_row, blend_bytes, blend_with_gray, sum_of_gray, shift_hue, normalize_pixels};
+  return {name, weigh_rows, nullptr, transpose_bytes, mirror_row, blend_bytes, blend_with_gray, sum_of_gray, shift_hue, normalize_pixels};
 }
 
 }  // namespace

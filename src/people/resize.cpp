@@ -27,13 +27,6 @@ double cubic(double x) {  // Keys' kernel, a = -1/2
   return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * a : 0.0;
 }
 
-// For each output coordinate: where its window of inputs starts, how many there are, and their weights.
-struct Windows {
-  int stride = 0;                 // weights reserved for each output
-  std::vector<int> first, count;  // [output]
-  std::vector<int32_t> weights;   // [output, stride]
-};
-
 // Whether output i's weights are those of the output a period before, `step` inputs away: where neither window is cut at an edge, and
 // centers are multiples of half a power of two, so that all distances to them are exact.
 bool repeats(const Windows& w, int i, int period, int step) {
@@ -95,12 +88,15 @@ void resize_height(const Pass& p, const uint8_t* src, int height, uint8_t* dst) 
   weigh(windows_of(p.height, height, p.filter), src, dst, static_cast<size_t>(p.width) * 3);
 }
 
-// As the height, on columns: a pixel's three colors are three rows of the transposed image, so a window moves by three rows. Some rows at a
-// time, so that their columns stay in cache, and memory for them is not asked of the system for each image.
+// Where the machine cannot sum along rows, as the height, on columns: a pixel's three colors are three rows of the transposed image, so a
+// window moves by three rows. Some rows at a time, so that their columns stay in cache, and memory for them is not asked of the system for
+// each image.
 void resize_width(const Pass& p, const uint8_t* src, int width, uint8_t* dst) {
   constexpr size_t kRows = 128;
   const auto height = static_cast<size_t>(p.height), from = static_cast<size_t>(p.width) * 3, to = static_cast<size_t>(width) * 3;
   const Windows windows = windows_of(p.width, width, p.filter);
+  const auto along = pixel_kernels().weigh_pixels;
+  if (along != nullptr && along(windows, kBits, src, static_cast<size_t>(p.width), dst, height)) return;
   const auto columns = std::make_unique_for_overwrite<uint8_t[]>((from + to) * std::min(kRows, height));  // [from + to, rows]
   for (size_t y = 0; y < height; y += kRows) {
     const size_t rows = std::min(kRows, height - y);
