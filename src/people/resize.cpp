@@ -16,8 +16,6 @@
 namespace reid {
 namespace {
 
-constexpr int kBits = 22;  // 32 - 8 bits of a pixel - 2 of headroom for the negative lobes of the cubic
-
 double triangle(double x) { return std::max(0.0, 1.0 - std::fabs(x)); }
 
 double cubic(double x) {  // Keys' kernel, a = -1/2
@@ -61,7 +59,7 @@ Windows windows_of(int input, int output, Filter filter) {
       sum += values[static_cast<size_t>(x - begin)] = filter == Filter::bilinear ? triangle(at) : cubic(at);
     }
     for (int k = 0; k < end - begin; ++k) {
-      const double weight = (sum != 0 ? values[static_cast<size_t>(k)] / sum : values[static_cast<size_t>(k)]) * (1 << kBits);
+      const double weight = (sum != 0 ? values[static_cast<size_t>(k)] / sum : values[static_cast<size_t>(k)]) * (1 << kWindowBits);
       w.weights[static_cast<size_t>(i) * static_cast<size_t>(w.stride) + static_cast<size_t>(k)] =
           static_cast<int32_t>(weight < 0 ? weight - 0.5 : weight + 0.5);
     }
@@ -75,7 +73,7 @@ void weigh(const Windows& w, const uint8_t* src, uint8_t* dst, size_t row) {
   for (size_t i = 0; i < w.first.size(); ++i) {
     const auto count = static_cast<size_t>(w.count[i]), first = static_cast<size_t>(w.first[i]);
     for (size_t k = 0; k < count; ++k) taps[k] = {src + (first + k) * row, w.weights[i * static_cast<size_t>(w.stride) + k]};
-    pixel_kernels().weigh_rows({taps.data(), count}, kBits, dst + i * row, row);
+    pixel_kernels().weigh_rows({taps.data(), count}, kWindowBits, dst + i * row, row);
   }
 }
 
@@ -96,7 +94,7 @@ void resize_width(const Pass& p, const uint8_t* src, int width, uint8_t* dst) {
   const auto height = static_cast<size_t>(p.height), from = static_cast<size_t>(p.width) * 3, to = static_cast<size_t>(width) * 3;
   const Windows windows = windows_of(p.width, width, p.filter);
   const auto along = pixel_kernels().weigh_pixels;
-  if (along != nullptr && along(windows, kBits, src, static_cast<size_t>(p.width), dst, height)) return;
+  if (along != nullptr && along(windows, src, static_cast<size_t>(p.width), dst, height)) return;
   const auto columns = std::make_unique_for_overwrite<uint8_t[]>((from + to) * std::min(kRows, height));  // [from + to, rows]
   for (size_t y = 0; y < height; y += kRows) {
     const size_t rows = std::min(kRows, height - y);

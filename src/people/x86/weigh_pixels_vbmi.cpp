@@ -1,10 +1,12 @@
 // Sums along rows. VPERMB brings the four bytes that a sum of a channel takes into one lane, and VPDPBUSD multiplies them as in
 // weigh_rows_vnni.cpp: weights are three signed digits of base 256. Nothing is transposed, and indices and weights stay in registers.
+// Vectors have 256 bits for the reason given there.
 
 #include <immintrin.h>
 
 #include <algorithm>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "people/weigh_rows.h"
@@ -15,25 +17,27 @@ namespace {
 #define REID_VBMI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")))
 #define REID_VBMI_INLINE REID_VBMI inline __attribute__((always_inline))
 
-constexpr size_t kDigits = 3, kLanes = 16, kBlock = 64;
+constexpr size_t kDigits = 3, kLanes = 8, kReach = 32, kBlock = 32;
 
-using Ints = int32_t __attribute__((vector_size(64)));  // g++ 12 warns of the plain intrinsics for shifts
+constexpr int kTopBits = kWindowBits - 16;  // of the weights' fraction in the highest digit
+constexpr int kHalf = 1 << (kWindowBits - 1);
 
-// Four taps of every byte of an output row: where they stand among the 64 bytes from its lanes' base on, and digit d of their weights.
+using Shorts = int16_t __attribute__((vector_size(32)));
+using Ints = int32_t __attribute__((vector_size(32)));  // g++ 12 warns of the plain intrinsics for shifts
+
+// Four taps of every byte of an output row: where they stand among the 32 bytes from its lanes' base on, and digit d of their weights.
 struct Quads {
-  std::unique_ptr<int32_t[]> values;  // [1 + kDigits, lanes]
   size_t lanes;
+  std::vector<size_t> base;           // [lanes / 8], bytes from the start of the input row
+  std::unique_ptr<int32_t[]> values;  // [1 + kDigits, lanes]
   int32_t* index() const { return values.get(); }
   int32_t* digit(size_t d) const { return values.get() + (1 + d) * lanes; }
 };
 
-struct Plan {
-  std::vector<size_t> base;  // [lanes / 16], bytes from the start of the input row
-  std::vector<Quads> quads;  // [taps / 4]
-};
+using Plan = std::vector<Quads>;  // [taps / 4]
 
-// Taps 4 q .. 4 q + 3 of every output. False when some are not among the 64 bytes.
-REID_VBMI bool fill(const Windows& w, const std::vector<size_t>& base, size_t q, const Quads& quads) {
+// Taps 4 q .. 4 q + 3 of every output. False when some are not among the 32 bytes.
+REID_VBMI bool fill(const Windows& w, size_t q, const Quads& quads) {
   const size_t pixels = w.first.size();
   for (size_t x = 0; x < pixels; ++x) {
     const size_t count = static_cast<size_t>(w.count[x]), used = std::min<size_t>(4, count - std::min(count, 4 * q));
@@ -45,8 +49,8 @@ REID_VBMI bool fill(const Windows& w, const std::vector<size_t>& base, size_t q,
       rest = _mm_srai_epi32(_mm_add_epi32(rest, _mm_set1_epi32(128)), 8);
     }
     for (size_t c = 0; c < 3; ++c) {
-      const size_t lane = 3 * x + c, start = 3 * (static_cast<size_t>(w.first[x]) + 4 * q) + c - base[lane / kLanes];
-      if (used > 0 && start + 3 * (used - 1) >= kBlock) return false;
+      const size_t lane = 3 * x + c, start = 3 * (static_cast<size_t>(w.first[x]) + 4 * q) + c - quads.base[lane / kLanes];
+      if (used > 0 && start + 3 * (used - 1) >= kReach) return false;
       quads.index()[lane] = used > 0 ? static_cast<int32_t>(start) * 0x01010101 + 0x09060300 : 0;
       for (size_t d = 0; d < kDigits; ++d) quads.digit(d)[lane] = digits[d];
     }
@@ -56,28 +60,34 @@ REID_VBMI bool fill(const Windows& w, const std::vector<size_t>& base, size_t q,
 }
 
 bool make_plan(const Windows& w, size_t row, Plan& plan) {
-  if (row < kBlock) return false;
+  if (row < kReach) return false;
   const size_t pixels = w.first.size(), lanes = (3 * pixels + kBlock - 1) / kBlock * kBlock;
-  for (size_t lane = 0; lane < lanes; lane += kLanes) {
-    const size_t x = std::min(lane / 3, pixels - 1);
-    plan.base.push_back(std::min(3 * static_cast<size_t>(w.first[x]), row - kBlock));
-  }
   const auto taps = static_cast<size_t>(*std::max_element(w.count.begin(), w.count.end()));
   for (size_t q = 0; 4 * q < taps; ++q) {
-    plan.quads.push_back({std::make_unique_for_overwrite<int32_t[]>((1 + kDigits) * lanes), lanes});
-    if (!fill(w, plan.base, q, plan.quads.back())) return false;
+    Quads quads{lanes, {}, std::make_unique_for_overwrite<int32_t[]>((1 + kDigits) * lanes)};
+    for (size_t lane = 0; lane < lanes; lane += kLanes) {
+      const size_t x = std::min(lane / 3, pixels - 1);
+      quads.base.push_back(std::min(3 * (static_cast<size_t>(w.first[x]) + 4 * q), row - kReach));
+    }
+    if (!fill(w, q, quads)) return false;
+    plan.push_back(std::move(quads));
   }
   return true;
 }
 
-REID_VBMI_INLINE void store_block(const Ints* sums, int bits, __mmask64 mask, uint8_t* dst) {
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);  // packing goes by parts of 128 bits
-  __m512i whole[4];
-#pragma GCC unroll 4
-  for (size_t g = 0; g < 4; ++g) whole[g] = reinterpret_cast<__m512i>(sums[g] >> bits);
-  const __m512i low = _mm512_packs_epi32(whole[0], whole[1]), high = _mm512_packs_epi32(whole[2], whole[3]);
-  _mm512_mask_storeu_epi8(dst, mask, _mm512_maskz_permutexvar_epi32(0xFFFF, order, _mm512_packus_epi16(low, high)));
+// Sums hold 64 times the results, which 16 bits suffice for.
+REID_VBMI_INLINE __m256i results(Ints a, Ints b) {
+  const __m256i both = _mm256_packs_epi32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b));
+  return reinterpret_cast<__m256i>(reinterpret_cast<Shorts>(both) >> kTopBits);
 }
+
+REID_VBMI_INLINE void store_block(const Ints* sums, __mmask32 mask, uint8_t* dst) {
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);  // packing goes by parts of 128 bits
+  const __m256i bytes = _mm256_packus_epi16(results(sums[0], sums[1]), results(sums[2], sums[3]));
+  _mm256_mask_storeu_epi8(dst, mask, _mm256_permutevar8x32_epi32(bytes, order));
+}
+
+REID_VBMI_INLINE __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 
 struct Rows {
   const uint8_t* src;
@@ -86,64 +96,66 @@ struct Rows {
   size_t dst_stride, count;
 };
 
-REID_VBMI_INLINE __m512i four_bytes(const int32_t* index, const uint8_t* src) {
-  return _mm512_maskz_permutexvar_epi8(~__mmask64{0}, _mm512_loadu_si512(index), _mm512_loadu_si512(src));
+REID_VBMI_INLINE __m256i four_bytes(__m256i index, const uint8_t* src) {
+  return _mm256_maskz_permutexvar_epi8(~__mmask32{0}, index, load(src));
 }
 
-// 64 bytes of each row, from `lane` on. Of one quad the sum of a digit goes on from that of the digit above.
-REID_VBMI void weigh_four(const Plan& plan, size_t lane, int bits, const Rows& rows, __mmask64 mask) {
-  const Quads& quads = plan.quads[0];
+// 32 bytes of each row, from `lane` on. What is below a digit is cut off before the next one is added: the sum's own bits stay.
+REID_VBMI void weigh_four(const Plan& plan, size_t lane, const Rows& rows, __mmask32 mask) {
+  const Quads& quads = plan[0];
   const uint8_t* src[4];
-  __m512i digits[kDigits][4];
+  __m256i index[4], digits[kDigits][4];
 #pragma GCC unroll 4
   for (size_t g = 0; g < 4; ++g) {
-    src[g] = rows.src + plan.base[lane / kLanes + g];
+    src[g] = rows.src + quads.base[lane / kLanes + g];
+    index[g] = load(quads.index() + lane + kLanes * g);
 #pragma GCC unroll 3
-    for (size_t d = 0; d < kDigits; ++d) digits[d][g] = _mm512_loadu_si512(quads.digit(d) + lane + kLanes * g);
+    for (size_t d = 0; d < kDigits; ++d) digits[d][g] = load(quads.digit(d) + lane + kLanes * g);
   }
-  const __m512i half = _mm512_set1_epi32(1 << (bits - 17));
   for (size_t y = 0; y < rows.count; ++y) {
     Ints sums[4];
 #pragma GCC unroll 4
     for (size_t g = 0; g < 4; ++g) {
-      const __m512i bytes = four_bytes(quads.index() + lane + kLanes * g, src[g] + y * rows.src_stride);
-      sums[g] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(half, bytes, digits[2][g])) << 8;
-      sums[g] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums[g]), bytes, digits[1][g])) << 8;
-      sums[g] = reinterpret_cast<Ints>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(sums[g]), bytes, digits[0][g]));
+      const __m256i bytes = four_bytes(index[g], src[g] + y * rows.src_stride);
+      sums[g] = Ints{} + kHalf;
+#pragma GCC unroll 3
+      for (size_t d = 0; d < kDigits; ++d)
+        sums[g] =
+            reinterpret_cast<Ints>(_mm256_dpbusd_epi32(reinterpret_cast<__m256i>(d > 0 ? sums[g] >> 8 : sums[g]), bytes, digits[d][g]));
     }
-    store_block(sums, bits, mask, rows.dst + y * rows.dst_stride + lane);
+    store_block(sums, mask, rows.dst + y * rows.dst_stride + lane);
   }
 }
 
-REID_VBMI void weigh_many(const Plan& plan, size_t lane, int bits, const Rows& rows, __mmask64 mask) {
+REID_VBMI void weigh_many(const Plan& plan, size_t lane, const Rows& rows, __mmask32 mask) {
   for (size_t y = 0; y < rows.count; ++y) {
     Ints sums[4];
     for (size_t g = 0; g < 4; ++g) {
-      const uint8_t* const src = rows.src + y * rows.src_stride + plan.base[lane / kLanes + g];
-      __m512i parts[kDigits] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_set1_epi32(1 << (bits - 17))};
-      for (const Quads& quads : plan.quads) {
+      Ints parts[kDigits] = {Ints{} + kHalf, Ints{}, Ints{}};
+      for (const Quads& quads : plan) {
         const size_t at = lane + kLanes * g;
-        const __m512i bytes = four_bytes(quads.index() + at, src);
+        const __m256i bytes = four_bytes(load(quads.index() + at), rows.src + y * rows.src_stride + quads.base[at / kLanes]);
 #pragma GCC unroll 3
-        for (size_t d = 0; d < kDigits; ++d) parts[d] = _mm512_dpbusd_epi32(parts[d], bytes, _mm512_loadu_si512(quads.digit(d) + at));
+        for (size_t d = 0; d < kDigits; ++d)
+          parts[d] = reinterpret_cast<Ints>(_mm256_dpbusd_epi32(reinterpret_cast<__m256i>(parts[d]), bytes, load(quads.digit(d) + at)));
       }
-      sums[g] = (((reinterpret_cast<Ints>(parts[2]) << 8) + reinterpret_cast<Ints>(parts[1])) << 8) + reinterpret_cast<Ints>(parts[0]);
+      sums[g] = (((parts[0] >> 8) + parts[1]) >> 8) + parts[2];
     }
-    store_block(sums, bits, mask, rows.dst + y * rows.dst_stride + lane);
+    store_block(sums, mask, rows.dst + y * rows.dst_stride + lane);
   }
 }
 
 }  // namespace
 
-REID_VBMI bool weigh_pixels_vbmi(const Windows& windows, int bits, const uint8_t* src, size_t width, uint8_t* dst, size_t rows) {
+REID_VBMI bool weigh_pixels_vbmi(const Windows& windows, const uint8_t* src, size_t width, uint8_t* dst, size_t rows) {
   constexpr size_t kRows = 32;  // as many as stay in the first cache, in and out
   Plan plan;
   if (!make_plan(windows, 3 * width, plan)) return false;
   const size_t from = 3 * width, to = 3 * windows.first.size();
-  const auto weigh = plan.quads.size() == 1 ? weigh_four : weigh_many;
+  const auto weigh = plan.size() == 1 ? weigh_four : weigh_many;
   for (size_t y = 0; y < rows; y += kRows) {
     const Rows some{src + y * from, from, dst + y * to, to, std::min(kRows, rows - y)};
-    for (size_t lane = 0; lane < to; lane += kBlock) weigh(plan, lane, bits, some, ~__mmask64{0} >> (kBlock - std::min(kBlock, to - lane)));
+    for (size_t lane = 0; lane < to; lane += kBlock) weigh(plan, lane, some, ~__mmask32{0} >> (kBlock - std::min(kBlock, to - lane)));
   }
   return true;
 }
