@@ -39,10 +39,16 @@ REID_LANES_INLINE void store(uint8_t* p, Bytes x) { std::memcpy(p, &x, sizeof x)
 REID_LANES_INLINE Ints widen(const uint8_t* p) {
   return reinterpret_cast<Ints>(_mm512_maskz_cvtepu8_epi32(0xFFFF, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
+REID_LANES_INLINE Floats fused_sum(Floats a, Floats b, Floats c) {
+  return reinterpret_cast<Floats>(_mm512_fmadd_ps(reinterpret_cast<__m512>(a), reinterpret_cast<__m512>(b), reinterpret_cast<__m512>(c)));
+}
 REID_LANES_INLINE void narrow(Ints x, uint8_t* p) { _mm512_mask_cvtepi32_storeu_epi8(p, 0xFFFF, reinterpret_cast<__m512i>(x)); }
 #elif REID_LANES == 8
 REID_LANES_INLINE Ints widen(const uint8_t* p) {
   return reinterpret_cast<Ints>(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+REID_LANES_INLINE Floats fused_sum(Floats a, Floats b, Floats c) {
+  return reinterpret_cast<Floats>(_mm256_fmadd_ps(reinterpret_cast<__m256>(a), reinterpret_cast<__m256>(b), reinterpret_cast<__m256>(c)));
 }
 REID_LANES_INLINE void narrow(Ints x, uint8_t* p) {
   const auto all = reinterpret_cast<__m256i>(x);
@@ -51,6 +57,7 @@ REID_LANES_INLINE void narrow(Ints x, uint8_t* p) {
 }
 #else
 REID_LANES_INLINE Ints widen(const uint8_t* p) { return Ints{p[0], p[1], p[2], p[3]}; }
+REID_LANES_INLINE Floats fused_sum(Floats a, Floats b, Floats c) { return a * b + c; }  // not fused, and not used
 REID_LANES_INLINE void narrow(Ints x, uint8_t* p) {
   for (size_t l = 0; l < kLanes; ++l) p[l] = static_cast<uint8_t>(x[l]);
 }

@@ -15,6 +15,14 @@ struct Tap {
   int32_t weight;
 };
 
+// For each output of a resampled line: where its window of inputs starts, how many there are, and their weights.
+struct Windows {
+  int stride = 0;                 // weights reserved for each output
+  std::vector<int> first, count;  // [output]; count is above 0, first does not decrease
+  std::vector<int32_t> weights;   // [output, stride], of kWindowBits fractional bits
+};
+constexpr int kWindowBits = 22;  // 32 - 8 bits of a pixel - 2 of headroom for the negative lobes of the cubic
+
 // The three steps of (value / 255 - mean) / std for pixels of three channels, by the table of their results or, where `fused`, by
 // multiplications: x / d is fma(x, high, x * low), where high + low is 1 / d to twice the digits. That is the nearest float nearly always;
 // the constructor of Normalizer finds out whether for all of the 768 results.
@@ -27,10 +35,14 @@ struct NormalizeArgs {
 struct PixelKernels {
   const char* name;
 
-  // dst[i] = (2^(bits - 1) + the sum of weight * row[i]) >> bits, cut to a byte; the sum fits 32 bits. Weights are at most 127 * 2^8 for
-  // 15 bits and 127 * 2^16 for 22. Serves resizing and blurring, both down and across: across, the rows are columns of a transposed image,
-  // or one row shifted by pixels.
+  // dst[i] = (2^(bits - 1) + the sum of weight * row[i]) >> bits, cut to a byte; the sum fits 32 bits; bits: 15 or 22. Weights are at most
+  // 127 * 2^8 for 15 bits and 127 * 2^16 for 22. Serves resizing and blurring, both down and across: across, the rows are columns of a
+  // transposed image, or one row shifted by pixels.
   void (*weigh_rows)(std::span<const Tap> taps, int bits, uint8_t* dst, size_t count);
+
+  // The same of pixels (RGB) along rows, whose windows are a row's outputs: src [rows, width], dst [rows, outputs]. Null where it is not
+  // there; false, and dst as it was, where windows reach too far, or a row has less than 32 bytes: transposing serves them.
+  bool (*weigh_pixels)(const Windows& windows, const uint8_t* src, size_t width, uint8_t* dst, size_t rows);
 
   // dst[x * dst_stride + y] = src[y * src_stride + x] for y < rows, x < columns.
   void (*transpose_bytes)(const uint8_t* src, size_t src_stride, size_t rows, size_t columns, uint8_t* dst, size_t dst_stride);

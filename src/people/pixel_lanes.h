@@ -84,23 +84,30 @@ REID_LANES_TARGET void mirror_row(const uint8_t* src, uint8_t* dst, size_t pixel
 
 // ---- Normalization
 
+REID_LANES_INLINE Floats load_floats(const float* p) {
+  Floats x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+
+// x * (high + low), rounded once: the nearest float to x / d nearly always.
+REID_LANES_INLINE Floats times(Floats x, Floats high, Floats low) { return fused_sum(x, high, x * low); }
+
 REID_LANES_TARGET void normalize_pixels(const NormalizeArgs& args, const uint8_t* __restrict rgb, float* __restrict dst, size_t pixels) {
   constexpr size_t kValues = 48;
-  const float* __restrict mean = args.mean.data(), * __restrict high = args.high.data(), * __restrict low = args.low.data();
   constexpr float kHigh = 1.0f / 255.0f, kLow = static_cast<float>(1.0 / 255.0 - static_cast<double>(kHigh));
   const size_t values = 3 * pixels;
   size_t i = 0;
   if constexpr (kFuses) {
-    for (; args.fused && i + kValues <= values; i += kValues) {
-      for (size_t k = 0; k < kValues; k += 16) {
-        int32_t wide[16];
-        for (size_t l = 0; l < 16; ++l) wide[l] = rgb[i + k + l];
-        for (size_t l = 0; l < 16; ++l) {
-          const auto value = static_cast<float>(wide[l]);
-          const float part = __builtin_fmaf(value, kHigh, value * kLow) - mean[k + l];
-          dst[i + k + l] = __builtin_fmaf(part, high[k + l], part * low[k + l]);
-        }
+    const Floats high = Floats{} + kHigh, low = Floats{} + kLow;
+    while (args.fused && values >= kValues && i < values) {
+      const size_t at = std::min(i, values - kValues);  // the last ones anew: of the same three colors, since both are whole pixels
+      for (size_t k = 0; k < kValues; k += kLanes) {
+        const Floats part = times(to_floats(widen(rgb + at + k)), high, low) - load_floats(&args.mean[k]);
+        const Floats result = times(part, load_floats(&args.high[k]), load_floats(&args.low[k]));
+        std::memcpy(dst + at + k, &result, sizeof result);
       }
+      i = at + kValues;
     }
   }
   for (; i < values; i += 3)
@@ -108,7 +115,7 @@ REID_LANES_TARGET void normalize_pixels(const NormalizeArgs& args, const uint8_t
 }
 
 PixelKernels lanes_kernels(const char* name) {
-  return {name, weigh_rows, transpose_bytes, mirror_row, blend_bytes, blend_with_gray, sum_of_gray, shift_hue, normalize_pixels};
+  return {name, weigh_rows, nullptr, transpose_bytes, mirror_row, blend_bytes, blend_with_gray, sum_of_gray, shift_hue, normalize_pixels};
 }
 
 }  // namespace

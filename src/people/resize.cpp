@@ -16,8 +16,6 @@
 namespace reid {
 namespace {
 
-constexpr int kBits = 22;  // 32 - 8 bits of a pixel - 2 of headroom for the negative lobes of the cubic
-
 double triangle(double x) { return std::max(0.0, 1.0 - std::fabs(x)); }
 
 double cubic(double x) {  // Keys' kernel, a = -1/2
@@ -26,13 +24,6 @@ double cubic(double x) {  // Keys' kernel, a = -1/2
   if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
   return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * a : 0.0;
 }
-
-// For each output coordinate: where its window of inputs starts, how many there are, and their weights.
-struct Windows {
-  int stride = 0;                 // weights reserved for each output
-  std::vector<int> first, count;  // [output]
-  std::vector<int32_t> weights;   // [output, stride]
-};
 
 // Whether output i's weights are those of the output a period before, `step` inputs away: where neither window is cut at an edge, and
 // centers are multiples of half a power of two, so that all distances to them are exact.
@@ -68,7 +59,7 @@ Windows windows_of(int input, int output, Filter filter) {
       sum += values[static_cast<size_t>(x - begin)] = filter == Filter::bilinear ? triangle(at) : cubic(at);
     }
     for (int k = 0; k < end - begin; ++k) {
-      const double weight = (sum != 0 ? values[static_cast<size_t>(k)] / sum : values[static_cast<size_t>(k)]) * (1 << kBits);
+      const double weight = (sum != 0 ? values[static_cast<size_t>(k)] / sum : values[static_cast<size_t>(k)]) * (1 << kWindowBits);
       w.weights[static_cast<size_t>(i) * static_cast<size_t>(w.stride) + static_cast<size_t>(k)] =
           static_cast<int32_t>(weight < 0 ? weight - 0.5 : weight + 0.5);
     }
@@ -82,7 +73,7 @@ void weigh(const Windows& w, const uint8_t* src, uint8_t* dst, size_t row) {
   for (size_t i = 0; i < w.first.size(); ++i) {
     const auto count = static_cast<size_t>(w.count[i]), first = static_cast<size_t>(w.first[i]);
     for (size_t k = 0; k < count; ++k) taps[k] = {src + (first + k) * row, w.weights[i * static_cast<size_t>(w.stride) + k]};
-    pixel_kernels().weigh_rows({taps.data(), count}, kBits, dst + i * row, row);
+    pixel_kernels().weigh_rows({taps.data(), count}, kWindowBits, dst + i * row, row);
   }
 }
 
@@ -95,12 +86,15 @@ void resize_height(const Pass& p, const uint8_t* src, int height, uint8_t* dst) 
   weigh(windows_of(p.height, height, p.filter), src, dst, static_cast<size_t>(p.width) * 3);
 }
 
-// As the height, on columns: a pixel's three colors are three rows of the transposed image, so a window moves by three rows. Some rows at a
-// time, so that their columns stay in cache, and memory for them is not asked of the system for each image.
+// Where the machine cannot sum along rows, as the height, on columns: a pixel's three colors are three rows of the transposed image, so a
+// window moves by three rows. Some rows at a time, so that their columns stay in cache, and memory for them is not asked of the system for
+// each image.
 void resize_width(const Pass& p, const uint8_t* src, int width, uint8_t* dst) {
   constexpr size_t kRows = 128;
   const auto height = static_cast<size_t>(p.height), from = static_cast<size_t>(p.width) * 3, to = static_cast<size_t>(width) * 3;
   const Windows windows = windows_of(p.width, width, p.filter);
+  const auto along = pixel_kernels().weigh_pixels;
+  if (along != nullptr && along(windows, src, static_cast<size_t>(p.width), dst, height)) return;
   const auto columns = std::make_unique_for_overwrite<uint8_t[]>((from + to) * std::min(kRows, height));  // [from + to, rows]
   for (size_t y = 0; y < height; y += kRows) {
     const size_t rows = std::min(kRows, height - y);

@@ -1,5 +1,5 @@
 #pragma once
-// Inside the people wing: what the implementations of weigh_rows() share.
+// Inside the people wing: what the implementations of weigh_rows() and weigh_pixels() share.
 
 #include <cstddef>
 #include <cstdint>
@@ -26,5 +26,6 @@ inline FourTaps four_taps(std::span<const Tap> taps, size_t t) {
 }
 
 void weigh_rows_vnni(std::span<const Tap> taps, int bits, uint8_t* dst, size_t count);  // x86 with AVX-512 VNNI and BW
+bool weigh_pixels_vbmi(const Windows& windows, const uint8_t* src, size_t width, uint8_t* dst, size_t rows);  // and with VBMI
 
 }  // namespace reid

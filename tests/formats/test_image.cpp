@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "formats/scratch.h"
@@ -52,6 +53,19 @@ TEST_CASE("image: JPEG is close, and the same image gives the same bytes") {
   double sum = 0;
   for (size_t i = 0; i < image.rgb.size(); ++i) sum += std::abs(int{image.rgb[i]} - int{back.rgb[i]});
   CHECK(sum / static_cast<double>(image.rgb.size()) < 3);
+}
+
+TEST_CASE("image: the rows of a JPEG are the same wherever they begin in memory") {
+  const Image whole = gradient(24, 80);
+  const Image expected = decode_image(encode_jpeg(whole, 95), "x.jpg");
+  for (int width = 8; width < whole.width; width += 8) {  // at this quality no block of 8 x 8 pixels depends on another
+    Image part(whole.height, width);
+    for (int y = 0; y < whole.height; ++y) std::copy_n(whole.at(y, 0), 3 * width, part.at(y, 0));
+    const Image back = decode_image(encode_jpeg(part, 95), "x.jpg");
+    REQUIRE(back.width == width);
+    CAPTURE(width);
+    for (int y = 0; y < whole.height; ++y) CHECK(std::equal(back.at(y, 0), back.at(y, 0) + 3 * width, expected.at(y, 0)));
+  }
 }
 
 TEST_CASE("image: gray and alpha files become RGB") {

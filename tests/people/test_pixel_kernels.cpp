@@ -77,6 +77,55 @@ TEST_CASE("pixels: weighted sums of rows are those of the definition, for every 
   }
 }
 
+TEST_CASE("pixels: weighted sums along rows are those of the definition, for every instruction set that has them") {
+  struct Case {
+    int width, outputs, most;  // pixels, pixels, taps
+  };
+  const Case cases[] = {{22, 1, 1},    {22, 5, 4},   {23, 64, 4},  {64, 128, 4}, {64, 127, 2}, {110, 128, 5}, {128, 128, 4}, {150, 85, 9},
+                        {200, 100, 8}, {97, 106, 3}, {30, 30, 12}, {300, 21, 4}, {21, 40, 4},  {90, 8, 70},   {10, 20, 4}};
+  constexpr int kRows = 37;
+  int refused = 0, computed = 0;
+  for (const auto& [width, outputs, most] : cases) {
+    Rng rng = Rng(static_cast<uint64_t>(width)).at(static_cast<uint64_t>(outputs));
+    Windows windows{.stride = most + 1, .first = {}, .count = {}, .weights = {}};
+    for (int x = 0; x < outputs; ++x) {
+      windows.count.push_back(1 + static_cast<int>(rng.below(most)));
+      windows.first.push_back(x * (width - windows.count.back()) / outputs);
+      windows.first.back() = std::max(windows.first.back(), x == 0 ? 0 : windows.first[static_cast<size_t>(x - 1)]);
+      windows.count.back() = std::min(windows.count.back(), width - windows.first.back());
+      for (int k = 0; k <= most; ++k)  // of both signs, the largest sum within 32 bits; those beyond the count are none
+        windows.weights.push_back(static_cast<int32_t>(rng.below(k == 0 ? 4 << 20 : (4 << 20) / most)) -
+                                  (k % 2 == 1 ? (1 << 20) / most : 0));
+    }
+    const auto rows = static_cast<size_t>(kRows), from = static_cast<size_t>(3 * width), to = static_cast<size_t>(3 * outputs);
+    const std::vector<uint8_t> src = random_bytes(rows * from, rng);
+    std::vector<uint8_t> expected(rows * to);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const size_t x = i % to / 3;
+      int64_t sum = int64_t{1} << (kWindowBits - 1);
+      for (size_t k = 0; k < static_cast<size_t>(windows.count[x]); ++k)
+        sum += int64_t{windows.weights[x * static_cast<size_t>(windows.stride) + k]} *
+               src[i / to * from + 3 * (static_cast<size_t>(windows.first[x]) + k) + i % 3];
+      expected[i] = static_cast<uint8_t>(std::clamp<int64_t>(sum >> kWindowBits, 0, 255));
+    }
+    for (const PixelKernels& kernels : all_pixel_kernels()) {
+      if (kernels.weigh_pixels == nullptr) continue;
+      std::vector<uint8_t> sums(expected.size() + 1, 77);
+      const bool done = kernels.weigh_pixels(windows, src.data(), static_cast<size_t>(width), sums.data(), rows);
+      CAPTURE(kernels.name);
+      CAPTURE(width);
+      CAPTURE(outputs);
+      CHECK(sums.back() == 77);
+      if (done) sums.pop_back();
+      CHECK(sums == (done ? expected : std::vector<uint8_t>(expected.size() + 1, 77)));
+      (done ? computed : refused) += 1;
+    }
+  }
+  const bool known = all_pixel_kernels().front().weigh_pixels != nullptr;
+  CHECK(computed == (known ? 12 : 0));
+  CHECK(refused == (known ? 3 : 0));  // outputs too far from each other, twice; a row of 30 bytes
+}
+
 TEST_CASE("pixels: transposing and mirroring move every byte to its place, for every instruction set") {
   for (const PixelKernels& kernels : all_pixel_kernels()) {
     CAPTURE(kernels.name);
@@ -172,5 +221,33 @@ TEST_CASE("pixels: normalization multiplies only where that gives the three roun
     for (size_t i = 0; i < values.size(); ++i)
       right = right && results[i] == (static_cast<float>(values[i]) / 255.0f - config.mean[i % 3]) / config.std[i % 3];
     CHECK(right);
+  }
+}
+
+TEST_CASE("pixels: normalizing gives the three rounded steps, by table and by multiplications, for every instruction set") {
+  const TransformConfig config;  // for whose statistics multiplications are exact
+  NormalizeArgs args{};
+  const auto definition = [&](size_t v, size_t c) { return (static_cast<float>(v) / 255.0f - config.mean[c]) / config.std[c]; };
+  for (size_t i = 0; i < 768; ++i) args.table[i / 256][i % 256] = definition(i % 256, i / 256);
+  for (size_t i = 0; i < args.mean.size(); ++i) {
+    const double inverse = 1.0 / static_cast<double>(config.std[i % 3]);
+    args.mean[i] = config.mean[i % 3];
+    args.high[i] = static_cast<float>(inverse);
+    args.low[i] = static_cast<float>(inverse - static_cast<double>(args.high[i]));
+  }
+  for (const PixelKernels& kernels : all_pixel_kernels()) {
+    for (const size_t pixels : kCounts) {
+      for (const bool fused : {false, true}) {
+        args.fused = fused;
+        const std::vector<uint8_t> src = random_bytes(3 * pixels, Rng(pixels));
+        std::vector<float> dst(3 * pixels + 1, -7.0f);
+        kernels.normalize_pixels(args, src.data(), dst.data(), pixels);
+        bool right = dst.back() == -7.0f;
+        for (size_t i = 0; i < src.size(); ++i) right = right && dst[i] == definition(src[i], i % 3);
+        CAPTURE(kernels.name);
+        CAPTURE(pixels);
+        CHECK(right);
+      }
+    }
   }
 }
