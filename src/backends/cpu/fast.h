@@ -17,5 +17,6 @@ void register_pointwise();  // relu, add_scaled, bias_add, column_sum and backwa
 void register_cast();       // cast
 void register_pool();       // max_pool, global_pool and backward
 void register_rows();       // l2_normalize and backward
+void register_fused();      // centroid_rows
 
 }  // namespace reid::cpu
