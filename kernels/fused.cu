@@ -1,21 +1,27 @@
 // What passes over a large matrix without holding it: the softmax loss over similarities to centroids, and nearest rows. The equations
 // stand beside the arguments in op_args_fused.h.
 //
-// Map: the matrix is made 4096 columns at a time, by the register tiles of gemm/ (B x 4096 floats: 1 MB at B = 64, which stays in L2), and
-//      what a row must remember of the columns so far is carried from one to the next by a block of 128 threads for each row:
+// Map: the matrix is made 8192 columns at a time, by the tiles of gemm/ (B x 8192 floats: 2 MB at B = 64, which stays in L2), and what a
+//      row must remember of the columns so far is carried from one to the next by a block of 128 threads for each row:
 //      centroid_rows   the maximum t and the sum of exp(z - t) of z = s / tau, rescaled when t grows (Milakov and Gimelshein, arXiv
 //                      1805.02867), sum and number of the positives' z, sum of all z. A second pass makes the similarities again, turns
-//                      them into ds = w (exp(z - total) - target) / tau in place, and adds ds c to dx, as FlashAttention's backward pass
-//                      does (Dao et al., NeurIPS 2022). One chunk is not made twice.
+//                      them into ds = w (exp(z - total) - target) / tau, and adds ds c to dx, as FlashAttention's backward pass does (Dao
+//                      et al., NeurIPS 2022). One chunk is not made twice. Few rows make few tiles of dx, so parts of 512 columns are
+//                      summed by blocks of their own and added in order.
 //      nearest_rows    the nearest so far, as 64-bit keys: the distance's bits above the index, which order like (distance, index), since
 //                      distances are not negative. A merge picks the smallest key above the last picked, `count` times; a thread
 //                      remembers the smallest of its own and looks again only when that was picked.
-// Flops: 6 B M D (4 B M D with one chunk), and 3 M N K. Floors on H200: 67 Tflop/s of f32 FMA: 128 x 10,000 x 2048, 0.23 ms; 12,936^2 x
-// 2048, 15 ms. No version was measured yet.
+// bf16: similarities by tensor cores. ds is split into two bf16, its rounding and what that lacks, which lie behind one another along the
+//      sum: their products with c are those of ds to 2^-16, at twice the flops of a product that waits for memory anyway. Distances are
+//      sums of squared differences, which tensor cores cannot make; from products they would lose the digits of near rows.
+// Versions of centroid_rows: f32 by register tiles; bf16 by mma_async (D in eights, arrays at 16 bytes) and mma_gather (the rest).
+// Flops: 6 B M D (4 B M D with one chunk; 2 B M D more in bf16), and 3 M N K. Floors on H200: f32 by FMA at 67 Tflop/s: 128 x 10,000 x
+// 2048, 0.23 ms, and 12,936^2 x 2048, 15 ms; bf16 by memory, c three times at 4.3 TB/s: 10,000 x 2048, 29 us. No version was measured yet.
 
 #include <utility>
 
-#include "gemm/tile.cuh"
+#include "gemm/mma_tile.cuh"
+#include "gemm/parts.cuh"
 #include "kernels.h"
 #include "reid/engine/op_args_fused.h"
 #include "rows.cuh"
@@ -24,7 +30,8 @@ namespace reid::REID_TARGET {
 
 namespace {
 
-constexpr int64_t kChunk = 4096;  // columns
+constexpr int64_t kChunk = 8192;  // columns
+constexpr int64_t kPart = 512;    // of them, which a block sums for dx
 
 // Calls f(first column, columns) for the chunks of a matrix.
 template <class F>
@@ -40,81 +47,180 @@ struct Seen {
   float positives, positive_sum, all_sum;
 };
 
-template <bool transposed>
-struct SimilarityProblem : MatrixProblem<float, float, true, transposed> {
-  float* c;
-  bool accumulate;
-  __device__ void store(int64_t, int64_t i, int64_t j, float sum) const {
-    float* target = c + i * this->n + j;
-    *target = accumulate ? *target + sum : sum;
+// Columns [first, first + columns) and what is made of them. Rows of s and ds are `stride` long, a multiple of 8.
+struct Chunk {
+  int64_t first, columns, stride;
+  float* s;        // [B, stride]
+  void* ds;        // s itself, or [B, 2 stride] of bf16: part by part the rounded ones, then what they lack
+  float* partial;  // [parts, B, D]
+  Seen* seen;      // [B]
+};
+
+template <class T>
+struct SimilarityProblem : MatrixProblem<T, T, true, true> {
+  float* s;
+  int64_t stride;
+  __device__ void store(int64_t, int64_t i, int64_t j, float sum) const { s[i * stride + j] = sum; }
+};
+
+// Batch b: columns b kPart ... of the chunk, as `pieces` stretches of ds.
+template <class T>
+struct GradientProblem : MatrixProblem<T, T, true, false> {
+  static constexpr int64_t kPieces = sizeof(T) == 2 ? 2 : 1;
+  int64_t columns, stride;
+  float* target;  // [batches, m, n]
+  __device__ int64_t width(int64_t batch) const { return stride - batch * kPart < kPart ? stride - batch * kPart : kPart; }
+  __device__ int64_t depth_of(int64_t batch) const { return kPieces * width(batch); }
+  __device__ Depth a_depth(int64_t batch, int64_t l) const { return l < depth_of(batch) ? l : -1; }
+  __device__ Depth b_depth(int64_t batch, int64_t l) const {
+    const int64_t column = l < width(batch) ? l : l - width(batch);
+    return l < depth_of(batch) && batch * kPart + column < columns ? column * this->right.depth_step : -1;
+  }
+  __device__ void store(int64_t batch, int64_t i, int64_t j, float sum) const { target[(batch * this->m + i) * this->n + j] = sum; }
+};
+
+// The ways through the two products.
+struct RegisterTile {
+  using Element = float;
+  template <class Problem>
+  static void run(const Problem& p, int64_t batches, Stream& stream) {
+    run_register_tile<64, 64>(p, batches, stream);
+  }
+};
+struct MmaGather {
+  using Element = bf16;
+  template <class Problem>
+  static void run(const Problem& p, int64_t batches, Stream& stream) {
+    run_mma_gather<MmaShape<64, 64>>(p, batches, stream);
+  }
+};
+struct MmaAsync {
+  using Element = bf16;
+  template <class Problem>
+  static void run(const Problem& p, int64_t batches, Stream& stream) {
+    run_mma_async<MmaShape<64, 64>>(p, batches, stream);
   }
 };
 
-// s [rows, columns] = x c^T for the columns from `first`.
-void similarities(const CentroidRowsArgs& a, int64_t first, int64_t columns, float* s, Stream& stream) {
-  SimilarityProblem<true> p{};
-  p.m = a.rows, p.n = columns, p.depth = a.depth;
-  p.left = {in<float>(a.x), 0, a.depth, 1}, p.right = {in<float>(a.c) + first * a.depth, 0, a.depth, 1};
-  p.c = s, p.accumulate = false;
-  run_register_tile<64, 64>(p, 1, stream);
+// s = x c^T
+template <class Way>
+void similarities(const CentroidRowsArgs& a, const Chunk& chunk, Stream& stream) {
+  using T = typename Way::Element;
+  SimilarityProblem<T> p{};
+  p.m = a.rows, p.n = chunk.columns, p.depth = a.depth;
+  p.left = {in<T>(a.x), 0, a.depth, 1}, p.right = {in<T>(a.c) + chunk.first * a.depth, 0, a.depth, 1};
+  p.s = chunk.s, p.stride = chunk.stride;
+  Way::run(p, 1, stream);
 }
 
 // dx (+)= ds c
-void add_gradient(const CentroidRowsArgs& a, int64_t first, int64_t columns, const float* ds, Stream& stream) {
-  SimilarityProblem<false> p{};
-  p.m = a.rows, p.n = a.depth, p.depth = columns;
-  p.left = {ds, 0, columns, 1}, p.right = {in<float>(a.c) + first * a.depth, 0, 1, a.depth};
-  p.c = out<float>(a.dx), p.accumulate = first > 0;
-  run_register_tile<64, 64>(p, 1, stream);
+template <class Way>
+void add_gradient(const CentroidRowsArgs& a, const Chunk& chunk, Stream& stream) {
+  using T = typename Way::Element;
+  using Problem = GradientProblem<T>;
+  Problem p{};
+  p.m = a.rows, p.n = a.depth, p.depth = Problem::kPieces * chunk.stride;
+  p.left = {static_cast<const T*>(chunk.ds), Problem::kPieces * kPart, Problem::kPieces * chunk.stride, 1};
+  p.right = {in<T>(a.c) + chunk.first * a.depth, kPart * a.depth, 1, a.depth};
+  p.columns = chunk.columns, p.stride = chunk.stride;
+  const int64_t parts = ceil_div(chunk.columns, kPart);
+  const bool whole = parts == 1 && chunk.first == 0;
+  p.target = whole ? out<float>(a.dx) : chunk.partial;
+  Way::run(p, parts, stream);
+  if (!whole) add_parts(chunk.partial, parts, a.rows * a.depth, out<float>(a.dx), chunk.first > 0, stream);
 }
 
-__global__ void absorb_kernel(CentroidRowsArgs a, const float* chunk, int64_t first, int64_t columns, Seen* seen) {
-  const float* s = chunk + blockIdx.x * columns;
-  const int32_t* label = a.column_label + first;
-  const int32_t own = a.row_label[blockIdx.x];
-  const float tau = in<float>(a.tau)[blockIdx.x];
-  const Seen before = first == 0 ? Seen{-INFINITY, 0, 0, 0, 0} : seen[blockIdx.x];
+// --- rows of them ---
+
+// A row and the columns of the chunk that count for it.
+struct CountedRow {
+  int64_t begin, end;  // from the chunk's first
+  int32_t own;
+  float tau;
+  __device__ CountedRow(const CentroidRowsArgs& a, const Chunk& chunk)
+      : begin(a.first_column[blockIdx.x] - chunk.first),
+        end(a.end_column[blockIdx.x] - chunk.first),
+        own(a.row_label[blockIdx.x]),
+        tau(in<float>(a.tau)[blockIdx.x]) {
+    begin = begin > 0 ? begin : 0, end = end < chunk.columns ? end : chunk.columns;
+  }
+  __device__ bool positive(const CentroidRowsArgs& a, int64_t column) const {
+    return (a.column_label ? a.column_label[column] : static_cast<int32_t>(column)) == own;
+  }
+};
+
+__global__ void absorb_kernel(CentroidRowsArgs a, Chunk chunk) {
+  const CountedRow row(a, chunk);
+  const int64_t count = row.end - row.begin;
+  const float* s = chunk.s + blockIdx.x * chunk.stride + row.begin;
+  const float tau = row.tau;
+  const auto positive = [&](int64_t c) { return row.positive(a, chunk.first + row.begin + c); };
+  const Seen before = chunk.first == 0 ? Seen{-INFINITY, 0, 0, 0, 0} : chunk.seen[blockIdx.x];
   Seen now;
-  now.top = Max()(before.top, row_max(columns, [&](int64_t c) { return s[c] / tau; }));
-  now.sum = row_sum(columns, [&](int64_t c) { return expf(s[c] / tau - now.top); });
-  now.sum += first == 0 ? 0 : before.sum * expf(before.top - now.top);
-  now.positives = before.positives + row_sum(columns, [&](int64_t c) { return label[c] == own ? 1.0f : 0.0f; });
-  now.positive_sum = before.positive_sum + row_sum(columns, [&](int64_t c) { return label[c] == own ? s[c] / tau : 0; });
-  now.all_sum = before.all_sum + row_sum(columns, [&](int64_t c) { return s[c] / tau; });
-  if (threadIdx.x == 0) seen[blockIdx.x] = now;  // every thread has read it before the reductions' barriers
+  now.top = Max()(before.top, row_max(count, [&](int64_t c) { return s[c] / tau; }));
+  now.sum = row_sum(count, [&](int64_t c) { return expf(s[c] / tau - now.top); });
+  now.sum += before.top == -INFINITY ? 0 : before.sum * expf(before.top - now.top);
+  now.positives = before.positives + row_sum(count, [&](int64_t c) { return positive(c) ? 1.0f : 0.0f; });
+  now.positive_sum = before.positive_sum + row_sum(count, [&](int64_t c) { return positive(c) ? s[c] / tau : 0; });
+  now.all_sum = before.all_sum + row_sum(count, [&](int64_t c) { return s[c] / tau; });
+  if (threadIdx.x == 0) chunk.seen[blockIdx.x] = now;  // every thread has read it before the reductions' barriers
 }
 
-__global__ void centroid_gradient_kernel(CentroidRowsArgs a, float* chunk, int64_t first, int64_t columns, const Seen* seen) {
-  float* s = chunk + blockIdx.x * columns;
-  const Seen row = seen[blockIdx.x];
-  const float tau = in<float>(a.tau)[blockIdx.x], weight = in<float>(a.weight)[blockIdx.x], smoothing = static_cast<float>(a.smoothing);
-  const float total = row.top + logf(row.sum), floor = smoothing / static_cast<float>(a.columns);
-  const bool counts = row.positives > 0;
-  const float target = floor + (counts ? (1 - smoothing) / row.positives : 0);
-  for_columns(columns, [&](int64_t c) {
-    const bool positive = a.column_label[first + c] == a.row_label[blockIdx.x];
-    s[c] = counts ? weight * (expf(s[c] / tau - total) - (positive ? target : floor)) / tau : 0;
+__device__ void put(float* ds, const Chunk&, int64_t column, float value) { ds[column] = value; }
+__device__ void put(bf16* ds, const Chunk& chunk, int64_t column, float value) {
+  const int64_t inside = column % kPart, part = column - inside, width = chunk.stride - part < kPart ? chunk.stride - part : kPart;
+  const bf16 rounded = to_bf16(value);
+  ds[2 * part + inside] = rounded, ds[2 * part + width + inside] = to_bf16(value - to_float(rounded));
+}
+
+template <class T>
+__global__ void centroid_gradient_kernel(CentroidRowsArgs a, Chunk chunk) {
+  const CountedRow row(a, chunk);
+  const float* s = chunk.s + blockIdx.x * chunk.stride;
+  T* ds = static_cast<T*>(chunk.ds) + blockIdx.x * chunk.stride * GradientProblem<T>::kPieces;
+  const Seen seen = chunk.seen[blockIdx.x];
+  const float tau = row.tau, weight = in<float>(a.weight)[blockIdx.x], smoothing = static_cast<float>(a.smoothing);
+  const float total = seen.top + logf(seen.sum);
+  const bool counts = seen.positives > 0;
+  const float floor = counts ? smoothing / static_cast<float>(a.end_column[blockIdx.x] - a.first_column[blockIdx.x]) : 0;
+  const float target = floor + (counts ? (1 - smoothing) / seen.positives : 0);
+  for_columns(chunk.stride, [&](int64_t c) {
+    float value = 0;
+    if (counts && c >= row.begin && c < row.end) {
+      value = weight * (expf(s[c] / tau - total) - (row.positive(a, chunk.first + c) ? target : floor)) / tau;
+    }
+    put(ds, chunk, c, value);
   });
-  if (threadIdx.x != 0 || first > 0) return;
+  if (threadIdx.x != 0 || chunk.first > 0) return;
   // sum of target (total - z): the targets of a row add up to 1
-  const float drawn = counts ? (1 - smoothing) * (row.positive_sum / row.positives) + floor * row.all_sum : 0;
+  const float drawn = counts ? (1 - smoothing) * (seen.positive_sum / seen.positives) + floor * seen.all_sum : 0;
   out<float>(a.loss)[blockIdx.x] = counts ? weight * (total - drawn) : 0;
 }
 
+template <class Way>
 void centroid_rows(const CentroidRowsArgs& a, Stream& stream) {
   if (a.rows == 0 || a.columns == 0) return;
-  const int64_t widest = a.columns < kChunk ? a.columns : kChunk;
-  auto* chunk = static_cast<float*>(
-      stream.workspace(static_cast<size_t>(a.rows * widest) * sizeof(float) + static_cast<size_t>(a.rows) * sizeof(Seen)));
-  auto* seen = reinterpret_cast<Seen*>(chunk + a.rows * widest);
+  using T = typename Way::Element;
+  const int64_t widest = a.columns < kChunk ? a.columns : kChunk, stride = ceil_div(widest, 8) * 8, held = a.rows * stride;
+  const int64_t split = sizeof(T) == 2 ? held : 0;  // in floats, as all of these
+  const int64_t partial = a.columns > kPart ? ceil_div(widest, kPart) * a.rows * a.depth : 0;
+  auto* s = static_cast<float*>(
+      stream.workspace(static_cast<size_t>(held + split + partial) * sizeof(float) + static_cast<size_t>(a.rows) * sizeof(Seen)));
+  float* ds = s + split;
+  auto* seen = reinterpret_cast<Seen*>(ds + held + partial);
+  const auto chunk_of = [&](int64_t first, int64_t columns) {
+    return Chunk{first, columns, ceil_div(columns, 8) * 8, s, ds, ds + held, seen};
+  };
   for_chunks(a.columns, [&](int64_t first, int64_t columns) {
-    similarities(a, first, columns, chunk, stream);
-    launch(absorb_kernel, blocks_for(a.rows, 1), kRowThreads, 0, stream, a, chunk, first, columns, seen);
+    const Chunk chunk = chunk_of(first, columns);
+    similarities<Way>(a, chunk, stream);
+    launch(absorb_kernel, blocks_for(a.rows, 1), kRowThreads, 0, stream, a, chunk);
   });
   for_chunks(a.columns, [&](int64_t first, int64_t columns) {
-    if (a.columns > kChunk) similarities(a, first, columns, chunk, stream);
-    launch(centroid_gradient_kernel, blocks_for(a.rows, 1), kRowThreads, 0, stream, a, chunk, first, columns, seen);
-    add_gradient(a, first, columns, chunk, stream);
+    const Chunk chunk = chunk_of(first, columns);
+    if (a.columns > kChunk) similarities<Way>(a, chunk, stream);
+    launch(centroid_gradient_kernel<T>, blocks_for(a.rows, 1), kRowThreads, 0, stream, a, chunk);
+    add_gradient<Way>(a, chunk, stream);
   });
 }
 
@@ -129,11 +235,22 @@ __device__ uint64_t key_of(float square, int64_t column) {
   return uint64_t{bits & 0x7FFFFFFFu} << 32 | static_cast<uint32_t>(column);
 }
 
-struct SquareProblem : MatrixProblem<float, float, true, true> {
+template <class T>
+struct SquareProblem : MatrixProblem<T, T, true, true> {
   float* d;
   __device__ static float term(float sum, float x, float y) { return sum + (x - y) * (x - y); }
-  __device__ void store(int64_t, int64_t i, int64_t j, float sum) const { d[i * n + j] = sum; }
+  __device__ void store(int64_t, int64_t i, int64_t j, float sum) const { d[i * this->n + j] = sum; }
 };
+
+// The squared distances of all rows of x to `columns` rows of y.
+template <class T>
+void squares(const NearestRowsArgs& a, int64_t first, int64_t columns, float* d, Stream& stream) {
+  SquareProblem<T> p{};
+  p.m = a.m, p.n = columns, p.depth = a.k;
+  p.left = {in<T>(a.x), 0, a.k, 1}, p.right = {in<T>(a.y) + first * a.k, 0, a.k, 1};
+  p.d = d;
+  run_register_tile<64, 64>(p, 1, stream);
+}
 
 // Row blockIdx.x: the nearest of those `before` (none when the chunk is the first) and of the chunk's columns. Keys are unique.
 __global__ void merge_nearest_kernel(NearestRowsArgs a, const float* chunk, int64_t first, int64_t columns, const uint64_t* before,
@@ -176,24 +293,28 @@ void nearest_rows(const NearestRowsArgs& a, Stream& stream) {
   auto* chunk = reinterpret_cast<float*>(keys + 2 * lists);
   uint64_t *before = keys, *after = keys + lists;
   for_chunks(a.n, [&](int64_t first, int64_t columns) {
-    SquareProblem p{};
-    p.m = a.m, p.n = columns, p.depth = a.k;
-    p.left = {in<float>(a.x), 0, a.k, 1}, p.right = {in<float>(a.y) + first * a.k, 0, a.k, 1};
-    p.d = chunk;
-    run_register_tile<64, 64>(p, 1, stream);
+    with_type(a.dtype, [&](auto element) { squares<decltype(element)>(a, first, columns, chunk, stream); });
     launch(merge_nearest_kernel, blocks_for(a.m, 1), kRowThreads, 0, stream, a, chunk, first, columns, before, after);
     std::swap(before, after);
   });
   launch(write_nearest_kernel, blocks_for(lists, kRowThreads), kRowThreads, 0, stream, a, before);
 }
 
+const char* refuse_f32(const CentroidRowsArgs& a) { return refuse_other_than_f32(a.dtype); }
+const char* refuse_bf16(const CentroidRowsArgs& a) { return refuse_other_than_bf16(a.dtype); }
+const char* refuse_pieces(const CentroidRowsArgs& a) {
+  if (a.depth % 8 != 0) return "takes rows that are multiples of 8";
+  return aligned_to_16({a.x, a.c}) ? refuse_bf16(a) : "takes arrays that start at multiples of 16 bytes";
+}
+
 }  // namespace
 
 void register_fused() {
-  add<CentroidRows>(
-      REID_KERNEL_NAME("online_softmax"), [](const CentroidRowsArgs& a) { return refuse_other_than_f32(a.dtype); }, centroid_rows);
+  add<CentroidRows>(REID_KERNEL_NAME("online_softmax"), refuse_f32, centroid_rows<RegisterTile>);
+  add<CentroidRows>(REID_KERNEL_NAME("online_softmax_mma_async"), refuse_pieces, centroid_rows<MmaAsync>);
+  add<CentroidRows>(REID_KERNEL_NAME("online_softmax_mma_gather"), refuse_bf16, centroid_rows<MmaGather>);
   add<NearestRows>(
-      REID_KERNEL_NAME("running_lists"), [](const NearestRowsArgs& a) { return refuse_other_than_f32(a.dtype); }, nearest_rows);
+      REID_KERNEL_NAME("running_lists"), [](const NearestRowsArgs& a) { return refuse_other_floats(a.dtype); }, nearest_rows);
 }
 
 }  // namespace reid::REID_TARGET

@@ -7,7 +7,6 @@ namespace reid::REID_TARGET {
 
 template <class T, bool transpose_a, bool transpose_b>
 struct GemmProblem : MatrixProblem<T, T, !transpose_a, transpose_b> {
-  static constexpr bool kVectors = false;
   float* c;
   bool accumulate;
   __device__ void store(int64_t, int64_t i, int64_t j, float sum) const {

@@ -129,6 +129,7 @@ template <class A, class B, bool kAlongA, bool kAlongB>
 struct MatrixProblem {
   using Element = A;
   static constexpr bool kAlongDepthA = kAlongA, kAlongDepthB = kAlongB;
+  static constexpr bool kVectors = false;  // results are stored one by one (mma_tile.cuh)
   int64_t m, n, depth;
   Operand<A> left;
   Operand<B> right;

@@ -257,17 +257,19 @@ void CentroidRowsArgs::describe(Visitor& v) const {
   v.input("x", x, {rows, depth}, dtype);
   v.input("c", c, {columns, depth}, dtype);
   v.input("row_label", row_label, {rows}, DType::i32);
-  v.input("column_label", column_label, {columns}, DType::i32);
-  v.input("tau", tau, {rows}, dtype);
-  v.input("weight", weight, {rows}, dtype);
+  if (column_label) v.input("column_label", column_label, {columns}, DType::i32);
+  v.input("first_column", first_column, {rows}, DType::i32);
+  v.input("end_column", end_column, {rows}, DType::i32);
+  v.input("tau", tau, {rows}, wide(dtype));
+  v.input("weight", weight, {rows}, wide(dtype));
   v.attribute("smoothing", smoothing);
-  v.output("loss", loss, {rows}, dtype);
-  v.output("dx", dx, {rows, depth}, dtype);
+  v.output("loss", loss, {rows}, wide(dtype));
+  v.output("dx", dx, {rows, depth}, wide(dtype));
 }
 void NearestRowsArgs::describe(Visitor& v) const {
   v.input("x", x, {m, k}, dtype);
   v.input("y", y, {n, k}, dtype);
-  v.output("d", d, {m, count}, dtype);
+  v.output("d", d, {m, count}, wide(dtype));
   v.output("index", index, {m, count}, DType::i32);
 }
 void TripletRowsArgs::describe(Visitor& v) const {

@@ -168,6 +168,12 @@ Var softmax_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tens
   return row_loss("softmax_rows", s, ops::softmax_rows(s.value(), mask, tau, weight, smoothing));
 }
 
+Var centroid_rows(const Var& x, const Tensor& c, const ops::CentroidRowSettings& rows, const Tensor& column_label, double smoothing) {
+  const ops::CentroidRowLoss r = ops::centroid_rows(x.value(), c, rows, column_label, smoothing);
+  return record("centroid_rows", ops::sum(r.loss), {x},
+                [dx = r.dx, dtype = x.value().dtype()](const Tensor& dy, Grads& d) { d.add(0, ops::cast(ops::scale(dx, dy), dtype)); });
+}
+
 Var row_distances(const Var& x, double floor) {
   Tensor d = ops::row_distances(x.value(), x.value(), floor);
   return record("row_distances", d, {x}, [xv = x.value(), d, floor](const Tensor& dd, Grads& g) {

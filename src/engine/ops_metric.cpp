@@ -1,9 +1,46 @@
-// Ops of metric learning: distances of rows, triplet losses, logits with a margin, soft targets.
+// Ops of metric learning: losses over centroids, distances of rows, triplet losses, logits with a margin, soft targets.
 
 #include "op_checks.h"
+#include "reid/engine/op_args_fused.h"
 #include "reid/engine/ops.h"
 
 namespace reid::ops {
+
+CentroidRowLoss centroid_rows(const Tensor& x, const Tensor& c, const CentroidRowSettings& rows, const Tensor& column_label,
+                              double smoothing) {
+  constexpr const char* op = "centroid_rows";
+  REID_CHECK(x.shape().rank() == 2 && c.shape().rank() == 2 && x.dim(1) == c.dim(1), "[", op, "] x ", x.shape(), " and c ", c.shape(),
+             " must be [B, D] and [M, D]");
+  require_same_dtype(op, x, c);
+  REID_CHECK(smoothing >= 0 && smoothing < 1, "[", op, "] smoothing ", smoothing, " is outside [0, 1)");
+  require_shape(op, "label", rows.label, {x.dim(0)});
+  require_shape(op, "first", rows.first, {x.dim(0)});
+  require_shape(op, "end", rows.end, {x.dim(0)});
+  require_shape(op, "tau", rows.tau, {x.dim(0)});
+  require_shape(op, "weight", rows.weight, {x.dim(0)});
+  require_wide(op, "tau", rows.tau, x);
+  require_wide(op, "weight", rows.weight, x);
+  if (column_label.defined()) require_shape(op, "column_label", column_label, {c.dim(0)});
+  const DType sums = wide(x.dtype());
+  CentroidRowLoss r{Tensor::zeros({x.dim(0)}, sums, x.device()), Tensor::zeros(x.shape(), sums, x.device())};
+  if (x.dim(0) == 0 || c.dim(0) == 0) return r;
+  dispatch<CentroidRows>(x.device(), {.x = x.raw(),
+                                      .c = c.raw(),
+                                      .row_label = rows.label.address<int32_t>(),
+                                      .column_label = column_label.defined() ? column_label.address<int32_t>() : nullptr,
+                                      .first_column = rows.first.address<int32_t>(),
+                                      .end_column = rows.end.address<int32_t>(),
+                                      .tau = rows.tau.raw(),
+                                      .weight = rows.weight.raw(),
+                                      .loss = r.loss.raw(),
+                                      .dx = r.dx.raw(),
+                                      .rows = x.dim(0),
+                                      .columns = c.dim(0),
+                                      .depth = x.dim(1),
+                                      .smoothing = smoothing,
+                                      .dtype = x.dtype()});
+  return r;
+}
 
 Tensor row_distances(const Tensor& x, const Tensor& y, double floor) {
   require_same_dtype("row_distances", x, y);

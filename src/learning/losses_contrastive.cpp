@@ -1,6 +1,9 @@
-// Each loss is one similarity matrix, a mask of who is what to whom, and one of the two row losses of the engine.
+// Each loss is one similarity matrix, a mask of who is what to whom, and one of the two row losses of the engine: [B, B] or, over the
+// centroids of cameras, whose hardest the host must pick, [B, K]. Over the centroids of people who counts is a range of columns, so that
+// neither their mask nor all their similarities are needed: centroid_rows.
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 
 #include "reid/learning/losses.h"
@@ -9,23 +12,26 @@ namespace reid {
 
 namespace {
 
-// Per-row settings and the mask of a row loss, filled on the host.
-struct Rows {
-  Rows(int64_t rows, int64_t columns_)
-      : columns(columns_),
-        mask(static_cast<size_t>(rows * columns_), kIgnored),
-        tau(static_cast<size_t>(rows), 1.0),
-        weight(static_cast<size_t>(rows), 0.0) {}
-  uint8_t& at(size_t i, size_t j) { return mask[i * static_cast<size_t>(columns) + j]; }
+// Per-row settings of a row loss, filled on the host. On the device of x and as wide as its sums.
+struct RowSettings {
+  explicit RowSettings(int64_t rows) : tau(static_cast<size_t>(rows), 1.0), weight(static_cast<size_t>(rows), 0.0) {}
+  Tensor tau_for(const Var& x) const { return wide_for(tau, x); }
+  Tensor weight_for(const Var& x) const { return wide_for(weight, x); }
+  static Tensor wide_for(const std::vector<double>& values, const Var& x) {
+    return Tensor::from(values).to(wide(x.value().dtype())).to(x.value().device());
+  }
 
-  // On the device and, but for the mask, in the type of the similarities s.
+  std::vector<double> tau, weight;
+};
+
+// And the mask.
+struct Rows : RowSettings {
+  Rows(int64_t rows, int64_t columns_) : RowSettings(rows), columns(columns_), mask(static_cast<size_t>(rows * columns_), kIgnored) {}
+  uint8_t& at(size_t i, size_t j) { return mask[i * static_cast<size_t>(columns) + j]; }
   Tensor mask_for(const Var& s) const { return Tensor::from(mask, Shape{static_cast<int64_t>(tau.size()), columns}, s.value().device()); }
-  Tensor tau_for(const Var& s) const { return Tensor::from(tau).to(s.value().dtype()).to(s.value().device()); }
-  Tensor weight_for(const Var& s) const { return Tensor::from(weight).to(s.value().dtype()).to(s.value().device()); }
 
   int64_t columns;
   std::vector<uint8_t> mask;
-  std::vector<double> tau, weight;
 };
 
 void require_people(const char* op, const Var& f, const BatchPeople& people) {
@@ -42,7 +48,7 @@ void require_momentum(const char* op, const Var& f, const Tensor& m) {
 void require_tau(const char* op, double tau) { REID_CHECK(tau > 0, "[", op, "] temperature ", tau, " must be positive"); }
 
 // 1 over the number of anchors of the row's type (sum of means), or over all anchors (pooled); 0 for rows that are no anchors.
-void set_weights(Rows& rows, const BatchPeople& people, const LossScope& scope) {
+void set_weights(RowSettings& rows, const BatchPeople& people, const LossScope& scope) {
   double count[2] = {0, 0};
   for (const uint8_t s : people.single) count[s] += 1;
   if (!scope.use_single) count[1] = 0;
@@ -112,21 +118,29 @@ Var centroid_loss(const Var& f, const Tensor& centroids, int64_t multi_count, co
              centroids.shape(), " differ in width");
   const int64_t count = centroids.dim(0);
   REID_CHECK(multi_count >= 0 && multi_count <= count, "[centroid_loss] ", multi_count, " multi-camera centroids of ", count);
-  Rows rows(f.shape()[0], count);
+  REID_CHECK(count <= std::numeric_limits<int32_t>::max(), "[centroid_loss] ", count, " centroids are too many to number in 32 bits");
+  RowSettings rows(f.shape()[0]);
   set_weights(rows, people, options.scope);
+  // A row's own centroid is the one that has its label as number. Rows that are no anchors are over no centroid.
+  std::vector<int32_t> own(rows.tau.size(), 0), first(rows.tau.size(), 0), end(rows.tau.size(), 0);
   for (size_t i = 0; i < people.labels.size(); ++i) {
     if (rows.weight[i] == 0) continue;
     const int64_t label = people.labels[i];
     REID_CHECK(label >= 0 && label < count && (label >= multi_count) == (people.single[i] == 1), "[centroid_loss] label ", label,
                " of row ", i, " has no centroid of its type (", multi_count, " multi-camera, ", count - multi_count, " single-camera)");
     rows.tau[i] = people.single[i] ? options.tau_single : options.tau_multi;
-    for (int64_t k = 0; k < count; ++k) {
-      if (in_scope(options.scope, people.single[i], k >= multi_count))
-        rows.at(i, static_cast<size_t>(k)) = k == label ? kPositive : kNegative;
-    }
+    own[i] = static_cast<int32_t>(label);
+    first[i] = static_cast<int32_t>(in_scope(options.scope, people.single[i], 0) ? 0 : multi_count);
+    end[i] = static_cast<int32_t>(in_scope(options.scope, people.single[i], 1) ? count : multi_count);
   }
-  const Var s = similarities(f, centroids);
-  return softmax_rows(s, rows.mask_for(s), rows.tau_for(s), rows.weight_for(s), options.smoothing);
+  const Device device = f.value().device();
+  return centroid_rows(f, centroids,
+                       {.label = Tensor::from(own).to(device),
+                        .first = Tensor::from(first).to(device),
+                        .end = Tensor::from(end).to(device),
+                        .tau = rows.tau_for(f),
+                        .weight = rows.weight_for(f)},
+                       {}, options.smoothing);
 }
 
 namespace {

@@ -77,7 +77,7 @@ OpEntry centroid_entry() {
                            {"smoothing", OpAttribute::number, "0", "label smoothing"},
                            {"multi_count", OpAttribute::integer, "-1", "centroids from here on are single-camera people's; -1: none are"}}),
       .results = kLoss,
-      .kernels = {"matmul", "softmax_rows", "column_sum"},
+      .kernels = {"centroid_rows", "column_sum"},
       .run = [](OpCall& c) {
         const CentroidLossOptions options{.tau_multi = c.number("tau_multi"),
                                           .tau_single = c.number("tau_single"),

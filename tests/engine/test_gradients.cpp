@@ -138,6 +138,14 @@ TEST_CASE("gradients: rows") {
   check("one_positive_rows", {x}, [&](const auto& v) { return one_positive_rows(v[0], kinds, tau, weight); });
   check("softmax_rows", {x}, [&](const auto& v) { return softmax_rows(v[0], kinds, tau, weight); });
   check("softmax_rows, smoothed", {x}, [&](const auto& v) { return softmax_rows(v[0], kinds, tau, weight, 0.2); });
+  const Tensor c = normal_tensor("centroids", {6, 5}), labels = Tensor::from(std::vector<int32_t>{1, 2, 1, 0, 2, 1});
+  const ops::CentroidRowSettings settings{.label = Tensor::from(std::vector<int32_t>{1, 2, 0, 7}),
+                                          .first = Tensor::from(std::vector<int32_t>{0, 1, 2, 0}),
+                                          .end = Tensor::from(std::vector<int32_t>{6, 5, 6, 6}),
+                                          .tau = tau,
+                                          .weight = weight};
+  check("centroid_rows", {x}, [&](const auto& v) { return centroid_rows(v[0], c, settings, labels); });
+  check("centroid_rows, smoothed, by number", {x}, [&](const auto& v) { return centroid_rows(v[0], c, settings, {}, 0.2); });
 }
 
 TEST_CASE("gradients: metric learning") {

@@ -8,6 +8,7 @@
 #include "on_device.h"
 #include "reid/engine/accelerator.h"
 #include "reid/engine/optim.h"
+#include "reid/learning/losses.h"
 
 namespace reid::test {
 namespace {
@@ -148,6 +149,31 @@ TEST_CASE("device: a training step of a network agrees with the CPU's, and twice
     CHECK(bitwise_equal(again.features, there.features));
     for (size_t i = 0; i < there.state.size(); ++i) CHECK(bitwise_equal(again.state[i], there.state[i]));
   });
+}
+
+// Labels, temperatures and weights reach the device; so do ranges of centroids, which here are those of a row's own type.
+TEST_CASE("device: the centroid loss agrees with the CPU's") {
+  const BatchPeople people{.labels = {0, 40, 59, 7, 7}, .cameras = {0, 0, 0, 0, 0}, .single = {0, 1, 1, 0, 0}};
+  const CentroidLossOptions options{.tau_multi = 0.1, .tau_single = 0.15, .scope = {.joint = false}, .smoothing = 0.1};
+  const Tensor f = ops::l2_normalize(normal_tensor("f", {5, 64})).y, table = ops::l2_normalize(normal_tensor("table", {60, 64})).y;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    CAPTURE(dtype);
+    const auto run = [&](DType type, Device device) {
+      Tape tape;
+      const Var leaf = tape.input(f.to(dtype).to(type).to(device));
+      const Var loss = scale(centroid_loss(leaf, table.to(dtype).to(type).to(device), 40, people, options), 0.75);
+      tape.backward(loss);
+      return std::pair(loss.value().item(), tape.gradient(leaf).to(Device{}).to(DType::f64));
+    };
+    const auto exact = run(DType::f64, {}), there = run(dtype, test_device());
+    // As in the tests of losses: logits err by (4 sqrt(D) + 4) u / tau. bf16 keeps the gradient to 2^-8, and that of similarities to 2^-16.
+    const double logit = (4 * 8 + 4) / 0.1, u = 0x1p-24, narrow = dtype == DType::bf16 ? 1 : 0;
+    CHECK(std::abs(there.first - exact.first) <= 2 * 2 * logit * u + 8 * u * exact.first);
+    for (int64_t i = 0; i < f.numel(); ++i) {
+      const double want = exact.second.data<double>()[i];
+      CHECK(std::abs(there.second.data<double>()[i] - want) <= narrow * 0x1p-8 * std::abs(want) + 10 * (4 * logit + 32 + narrow * 256) * u);
+    }
+  }
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 // The ReMix losses with all their switches: against PyTorch's goldens, central differences, and the invariants of the definitions.
 
+#include <cstring>
+
 #include "harness.h"
 #include "reid/learning/losses.h"
 
@@ -228,6 +230,124 @@ TEST_CASE("losses: f32 is the double path but for rounding") {
   // Similarities of unit rows err by (sqrt(6) + 3) u; over the smallest temperature, 0.07, that is the error of a logit, and each
   // of the seven means adds at most two logits' errors.
   CHECK(std::abs(narrow - wide) <= 7 * 2 * (std::sqrt(6.0) + 3) * 0x1p-24 / 0.07 + 8 * 0x1p-24 * wide);
+}
+
+// The centroid loss as a mask over all similarities, as it is defined.
+Var masked_centroid_loss(const Var& f, const Tensor& table, int64_t multi_count, const BatchPeople& people, const CentroidLossOptions& o) {
+  const size_t rows = people.labels.size();
+  const int64_t count = table.dim(0);
+  double anchors[2] = {0, 0};
+  for (const uint8_t s : people.single) anchors[s] += s == 0 || o.scope.use_single ? 1 : 0;
+  std::vector<uint8_t> mask;
+  std::vector<double> tau(rows, 1), weight(rows, 0);
+  for (size_t i = 0; i < rows; ++i) {
+    const uint8_t type = people.single[i];
+    const bool anchor = type == 0 || o.scope.use_single;
+    if (anchor) weight[i] = 1 / (o.scope.pooled ? anchors[0] + anchors[1] : anchors[type]);
+    if (anchor) tau[i] = type ? o.tau_single : o.tau_multi;
+    for (int64_t k = 0; k < count; ++k) {
+      const bool single = k >= multi_count, counts = o.scope.joint ? o.scope.use_single || !single : single == (type == 1);
+      mask.push_back(!anchor || !counts ? kIgnored : k == people.labels[i] ? kPositive : kNegative);
+    }
+  }
+  const DType sums = wide(f.value().dtype());
+  return softmax_rows(matmul(f, Var(table), false, true), Tensor::from(mask, Shape{f.shape()[0], count}), Tensor::from(tau).to(sums),
+                      Tensor::from(weight).to(sums), o.smoothing);
+}
+
+struct LossAndGradient {
+  Tensor loss, df;
+};
+LossAndGradient gradient_of(const Tensor& f, const std::function<Var(const Var&)>& loss) {
+  Tape tape;
+  const Var leaf = tape.input(f.clone()), y = loss(leaf);
+  tape.backward(y);
+  return {y.value(), tape.gradient(leaf)};
+}
+
+std::vector<CentroidLossOptions> all_centroid_options() {
+  std::vector<CentroidLossOptions> all;
+  for (const bool joint : {true, false}) {
+    for (const bool pooled : {true, false}) {
+      for (const bool use_single : {true, false}) {
+        for (const double smoothing : {0.0, 0.1}) {
+          all.push_back({.tau_multi = 0.1,
+                         .tau_single = 0.15,
+                         .scope = {.joint = joint, .pooled = pooled, .use_single = use_single},
+                         .smoothing = smoothing});
+        }
+      }
+    }
+  }
+  return all;
+}
+
+std::string told(const CentroidLossOptions& o) {
+  return str("joint ", o.scope.joint, ", pooled ", o.scope.pooled, ", use_single ", o.scope.use_single, ", smoothing ", o.smoothing);
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
+         std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.numel() * size_of(a.dtype()))) == 0;
+}
+
+TEST_CASE("losses: the centroid loss is that of a mask, in f32 to the bit") {
+  const Tensor f = unit_rows("f", 13, 70), table = unit_rows("p", 5, 70);
+  for (const CentroidLossOptions& o : all_centroid_options()) {
+    INFO(told(o));
+    for (const DType dtype : {DType::f64, DType::f32}) {
+      const Tensor rows = f.to(dtype), centroids = table.to(dtype);
+      const LossAndGradient fused = gradient_of(rows, [&](const Var&v) { return centroid_loss(v, centroids, 3, kMixed, o); }),
+                            masked = gradient_of(rows, [&](const Var&v) { return masked_centroid_loss(v, centroids, 3, kMixed, o); });
+      // In double the orders of sums of 70 terms differ.
+      CHECK(difference(fused.loss, masked.loss, 1e-14) == "");
+      CHECK(difference(fused.df, masked.df, 1e-13) == "");
+      if (dtype == DType::f32) CHECK(same_bits(fused.loss, masked.loss));
+      if (dtype == DType::f32) CHECK(same_bits(fused.df, masked.df));
+    }
+  }
+}
+
+TEST_CASE("losses: more centroids than are compared at a time") {
+  const int64_t count = 24000, multi = 20000;
+  const BatchPeople people{.labels = {0, 16390, 20000, 23999, 8000}, .cameras = {0, 0, 0, 0, 0}, .single = {0, 0, 1, 1, 0}};
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    const Tensor f = unit_rows("f", 5, 8).to(dtype), table = unit_rows("many", count, 8).to(dtype);
+    for (const CentroidLossOptions& o : all_centroid_options()) {
+      INFO(told(o), ", ", str(dtype));
+      const LossAndGradient fused = gradient_of(f, [&](const Var& v) { return centroid_loss(v, table, multi, people, o); });
+      const LossAndGradient exact =
+          gradient_of(f.to(DType::f64), [&](const Var& v) { return masked_centroid_loss(v, table.to(DType::f64), multi, people, o); });
+      // Similarities of unit rows err by (sqrt(8) + 3) u, logits by that over 0.1, and a softmax by twice as much of itself. Sums over the
+      // centroids of softmax |c| are at most 1, of which products round 4 sqrt(M) u; weights over temperatures are at most 10.
+      const double logit = (std::sqrt(8.0) + 3) / 0.1, u = 0x1p-24, rounded = dtype == DType::bf16 ? 0x1p-8 : 0;
+      CHECK(std::abs(fused.loss.item() - exact.loss.item()) <= 2 * 2 * logit * u + 8 * u * exact.loss.item());
+      const Tensor got = fused.df.to(DType::f64);
+      for (int64_t i = 0; i < got.numel(); ++i) {
+        const double want = exact.df.data<double>()[i];
+        CHECK(std::abs(got.data<double>()[i] - want) <= rounded * std::abs(want) + 10 * (2 * logit + 8 + 4 * std::sqrt(24000.0)) * u);
+      }
+    }
+  }
+}
+
+TEST_CASE("losses: the centroid loss in bf16 is that of the rounded rows, and its gradient is rounded once") {
+  const Tensor f = unit_rows("f", 13, 72).to(DType::bf16), table = unit_rows("p", 5, 72).to(DType::bf16);
+  const Tensor wide_f = f.to(DType::f64), wide_table = table.to(DType::f64);
+  for (const CentroidLossOptions& o : all_centroid_options()) {
+    INFO(told(o));
+    const LossAndGradient exact = gradient_of(wide_f, [&](const Var&v) { return scale(centroid_loss(v, wide_table, 3, kMixed, o), 0.7); }),
+                          fused = gradient_of(f, [&](const Var&v) { return scale(centroid_loss(v, table, 3, kMixed, o), 0.7); });
+    CHECK(fused.loss.dtype() == DType::f32);
+    CHECK(fused.df.dtype() == DType::bf16);
+    const double logit = (4 * std::sqrt(72.0) + 4) / 0.1, u = 0x1p-24;
+    CHECK(std::abs(fused.loss.item() - exact.loss.item()) <= 2 * 2 * logit * u + 8 * u * exact.loss.item());
+    const Tensor got = fused.df.to(DType::f64);
+    for (int64_t i = 0; i < got.numel(); ++i) {
+      const double want = exact.df.data<double>()[i];
+      CHECK(std::abs(got.data<double>()[i] - want) <= 0x1p-8 * std::abs(want) + 10 * (4 * logit + 32) * u);
+    }
+  }
 }
 
 TEST_CASE("losses: what cannot be computed is refused by name") {

@@ -5,18 +5,20 @@
 
 namespace reid {
 
-// softmax_rows (op_args_rows.h) over the similarities s = x c^T, whose columns have labels: positives of row i are the columns with its
-// label, negatives all others. The gradient goes to x; c is a constant, such as the centroids of clusters. Neither s nor a mask, both
-// [B, M], is ever held; rows without a positive give 0.
+// softmax_rows (op_args_rows.h) over the similarities s = x c^T, whose columns have labels. Of row i only the columns first_column[i],
+// ..., end_column[i] - 1 count: those with its label are its positives, the others its negatives. The gradient goes to x; c is a constant,
+// such as the centroids of clusters. Neither a mask [B, M] nor, when it is large, s is ever held; rows without a positive give 0.
 struct CentroidRowsArgs {
   const void* x;                // [B, D]
   const void* c;                // [M, D]
   const int32_t* row_label;     // [B]
-  const int32_t* column_label;  // [M]
-  const void* tau;              // [B]
-  const void* weight;           // [B]
-  void* loss;                   // [B]
-  void* dx;                     // [B, D] of the sum of the losses
+  const int32_t* column_label;  // [M]; null: a column's label is its number
+  const int32_t* first_column;  // [B]
+  const int32_t* end_column;    // [B] 0 <= first_column <= end_column <= M
+  const void* tau;              // [B] wide
+  const void* weight;           // [B] wide
+  void* loss;                   // [B] wide
+  void* dx;                     // [B, D] wide, of the sum of the losses: what they are scaled by is still to come, then it is rounded
   int64_t rows, columns, depth;
   double smoothing;
   DType dtype;
@@ -32,7 +34,7 @@ struct CentroidRows {
 struct NearestRowsArgs {
   const void* x;   // [M, K]
   const void* y;   // [N, K]
-  void* d;         // [M, count]
+  void* d;         // [M, count] wide
   int32_t* index;  // [M, count]
   int64_t m, n, k, count;
   DType dtype;

@@ -111,6 +111,20 @@ struct RowLoss {
 RowLoss one_positive_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight);  // mask u8 [B, M]
 RowLoss softmax_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing = 0);
 
+// What each row x_i of centroid_rows is held against, all [B]. Its positives are the columns with its label among first[i], ...,
+// end[i] - 1, its negatives the others among these; 0 <= first <= end <= M, which is for the caller to see to.
+struct CentroidRowSettings {
+  Tensor label, first, end;  // i32
+  Tensor tau, weight;        // wide: as in softmax_rows
+};
+struct CentroidRowLoss {
+  Tensor loss, dx;  // [B] weighted losses; [B, D] their gradient with respect to x; both wide
+};
+// softmax_rows of s = x c^T with x [B, D] and c [M, D], in f32, f64 or bf16: no mask, and only part of s at a time when M is large. A
+// column's label is column_label (i32 [M]) or, where that is undefined, its number.
+CentroidRowLoss centroid_rows(const Tensor& x, const Tensor& c, const CentroidRowSettings& rows, const Tensor& column_label = {},
+                              double smoothing = 0);
+
 // --- metric learning ---
 Tensor row_distances(const Tensor& x, const Tensor& y, double floor = 1e-12);  // [M, K], [N, K] -> [M, N]; the floor is of the square
 struct PairGradients {

@@ -17,6 +17,7 @@ void register_fast_cpu() {
   register_cast();
   register_pool();
   register_rows();
+  register_fused();
 }
 
 }  // namespace reid::cpu

@@ -19,5 +19,6 @@ void register_optim();      // sgd, adam, ema_update
 void register_cast();       // cast
 void register_pool();       // max_pool, global_pool and backward
 void register_rows();       // l2_normalize and backward
+void register_fused();      // centroid_rows
 
 }  // namespace reid::cpu

@@ -11,31 +11,38 @@ namespace reid::cpu {
 
 namespace {
 
+double dot(const auto* x, const auto* y, int64_t count) {
+  double sum = 0;
+  for (int64_t d = 0; d < count; ++d) sum += double{x[d]} * double{y[d]};
+  return sum;
+}
+
 template <class T>
 void centroid_rows(const CentroidRowsArgs& a) {
-  std::vector<double> s(static_cast<size_t>(a.columns)), sum(static_cast<size_t>(a.depth));
+  using W = Wide<T>;
+  std::vector<double> z(static_cast<size_t>(a.columns)), sum(static_cast<size_t>(a.depth));
   for (int64_t i = 0; i < a.rows; ++i) {
     const T* x = in<T>(a.x) + i * a.depth;
-    const double tau = in<T>(a.tau)[i], weight = in<T>(a.weight)[i];
-    const auto positive = [&](int64_t j) { return a.column_label[j] == a.row_label[i]; };
+    const double tau = in<W>(a.tau)[i], weight = in<W>(a.weight)[i];
+    const auto positive = [&](int64_t j) { return (a.column_label ? a.column_label[j] : j) == a.row_label[i]; };
+    const int64_t first = a.first_column[i], end = a.end_column[i];
     int64_t positives = 0;
-    for (int64_t j = 0; j < a.columns; ++j) {
-      const T* c = in<T>(a.c) + j * a.depth;
-      s[static_cast<size_t>(j)] = std::inner_product(x, x + a.depth, c, 0.0, std::plus<>(), [](double u, double v) { return u * v; }) / tau;
+    for (int64_t j = first; j < end; ++j) {
+      z[static_cast<size_t>(j)] = dot(x, in<T>(a.c) + j * a.depth, a.depth) / tau;
       positives += positive(j);
     }
-    const double total = log_sum_exp(a.columns, [&](int64_t j) { return s[static_cast<size_t>(j)]; });
+    const double total = log_sum_exp(end - first, [&](int64_t j) { return z[static_cast<size_t>(first + j)]; });
     double loss = 0;
     std::fill(sum.begin(), sum.end(), 0.0);
-    for (int64_t j = 0; positives > 0 && j < a.columns; ++j) {
-      const double floor = a.smoothing / static_cast<double>(a.columns);
-      const double target = floor + (positive(j) ? (1 - a.smoothing) / static_cast<double>(positives) : 0), z = s[static_cast<size_t>(j)];
-      loss += target * (total - z);
-      const double ds = weight * (std::exp(z - total) - target) / tau;
-      for (int64_t d = 0; d < a.depth; ++d) sum[static_cast<size_t>(d)] += ds * in<T>(a.c)[j * a.depth + d];
+    for (int64_t j = first; positives > 0 && j < end; ++j) {
+      const double floor = a.smoothing / static_cast<double>(end - first), log_probability = z[static_cast<size_t>(j)] - total;
+      const double target = floor + (positive(j) ? (1 - a.smoothing) / static_cast<double>(positives) : 0);
+      if (target != 0) loss -= target * log_probability;
+      const double ds = weight * (std::exp(log_probability) - target) / tau;
+      for (int64_t d = 0; d < a.depth; ++d) sum[static_cast<size_t>(d)] += ds * double{in<T>(a.c)[j * a.depth + d]};
     }
-    out<T>(a.loss)[i] = static_cast<T>(weight * loss);
-    std::transform(sum.begin(), sum.end(), out<T>(a.dx) + i * a.depth, [](double v) { return static_cast<T>(v); });
+    out<W>(a.loss)[i] = static_cast<W>(weight * loss);
+    std::transform(sum.begin(), sum.end(), out<W>(a.dx) + i * a.depth, [](double v) { return static_cast<W>(v); });
   }
 }
 
@@ -46,15 +53,19 @@ void nearest_rows(const NearestRowsArgs& a) {
   for (int64_t i = 0; i < a.m; ++i) {
     const T* x = in<T>(a.x) + i * a.k;
     for (int64_t j = 0; j < a.n; ++j) {
-      const auto square = [](double u, double v) { return (u - v) * (u - v); };
-      squares[static_cast<size_t>(j)] = std::inner_product(x, x + a.k, in<T>(a.y) + j * a.k, 0.0, std::plus<>(), square);
+      double square = 0;
+      for (int64_t l = 0; l < a.k; ++l) {
+        const double gap = double{x[l]} - double{in<T>(a.y)[j * a.k + l]};
+        square += gap * gap;
+      }
+      squares[static_cast<size_t>(j)] = square;
     }
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(),
                      [&](int32_t u, int32_t v) { return squares[static_cast<size_t>(u)] < squares[static_cast<size_t>(v)]; });
     for (int64_t r = 0; r < a.count; ++r) {
       a.index[i * a.count + r] = order[static_cast<size_t>(r)];
-      out<T>(a.d)[i * a.count + r] = static_cast<T>(std::sqrt(squares[static_cast<size_t>(order[static_cast<size_t>(r)])]));
+      out<Wide<T>>(a.d)[i * a.count + r] = static_cast<Wide<T>>(std::sqrt(squares[static_cast<size_t>(order[static_cast<size_t>(r)])]));
     }
   }
 }
@@ -62,8 +73,8 @@ void nearest_rows(const NearestRowsArgs& a) {
 }  // namespace
 
 void register_reference_fused() {
-  REID_REFERENCE(CentroidRows, centroid_rows);
-  REID_REFERENCE(NearestRows, nearest_rows);
+  REID_REFERENCE_BF16(CentroidRows, centroid_rows);
+  REID_REFERENCE_BF16(NearestRows, nearest_rows);
 }
 
 }  // namespace reid::cpu
