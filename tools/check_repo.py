@@ -67,9 +67,9 @@ BUDGET = {
     "src/formats": 6000,
     "src/people": 12500,
     "src/learning": 5000,
-    "src/program": 6000,
+    "src/program": 6500,
     "tests": 19000,
-    "tools": 6000,
+    "tools": 6300,
 }
 
 TOP_LEVEL = {
