@@ -11,6 +11,8 @@ void register_kernels();  // all of what follows, once: on a GPU for CUDA tensor
 
 void register_sm90_gemm();               // matmul in bf16 on Hopper
 void register_sm90_conv();               // the three convolutions in bf16 on Hopper
+void register_rate();                    // repeated_product
+void register_sm90_rate();               // repeated_product in bf16 on Hopper
 void register_gemm();                    // matmul in f32
 void register_gemm_mma();                // matmul in bf16
 void register_distances();               // row_distances, code_products, non_local and its gradient

@@ -5,6 +5,8 @@
 namespace reid::REID_TARGET {
 
 void register_kernels() {
+  register_sm90_rate();
+  register_rate();
   register_sm90_gemm();
   register_sm90_conv();
   register_gemm();

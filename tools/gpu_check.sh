@@ -2,19 +2,21 @@
 # Everything that needs a GPU, on a machine that has one: builds, tests, sanitizes, measures, compares. No network, no root; works from
 # `make bundle`'s archive. Leaves JSON files and a table in --out.
 #
-#   tools/gpu_check.sh [--phase build|test|sanitize|bench|compare]... [--out FOLDER] [--seconds N]
+#   tools/gpu_check.sh [--phase build|test|sanitize|bench|compare]... [--out FOLDER] [--seconds N] [--baseline SCRIPT]
 #
-# Without --phase all of them run, in this order; each ends by itself within N seconds (default 480, the phase is then reported as cut short).
-# A tool that is missing or refuses the device is reported as skipped, never passed over. Exit status 1 when anything failed.
+# Without --phase all of them run, in this order; each ends by itself within N seconds (default 480): what does not fit is reported as skipped,
+# a step that takes longer than its own limit as cut. A tool that is missing or refuses the device is reported as skipped, never passed over.
+# SCRIPT measures PyTorch on the same card (default: ../shared/bench/torch_baseline.py). Exit status 1 when anything failed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
-phases=() out=gpu_check seconds=480
+phases=() out=gpu_check seconds=480 baseline=../shared/bench/torch_baseline.py
 while [ $# -gt 0 ]; do
   case $1 in
     --phase) phases+=("$2"); shift 2 ;;
     --out) out=$2; shift 2 ;;
     --seconds) seconds=$2; shift 2 ;;
+    --baseline) baseline=$2; shift 2 ;;
     *) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; exit 2 ;;
   esac
 done
@@ -32,17 +34,18 @@ verdict() {
   printf '%-9s %-44s %-8s %5s s  %s\n' "$@"
 }
 
-step() {  # step PHASE NAME COMMAND...: its output goes to a log, whose last line is the remark
+step() {  # [most=SECONDS] step PHASE NAME COMMAND...: its output goes to a log, whose last line is the remark
   local phase=$1 name=$2 begin=$SECONDS status=0
   shift 2
   local log=$out/$phase-${name//[^a-zA-Z0-9]/_}.log left=$((deadline - SECONDS))
+  [ -z "${most:-}" ] || [ "$left" -le "$most" ] || left=$most
   if [ "$left" -le 0 ]; then verdict "$phase" "$name" skipped 0 'no time left in this phase'; return 0; fi
-  timeout "$left" "$@" >"$log" 2>&1 || status=$?
+  timeout -k 5 "$left" "$@" >"$log" 2>&1 || status=$?
   local remark
   remark=$(tail -n 1 "$log" | tr '\t' ' ' | cut -c 1-100)
   case $status in
     0) verdict "$phase" "$name" passed $((SECONDS - begin)) "$remark" ;;
-    124) verdict "$phase" "$name" 'cut' $((SECONDS - begin)) "after $left s" ;;
+    124 | 137) verdict "$phase" "$name" 'cut' $((SECONDS - begin)) "after $left s" ;;
     *) verdict "$phase" "$name" FAILED $((SECONDS - begin)) "$remark" ;;
   esac
   return "$status"
@@ -71,7 +74,7 @@ phase_build() {
 phase_test() {
   step test 'the device answers' "$build/reid" bench machine --device cuda || return
   REID_DEVICE=cuda step test 'every op and problem line' "$build/reid_tests" -tc='problems*'
-  REID_DEVICE=cuda step test 'tensors, networks, graphs, transfers' "$build/reid_tests" -tc='device:*,replay:*,transfer:*'
+  REID_DEVICE=cuda step test 'tensors, networks, graphs, transfers, clocks' "$build/reid_tests" -tc='device:*,device bench:*,replay:*,transfer:*'
   REID_DEVICE=cuda step test 'runs: agree with the CPU, repeat, resume' "$build/reid_tests" -tc='device runs:*'
   step test 'the suite on the CPU' "$build/reid_tests" -tce='problems*,device*,replay:*,transfer:*'
 }
@@ -90,35 +93,59 @@ phase_sanitize() {
 
 has() { grep -q "^REID_$1_USED:INTERNAL=ON" "$build/CMakeCache.txt"; }  # whether the build has CUDNN, CUBLAS beside our kernels
 
+# What matters most comes first, for what comes last may find no time left: seconds at most, name of the step and of its JSON, what must have
+# been found when the program was built, arguments of reid bench. The limits of our own kernels in bf16 add up to 480. No step was timed on a
+# GPU yet; a limit is about five times what the work should take there.
+bench_steps() {
+  cat <<'STEPS'
+40 network_bf16_64 - network --dtype bf16 --batch 64 --steps 30
+40 network_bf16_128 - network --dtype bf16 --batch 128 --steps 30
+50 network_bf16_256 - network --dtype bf16 --batch 256 --steps 20
+40 layers_bf16_64 - layers --dtype bf16 --batch 64 --steps 20
+20 machine - machine
+45 ops_bf16_64 - ops --dtype bf16 --batch 64 --steps 20
+60 layers_cudnn_bf16_64 CUDNN layers --impl cudnn --dtype bf16 --batch 64 --steps 20
+45 kernels_bf16_64 - kernels --dtype bf16 --batch 64 --steps 10 --patience 1
+25 gemm_bf16 - gemm --dtype bf16 --steps 20 --size 4096x4096x4096 8192x8192x8192 8192x12936x2048
+25 gemm_cublaslt_bf16 CUBLAS gemm --impl cublaslt --dtype bf16 --steps 20 --size 4096x4096x4096 8192x8192x8192 8192x12936x2048
+40 network_bf16_128_stride2 - network --dtype bf16 --batch 128 --last-stride 2 --steps 20
+40 layers_bf16_128 - layers --dtype bf16 --batch 128 --steps 10
+45 layers_bf16_256 - layers --dtype bf16 --batch 256 --steps 10
+60 layers_cudnn_bf16_128 CUDNN layers --impl cudnn --dtype bf16 --batch 128 --steps 10
+60 layers_cudnn_bf16_256 CUDNN layers --impl cudnn --dtype bf16 --batch 256 --steps 10
+50 ops_bf16_128 - ops --dtype bf16 --batch 128 --steps 10
+60 network_f32_64 - network --dtype f32 --batch 64 --steps 5
+60 kernels_f32_64 - kernels --dtype f32 --batch 64 --steps 5 --patience 1
+60 layers_f32_64 - layers --dtype f32 --batch 64 --steps 5
+60 layers_cudnn_f32_64 CUDNN layers --impl cudnn --dtype f32 --batch 64 --steps 5
+30 gemm_f32 - gemm --dtype f32 --steps 5
+30 gemm_cublaslt_f32 CUBLAS gemm --impl cublaslt --dtype f32 --steps 5
+STEPS
+}
+
 phase_bench() {
-  local batch dtype
+  local limit name needs arguments
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv >"$out/card.csv" 2>/dev/null
-  # Ours, and what the vendor's library takes of the same; its gradients of bf16 filters are rounded to bf16, which ours are not.
-  for batch in 64 128 256; do
-    for dtype in bf16 f32; do
-      step bench "network, $dtype, batch $batch" "$build/reid" bench network --device cuda --dtype "$dtype" --batch "$batch" --steps 20 --json "$out/network_${dtype}_$batch.json"
-      step bench "layers, $dtype, batch $batch" "$build/reid" bench layers --device cuda --dtype "$dtype" --batch "$batch" --steps 10 --json "$out/layers_${dtype}_$batch.json"
-      has CUDNN || continue
-      REID_VENDOR_ALLOW=rounded-gradients step bench "layers by cuDNN, $dtype, batch $batch" "$build/reid" bench layers --impl cudnn --device cuda --dtype "$dtype" \
-        --batch "$batch" --steps 10 --json "$out/layers_cudnn_${dtype}_$batch.json"
-    done
-  done
-  for dtype in bf16 f32; do
-    step bench "products, $dtype" "$build/reid" bench gemm --device cuda --dtype "$dtype" --steps 20 --json "$out/gemm_$dtype.json"
-    has CUBLAS || continue
-    step bench "products by cuBLASLt, $dtype" "$build/reid" bench gemm --impl cublaslt --device cuda --dtype "$dtype" --steps 20 --json "$out/gemm_cublaslt_$dtype.json"
-  done
-  has CUDNN || skip bench 'layers by cuDNN' 'it was not found when the program was built, or left out'
-  has CUBLAS || skip bench 'products by cuBLASLt' 'it was not found when the program was built, or left out'
-  skip bench 'floors: measured bandwidth and rates' 'reid bench machine measures the CPU only so far'
+  while read -r limit name needs arguments; do
+    if [ "$needs" != - ] && ! has "$needs"; then skip bench "$name" "$needs was not found when the program was built, or left out"; continue; fi
+    # cuDNN's gradients of bf16 filters are rounded to bf16, which ours are not. The words of the arguments are separate ones.
+    # shellcheck disable=SC2086
+    REID_VENDOR_ALLOW=rounded-gradients most=$limit step bench "$name" "$build/reid" bench $arguments --device cuda --json "$out/$name.json" </dev/null
+  done < <(bench_steps)
 }
 
 phase_compare() {
-  local python=${PYTHON:-python3} script=../shared/bench/torch_baseline.py
-  "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null || { skip compare PyTorch 'no PyTorch with CUDA here'; return 0; }
-  [ -f tools/torch_gpu.py ] && script=tools/torch_gpu.py
-  [ -f "$script" ] || { skip compare PyTorch 'its script is not there'; return 0; }
-  step compare 'PyTorch: eager, graph, compiled' "$python" "$script" --out "$out/torch.json"
+  local python=${PYTHON:-python3}
+  if ! "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
+    skip compare PyTorch 'no PyTorch with CUDA here'
+  elif [ ! -f "$baseline" ]; then
+    skip compare PyTorch "$baseline is not there: name it with --baseline"
+  else  # each writes what it has after every measurement, so that a cut one leaves the first of them
+    most=260 step compare 'PyTorch: eager, graph' "$python" "$baseline" --what ceilings,train,infer,layers,norms --out "$out/torch.json"
+    step compare 'PyTorch: compiled' "$python" "$baseline" --what infer,compile --out "$out/torch_compiled.json"
+  fi
+  command -v python3 >/dev/null || { skip compare 'table' 'no python3 here'; return 0; }
+  deadline=$((SECONDS + 60)) step compare 'table' python3 tools/gpu_tables.py "$out" && cat "$out/table.md"
 }
 
 for phase in "${phases[@]}"; do

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes the tables of README.md and of docs from recorded measurements, so that no figure is typed: bench/demo.json (`reid demo --json`),
 bench/speed.json (`make bench`), bench/torch*.json (`tools/compare_torch.py --out`, all parts in one or some in each), bench/scale.json (`tools/compare_scale.py --out`) and
-bench/methods.json (`tools/measure_methods.py --out`). A table whose record is absent says "not yet measured"."""
+bench/methods.json (`tools/measure_methods.py --out`), bench/kernels.json and bench/gpu/ (tools/kernel_tables.py). A table whose record is absent says
+"not yet measured". With --check nothing is written: exit status 1 where a page is not what its records say."""
 
 import json
 import pathlib
@@ -11,6 +12,7 @@ import sys
 
 import bench_tables
 import curves
+import kernel_tables
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS = (("mAP", "mAP"), ("rank1", "Rank-1"), ("rank5", "Rank-5"), ("rank10", "Rank-10"), ("mINP", "mINP"))
@@ -162,7 +164,7 @@ def precision():
     if measured is None:
         return "Not yet measured."
     runs = measured["runs"]
-    (ROOT / "docs/precision.svg").write_text(curves.draw({name: [run["loss"] for run in of] for name, of in runs.items()}, "epoch", "mean loss"))
+    OTHER_FILES["docs/precision.svg"] = (curves.draw({name: [run["loss"] for run in of] for name, of in runs.items()}, "epoch", "mean loss"))
     figures = [(domain, key, title) for domain in ("source", "target") for key, title in (("mAP", "mAP"), ("rank1", "Rank-1"))]
     lines = ["![Loss of each epoch in f32 and bf16](precision.svg)", "",
              "| precision | " + " | ".join(f"{domain} {title}" for domain, _, title in figures) + " | loss of the first, sixth, last epoch |", "|---|" + "---|" * 5]
@@ -176,13 +178,16 @@ def precision():
     return "\n".join(lines)
 
 
+OTHER_FILES = {}  # what tables refer to: filled by them
 TABLES = {"README.md": (("results", results), ("performance", performance)), "docs/scale.md": (("scale", scale),),
+          "docs/kernels.md": (("progressions", kernel_tables.progressions),),
           "docs/methods.md": (("methods", methods),),
           "docs/benchmarks.md": (("machine", machine), ("network", beside("network")), ("layers", beside("layers")),
                                  ("gemm", beside("gemm")), ("loader", beside("loader")), ("alone", alone), ("precision", precision))}
 
 
-def main():
+def pages():
+    """{file: what it should hold}"""
     for name, tables in TABLES.items():
         text = (ROOT / name).read_text()
         for marker, table in tables:
@@ -190,6 +195,17 @@ def main():
             text, count = re.subn(pattern, lambda match: match.group(1) + table() + "\n" + match.group(2), text, flags=re.S)
             if count != 1:
                 sys.exit(f"{name}: expected one pair of <!-- {marker}:begin/end --> markers, found {count}")
+        yield name, text
+    yield from OTHER_FILES.items()
+
+
+def main():
+    if sys.argv[1:] not in ([], ["--check"]):
+        sys.exit(__doc__)
+    stale = {name: text for name, text in pages() if not (ROOT / name).exists() or (ROOT / name).read_text() != text}
+    if sys.argv[1:] and stale:
+        sys.exit(f"{', '.join(stale)}: not what the records say; run tools/readme_tables.py")
+    for name, text in stale.items():
         (ROOT / name).write_text(text)
 
 

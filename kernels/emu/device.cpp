@@ -3,10 +3,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -87,6 +89,8 @@ struct Queue;
 struct Event {
   Queue* queue = nullptr;  // where it was recorded last
   uint64_t ticket = 0;     // it has happened when the queue finished that many pieces of work
+  bool timed = false;
+  std::optional<std::chrono::steady_clock::time_point> happened = {};  // of a timed one
 };
 struct Graph {
   std::vector<Work> work;
@@ -130,12 +134,19 @@ class EmulatedDevice final : public Accelerator {
   }
   void push(void* q, Work work);
 
-  void* open_event(int) override { return new Event; }
+  void* open_event(int, bool timed) override {
+    auto* event = new Event;
+    event->timed = timed;
+    return event;
+  }
   void close_event(void* event) override { delete static_cast<Event*>(event); }
   void record(void* event, void* q) override {
     Queue& queue = as_queue(q);
     REID_CHECK(!queue.capture, "[emulated device] an event is recorded while a graph is captured");
-    *static_cast<Event*>(event) = {&queue, queue.queued};
+    auto& e = *static_cast<Event*>(event);
+    e.happened.reset();
+    if (e.timed) push(q, [&e] { e.happened = std::chrono::steady_clock::now(); });  // outlives its turn: who times it waits for it
+    e.queue = &queue, e.ticket = queue.queued;
   }
   void wait(void* q, void* event) override {
     const Event e = *static_cast<Event*>(event);
@@ -144,6 +155,12 @@ class EmulatedDevice final : public Accelerator {
   void synchronize_event(void* event) override {
     const Event e = *static_cast<Event*>(event);
     if (e.queue) run(*e.queue, e.ticket);
+  }
+  double seconds_between(void* begin, void* end) override {
+    const auto &a = *static_cast<Event*>(begin), &b = *static_cast<Event*>(end);
+    REID_CHECK(a.timed && b.timed, "[emulated device] the time of an event that was not opened as timed");
+    REID_CHECK(a.happened && b.happened, "[emulated device] the time of an event that has not happened, or was not waited for");
+    return std::chrono::duration<double>(*b.happened - *a.happened).count();
   }
 
   void begin_capture(void* q) override {

@@ -5,6 +5,7 @@
 #include "reid/engine/registry.h"
 
 #include "reid/engine/op_args_fused.h"
+#include "reid/engine/op_args_rate.h"
 
 namespace reid {
 
@@ -66,6 +67,13 @@ void GemmArgs::describe(Visitor& v) const {
   v.attribute("accumulate", accumulate);
   v.attribute("other_sums", other_sums);
   v.output("c", c, {m, n}, wide(dtype));
+}
+
+void RepeatedProductArgs::describe(Visitor& v) const {
+  v.input("a", a, {m, k}, dtype);
+  v.input("b", b, {k, n}, dtype);
+  v.attribute("rounds", static_cast<double>(rounds));
+  v.output("c", c, {tiles, m, n}, wide(dtype));
 }
 
 void CodeProductsArgs::describe(Visitor& v) const {

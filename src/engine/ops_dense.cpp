@@ -21,8 +21,8 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool transpose_a, bool transpose
                               .k = k,
                               .transpose_a = transpose_a,
                               .transpose_b = transpose_b,
-                              .dtype = a.dtype(),
-                              .other_sums = other_sums});
+                              .other_sums = other_sums,
+                              .dtype = a.dtype()});
   return c;
 }
 

@@ -5,48 +5,9 @@
 #include <algorithm>
 #include <memory>
 
-#include "reid/engine/accelerator.h"
 #include "reid/formats/image.h"
 
 namespace reid::program {
-
-double Times::median() const {
-  std::vector<double> sorted = seconds;
-  std::ranges::sort(sorted);
-  return (sorted[sorted.size() / 2] + sorted[(sorted.size() - 1) / 2]) / 2;
-}
-double Times::least() const { return std::ranges::min(seconds); }
-double Times::most() const { return std::ranges::max(seconds); }
-
-Json Times::json() const {
-  Json all = Json::array();
-  for (const double s : seconds) all.push_back(s);
-  return Json::object({{"median", median()}, {"least", least()}, {"most", most()}, {"seconds", all}});
-}
-
-Tensor random_normal(const Shape& shape, Rng rng, DType dtype) {
-  constexpr int64_t kPeriod = 65537;  // a prime: rows and channels see different runs of it
-  Tensor t = Tensor::empty(shape, DType::f32);
-  auto* values = t.data<float>();
-  const int64_t count = t.numel();
-  for (int64_t i = 0; i < std::min(count, kPeriod); ++i) values[i] = static_cast<float>(rng.normal());
-  for (int64_t i = kPeriod; i < count; ++i) values[i] = values[i - kPeriod];
-  return t.to(dtype);
-}
-
-void settle(Device device) {
-  if (device.type == DeviceType::cpu) return;
-  constexpr int64_t kCaches = int64_t{256} << 20;  // more than any second-level cache
-  Tensor::zeros({kCaches}, DType::u8, device);
-  current_stream(device).synchronize();
-}
-
-DType dtype_named(const std::string& name) {
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    if (name == name_of(dtype)) return dtype;
-  }
-  throw UsageError("there is no measurement in " + name);
-}
 
 namespace {
 
@@ -64,21 +25,25 @@ void declare(Flags& f, BenchOptions& o) {
   f.argument(
       "WHAT", o.what,
       "network: a training step, inference of a batch and of one image (the default); layers: each convolution of the network; gemm: "
-      "products of matrices; loader: decoding and augmenting, on one thread; machine: the peak, and what there is; all: everything");
-  f.choice("--dtype", o.dtype, all_dtypes(), "network, layers, gemm: numbers to compute with; all measures every one");
+      "products of matrices; ops: norms, pools, losses, optimizers; kernels: ops, products and convolutions by every implementation; "
+      "loader: "
+      "decoding and augmenting, on one thread; machine: the ceilings, and what there is; all: network, layers, gemm, loader, machine");
+  f.choice("--dtype", o.dtype, all_dtypes(), "all but loader: numbers to compute with; all measures every one");
   f.option("--steps", o.steps, "steps, or calls, measured", Range::at_least(1));
   f.option("--warmup", o.warmup, "steps, or calls, before", Range::at_least(0));
-  f.option("--batch", o.batch, "network, layers: images in a step", Range::at_least(2));
-  f.option("--height", o.height, "network, layers: rows of an image", Range::closed(16, 4096));
-  f.option("--width", o.width, "network, layers: columns of an image", Range::closed(16, 4096));
-  f.option("--depth", o.model.depth, "network, layers: ResNet depth");
-  f.choice("--ibn", o.model.ibn, {"none", "a", "b"}, "network, layers: instance-batch norm variant");
-  f.option("--last-stride", o.model.last_stride, "network, layers: stride of the fourth stage", Range::closed(1, 2));
+  f.option("--patience", o.patience, "seconds after which a call was measured often enough, be it once", Range::above(0));
+  f.option("--batch", o.batch, "all but gemm, loader: images in a step", Range::at_least(2));
+  f.option("--height", o.height, "all but gemm, loader: rows of an image", Range::closed(16, 4096));
+  f.option("--width", o.width, "all but gemm, loader: columns of an image", Range::closed(16, 4096));
+  f.option("--depth", o.model.depth, "all but gemm, loader: ResNet depth");
+  f.choice("--ibn", o.model.ibn, {"none", "a", "b"}, "network, layers, ops: instance-batch norm variant");
+  f.option("--last-stride", o.model.last_stride, "all but gemm, loader: stride of the fourth stage", Range::closed(1, 2));
   f.choice("--numerics", o.model.numerics, {"deterministic", "strict"},
            "network, layers: convolutions of training by any fixed sums, or by those of their definition alone");
-  f.option("--channels", o.model.width, "network, layers: channels of the first stage", Range::closed(2, 1024));
-  f.option("--impl", o.implementation, "NAME", "layers, gemm: this implementation and no other; an unknown one lists what the device has");
-  f.options("--size", o.sizes, "MxNxK", "gemm: sizes of [M, K] x [K, N]; default: square ones and those of 1x1 convolutions");
+  f.option("--channels", o.model.width, "all but gemm, loader: channels of the first stage", Range::closed(2, 1024));
+  f.option("--impl", o.implementation, "NAME",
+           "layers, gemm, ops, kernels: this implementation and no other; an unknown one lists what the device has");
+  f.options("--size", o.sizes, "MxNxK", "gemm, kernels: sizes of [M, K] x [K, N]; default: square ones and those of 1x1 convolutions");
   f.option("--images", o.images, "DIR",
            "loader: each folder in it is a set of images; drawn when DIR is absent; default: drawn and removed again");
 }
@@ -97,13 +62,27 @@ Json machine_json(const Context& context) {
                        {"decoder", image_decoder()}});
 }
 
+void say_peak(const Context& context, const Peak& peak) {
+  for (const std::string& line : peak.text()) context.say(line);
+}
+
+// The ceilings of the CPU, or of the accelerator that was asked for.
 Json bench_machine(const Context& context) {
-  Peak peak({});  // of the CPU
+  Peak peak(context.device);
   for (int i = 0; i < 20; ++i) peak.sample();
-  context.say(peak.text());
+  static_cast<void>(peak.bandwidth());
+  say_peak(context, peak);
+  Json peak_bf16;
+  if (context.device.type != DeviceType::cpu) {
+    Peak tensor_cores(context.device, DType::bf16);
+    for (int i = 0; i < 20; ++i) tensor_cores.sample();
+    say_peak(context, tensor_cores);
+    peak_bf16 = tensor_cores.json();
+  }
   Json implementations = Json::object();
   for (const OpInfo& op : Registry::ops()) implementations[op.name] = names_json(op.implementations);
   return Json::object({{"peak", peak.json()},
+                       {"peak_bf16", peak_bf16},
                        {"dtypes", Json::object({{"network", names_json(network_dtypes())},
                                                 {"layers", names_json(conv_dtypes())},
                                                 {"gemm", names_json(gemm_dtypes())}})},
@@ -142,7 +121,9 @@ Json measured(const Context& context, const BenchOptions& o) {
   if (o.what == "network") return check_dtype(o, network_dtypes()), bench_network(context, o);
   if (o.what == "layers") return check_dtype(o, conv_dtypes()), bench_layers(context, o);
   if (o.what == "gemm") return check_dtype(o, gemm_dtypes()), bench_gemm(context, o);
-  throw UsageError(str("'", o.what, "' is not one of network, layers, gemm, loader, machine, all"));
+  if (o.what == "ops") return check_dtype(o, network_dtypes()), bench_ops(context, o);
+  if (o.what == "kernels") return check_dtype(o, network_dtypes()), bench_kernels(context, o);
+  throw UsageError(str("'", o.what, "' is not one of network, layers, gemm, ops, kernels, loader, machine, all"));
 }
 
 void run(const Context& context, BenchOptions o) {

@@ -4,20 +4,13 @@
 #include "reid/engine/registry.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cstdio>
 
 namespace reid::program {
-namespace {
 
-using Size = std::array<int64_t, 3>;  // m, n, k
-
-constexpr Size kSizes[] = {{1024, 1024, 1024}, {2048, 2048, 2048}, {4096, 4096, 4096},
-                           {131072, 64, 256},  {32768, 256, 64},   {64, 131072, 256}};
-
-Size parse_size(const std::string& text) {
-  Size size{};
+MatrixSize parse_size(const std::string& text) {
+  MatrixSize size{};
   const char* at = text.data();
   const char* end = at + text.size();
   for (size_t i = 0; i < 3; ++i) {
@@ -30,6 +23,11 @@ Size parse_size(const std::string& text) {
   return size;
 }
 
+namespace {
+
+constexpr MatrixSize kSizes[] = {{1024, 1024, 1024}, {2048, 2048, 2048}, {4096, 4096, 4096},
+                                 {131072, 64, 256},  {32768, 256, 64},   {64, 131072, 256}};
+
 const Impl<Gemm>& implementation(const BenchOptions& o, Device device, const GemmArgs& args) {
   if (o.implementation.empty()) return Registry::pick<Gemm>(device.type, args);
   std::string names;
@@ -40,38 +38,33 @@ const Impl<Gemm>& implementation(const BenchOptions& o, Device device, const Gem
   throw UsageError(str("matmul has no implementation '", o.implementation, "' (it has: ", names, ")"));
 }
 
-Json bench_size(const Context& context, const BenchOptions& o, const Size& size, Peak& peak) {
+Json bench_size(const Context& context, const BenchOptions& o, const MatrixSize& size, Peak& peak) {
   const auto [m, n, k] = size;
   const DType dtype = dtype_named(o.dtype);
-  const Tensor a = random_normal({m, k}, Rng(1), dtype).to(o.device), b = random_normal({k, n}, Rng(2), dtype).to(o.device);
+  const Tensor a = random_normal({m, k}, Rng(1), dtype, o.device), b = random_normal({k, n}, Rng(2), dtype, o.device);
   const Tensor c = Tensor::zeros({m, n}, wide(dtype), o.device);
-  const GemmArgs args{.a = a.raw(),
-                      .b = b.raw(),
-                      .c = c.raw(),
-                      .m = m,
-                      .n = n,
-                      .k = k,
-                      .dtype = dtype,
-                      .other_sums = o.model.other_sums()};
+  const GemmArgs args{.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = m, .n = n, .k = k, .other_sums = o.model.other_sums(), .dtype = dtype};
   const Impl<Gemm>& impl = implementation(o, context.device, args);
   if (const char* reason = impl.refuses ? impl.refuses(args) : nullptr) {
     context.say(str(m, "x", n, "x", k), ": ", impl.name, " ", reason);
     return Json::object({{"m", m}, {"n", n}, {"k", k}, {"implementation", impl.name}, {"refused", reason}});
   }
-  peak.sample();
+  peak.follow();
   const Times times = measure(o, [&] { impl.run(args, current_stream(context.device)); });
-  const double rate = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k) / times.median();
+  const double flop = 2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k), rate = flop / times.median();
   char text[128];
   std::snprintf(text, sizeof text, "%-20s %9.2f ms %7.0f GFLOP/s %4.0f %%", str(m, "x", n, "x", k).c_str(), 1e3 * times.median(),
-                rate / 1e9, 100 * rate / peak.rate());
+                rate / 1e9, 100 * peak.share(traffic(args), flop, times.median()));
   context.say(text);
-  return Json::object({{"m", m},
-                       {"n", n},
-                       {"k", k},
-                       {"implementation", impl.name},
-                       {"gflops", rate / 1e9},
-                       {"share_of_peak", rate / peak.rate()},
-                       {"times", times.json()}});
+  Json row = Json::object({{"m", m},
+                           {"n", n},
+                           {"k", k},
+                           {"implementation", impl.name},
+                           {"gflops", rate / 1e9},
+                           {"share_of_peak", rate / peak.rate()},
+                           {"times", times.json()}});
+  peak.add_floor(row, traffic(args), flop, times.median());
+  return row;
 }
 
 }  // namespace
@@ -90,16 +83,16 @@ std::vector<std::string> gemm_dtypes() {
 }
 
 Json bench_gemm(const Context& context, const BenchOptions& o) {
-  context.say("products [M, K] x [K, N], ", o.dtype, ": MxNxK, time, rate, share of the peak");
-  std::vector<Size> sizes(std::begin(kSizes), std::end(kSizes));
+  Peak peak(o.device, dtype_named(o.dtype));
+  context.say("products [M, K] x [K, N], ", o.dtype, ": MxNxK, time, rate, share of the ", peak.whole());
+  std::vector<MatrixSize> sizes(std::begin(kSizes), std::end(kSizes));
   if (!o.sizes.empty()) {
     sizes.clear();
     for (const std::string& text : o.sizes) sizes.push_back(parse_size(text));
   }
-  Peak peak(o.device);
   Json rows = Json::array();
-  for (const Size& size : sizes) rows.push_back(bench_size(context, o, size, peak));
-  context.say(peak.text());
+  for (const MatrixSize& size : sizes) rows.push_back(bench_size(context, o, size, peak));
+  for (const std::string& line : peak.text()) context.say(line);
   return Json::object({{"dtype", o.dtype}, {"rows", rows}, {"peak", peak.json()}});
 }
 

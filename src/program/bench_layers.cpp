@@ -70,75 +70,59 @@ std::vector<ConvLayer> conv_layers(const BenchOptions& o) {
 
 namespace {
 
-// One of the three passes of a layer: timed, or the reason why the wanted implementation does not take it.
-struct Cell {
-  std::string implementation, refused;
-  Times times;
-};
-
-template <class Op>
-Cell time_op(const BenchOptions& o, Device device, const typename Op::Args& args) {
-  const Impl<Op>* impl = nullptr;
-  for (const Impl<Op>& one : Registry::implementations<Op>(device.type)) {
-    if (o.implementation == one.name) impl = &one;
-  }
-  if (!o.implementation.empty()) {
-    if (!impl) return {o.implementation, "not there", {}};
-    if (const char* reason = impl->refuses ? impl->refuses(args) : nullptr) return {impl->name, reason, {}};
-  } else {
-    impl = &Registry::pick<Op>(device.type, args);
-  }
-  return {impl->name, "", measure(o, [&] { impl->run(args, current_stream(device)); })};
-}
-
 constexpr const char* kPasses[] = {"forward", "data", "weight"};
 
-std::vector<Cell> time_layer(const BenchOptions& o, Device device, const ConvLayer& layer) {
+std::vector<Cell> time_layer(const BenchOptions& o, const ConvLayer& layer) {
   const ConvShape& s = layer.shape;
   const DType dtype = dtype_named(o.dtype);
-  const auto random = [&](const Shape& shape, uint64_t seed) { return random_normal(shape, Rng(seed), dtype).to(device); };
+  const auto random = [&](const Shape& shape, uint64_t seed) { return random_normal(shape, Rng(seed), dtype, o.device); };
   const Tensor x = random({s.n, s.h, s.w, s.c}, 1), w = random({s.k, s.r, s.s, s.c}, 2), dy = random({s.n, s.p(), s.q(), s.k}, 3);
-  const auto zeros = [&](const Shape& shape, DType type) { return Tensor::zeros(shape, type, device); };
+  const auto zeros = [&](const Shape& shape, DType type) { return Tensor::zeros(shape, type, o.device); };
   const Tensor y = zeros(dy.shape(), dtype), dx = zeros(x.shape(), dtype), dw = zeros(w.shape(), wide(dtype));
   std::vector<Cell> cells;
-  cells.push_back(time_op<ConvForward>(o, device, {x.raw(), w.raw(), y.raw(), s, dtype}));
+  cells.push_back(time_op<ConvForward>(o, {x.raw(), w.raw(), y.raw(), s, dtype}));
   if (layer.first) {
     cells.push_back({"", "the image wants no gradient", {}});
   } else {
-    cells.push_back(time_op<ConvBackwardData>(o, device, {dy.raw(), w.raw(), dx.raw(), s, dtype}));
+    cells.push_back(time_op<ConvBackwardData>(o, {dy.raw(), w.raw(), dx.raw(), s, dtype}));
   }
-  cells.push_back(time_op<ConvBackwardWeight>(o, device, {x.raw(), dy.raw(), dw.raw(), s, dtype}));
+  cells.push_back(time_op<ConvBackwardWeight>(o, {x.raw(), dy.raw(), dw.raw(), s, dtype}));
   return cells;
 }
 
-// Sums of flop and of median and least seconds over layers, each as often as the network has it.
+// Sums of flop, of median and least seconds and of what they were at least over layers, each as often as the network has it.
 struct Sum {
-  double flop = 0, median = 0, least = 0;
-  void add(const ConvLayer& layer, const Cell& cell) {
+  double flop = 0, median = 0, least = 0, floor = 0;
+  void add(const ConvLayer& layer, const Cell& cell, const Peak& peak) {
     if (cell.times.seconds.empty()) return;
     const auto count = static_cast<double>(layer.count);
+    const double seconds = cell.times.median();
     flop += count * layer.flop();
-    median += count * cell.times.median();
+    median += count * seconds;
     least += count * cell.times.least();
+    floor += count * seconds * peak.share(cell.bytes, layer.flop(), seconds);
   }
+  double share() const { return floor / median; }
   Json json(const Peak& peak) const {
-    return Json::object(
+    Json sum = Json::object(
         {{"median", median}, {"least", least}, {"gflops", flop / median / 1e9}, {"share_of_peak", flop / median / peak.rate()}});
+    sum[str("share_of_", peak.whole())] = share();
+    return sum;
   }
 };
 
-std::string cell_text(double flop, double seconds, const Peak& peak) {
+std::string cell_text(double flop, double seconds, double share) {
   char text[64];
-  std::snprintf(text, sizeof text, " |%8.2f %6.0f %3.0f%%", 1e3 * seconds, flop / seconds / 1e9, 100 * flop / seconds / peak.rate());
+  std::snprintf(text, sizeof text, " |%8.*f %6.0f %3.0f%%", seconds < 1e-3 ? 4 : 2, 1e3 * seconds, flop / seconds / 1e9, 100 * share);
   return seconds > 0 ? text : " |                    ";
 }
 
 // Sums by kind of convolution and pass; "all" is every convolution, or every pass.
 using Sums = std::map<std::string, std::map<std::string, Sum>>;
 
-void add_to(Sums& sums, const ConvLayer& layer, const char* pass, const Cell& cell) {
+void add_to(Sums& sums, const ConvLayer& layer, const char* pass, const Cell& cell, const Peak& peak) {
   for (const std::string& kind : {layer.kind(), std::string("all")}) {
-    for (const char* which : {pass, "all"}) sums[kind][which].add(layer, cell);
+    for (const char* which : {pass, "all"}) sums[kind][which].add(layer, cell, peak);
   }
 }
 
@@ -153,7 +137,7 @@ Json say_sums(const Context& context, const Sums& sums, const Peak& peak) {
       const auto found = passes.find(pass);
       const Sum sum = found == passes.end() ? Sum() : found->second;
       if (sum.median > 0) json[kind][pass] = sum.json(peak);
-      line += cell_text(sum.flop, sum.median, peak);
+      line += cell_text(sum.flop, sum.median, sum.share());
     }
     context.say(line);
   }
@@ -188,7 +172,10 @@ void say_layer(const Context& context, const ConvLayer& layer, const Cells& cell
   std::snprintf(name, sizeof name, "%2d x %-19s %4d>%-4d %-5s", static_cast<int>(layer.count), layer.name.c_str(),
                 static_cast<int>(layer.shape.c), static_cast<int>(layer.shape.k), layer.kind().c_str());
   std::string line = name;
-  for (const Cell& cell : cells) line += cell_text(layer.flop(), cell.refused.empty() ? cell.times.median() : 0, peak);
+  for (const Cell& cell : cells) {
+    const double seconds = cell.refused.empty() ? cell.times.median() : 0;
+    line += cell_text(layer.flop(), seconds, peak.share(cell.bytes, layer.flop(), seconds));
+  }
   context.say(line);
 }
 
@@ -212,7 +199,9 @@ Json layer_json(const ConvLayer& layer, const Cells& cells, const Peak& peak) {
     row[kPasses[i]] = Json::object({{"implementation", cell.implementation},
                                     {"gflops", rate / 1e9},
                                     {"share_of_peak", rate / peak.rate()},
+                                    {"bytes", cell.bytes},
                                     {"times", cell.times.json()}});
+    peak.add_floor(row[kPasses[i]], cell.bytes, layer.flop(), cell.times.median());
   }
   return row;
 }
@@ -235,26 +224,28 @@ std::vector<std::string> conv_dtypes() {
 
 Json bench_layers(const Context& context, const BenchOptions& o) {
   check_implementation(o);
+  Peak peak(o.device, dtype_named(o.dtype));
   context.say("convolutions of ResNet-", o.model.depth, ", ", o.height, "x", o.width, ", last stride ", o.model.last_stride, ", batch ",
-              o.batch, ", ", o.dtype, ": milliseconds, GFLOP/s, share of the peak");
+              o.batch, ", ", o.dtype, ": milliseconds, GFLOP/s, share of the ", peak.whole());
   char heading[160];
   std::snprintf(heading, sizeof heading, "%-39s | %-19s | %-19s | %-19s", " x layer               in>out  size/stride", "forward",
                 "data gradient", "weight gradient");
   context.say(heading);
   const std::vector<ConvLayer> layers = conv_layers(o);
-  Peak peak(o.device);
   std::vector<Cells> cells;
-  Sums sums;
   for (const ConvLayer& layer : layers) {
-    peak.sample();
-    cells.push_back(time_layer(o, context.device, layer));
-    for (size_t i = 0; i < cells.back().size(); ++i) add_to(sums, layer, kPasses[i], cells.back()[i]);
+    peak.follow();
+    cells.push_back(time_layer(o, layer));
     say_layer(context, layer, cells.back(), peak);
+  }
+  Sums sums;
+  for (size_t l = 0; l < layers.size(); ++l) {
+    for (size_t i = 0; i < cells[l].size(); ++i) add_to(sums, layers[l], kPasses[i], cells[l][i], peak);
   }
   const Json sums_json = say_sums(context, sums, peak);
   Json rows = Json::array();
   for (size_t i = 0; i < layers.size(); ++i) rows.push_back(layer_json(layers[i], cells[i], peak));
-  context.say(peak.text());
+  for (const std::string& line : peak.text()) context.say(line);
   return Json::object({{"dtype", o.dtype}, {"batch", o.batch}, {"rows", rows}, {"sums", sums_json}, {"peak", peak.json()}});
 }
 

@@ -32,7 +32,7 @@ Measured measure_counting(BenchOptions o, Step&& step) {
   for (int64_t i = 0; i < o.warmup; ++i) step();
   o.warmup = 0;
   const int64_t allocations = allocator_stats(o.device).system_allocations, faults = page_faults();
-  const Times times = measure(o, step);
+  const Times times = measure(o, step, Caches::as_left);  // steps follow one another
   return {times, allocator_stats(o.device).system_allocations - allocations, page_faults() - faults};
 }
 
@@ -87,22 +87,22 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   }
   context.say("ResNet-", o.model.depth, " IBN ", o.model.ibn, ", ", o.height, "x", o.width, ", last stride ", o.model.last_stride,
               ", batch ", o.batch, ", ", o.dtype, ", ", o.model.numerics, " numerics");
-  Peak peak(o.device);
+  Peak peak(o.device, dtype_named(o.dtype));
   const Measured training = measure_counting(o, train);
-  peak.sample();
+  peak.follow();
   WeightCache cache;
   Pass embedding = o.model.inference();
   embedding.cache = &cache;
   const Measured inference = measure_counting(o, [&] { encoder(Var(images), embedding); });
-  peak.sample();
+  peak.follow();
   const Measured single = measure_counting(o, [&] { encoder(Var(one), embedding); });
-  peak.sample();
+  peak.follow();
   const Json training_json = report(context, "training", o.batch, all, training, peak);
   const Json inference_json = report(context, "inference", o.batch, forward, inference, peak);
   const Json single_json = report(context, "one image", 1, forward / static_cast<double>(o.batch), single, peak);
   const AllocatorStats memory = allocator_stats(o.device);
   const int64_t bytes = o.device.type == DeviceType::cpu ? memory.peak_bytes : memory.peak_device_bytes;
-  context.say(peak.text(), "; memory ", bytes / (o.batch << 20), " MiB an image");
+  context.say(peak.text().front(), "; memory ", bytes / (o.batch << 20), " MiB an image");
   return Json::object({{"dtype", o.dtype},
                        {"numerics", o.model.numerics},
                        {"batch", o.batch},

@@ -32,8 +32,8 @@ GemmArgs gemm_args(const GemmCase& g, const Floats& a, const Floats& b, float* c
           .transpose_a = (layout & 1) != 0,
           .transpose_b = (layout & 2) != 0,
           .accumulate = (layout & 4) != 0,
-          .dtype = DType::f32,
-          .other_sums = (layout & 8) != 0};
+          .other_sums = (layout & 8) != 0,
+          .dtype = DType::f32};
 }
 
 template <class Run>

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "problems.h"
+#include "reid/engine/op_args_rate.h"
 
 namespace reid::test {
 namespace {
@@ -22,6 +23,22 @@ void matmul_as(const ProblemLine& line, bool other_sums, Sweep& sweep) {
 }
 void matmul(const ProblemLine& line, Sweep& sweep) {
   for (const bool other_sums : {false, true}) matmul_as(line, other_sums, sweep);
+}
+
+// In the extents that kernels take.
+void repeated(const ProblemLine& line, Sweep& sweep) {
+  using F = Field<RepeatedProductArgs>;
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    RepeatedProductArgs a{};
+    a.tiles = line.at("tiles"), a.rounds = line.at("rounds"), a.m = RepeatedProduct::kM, a.n = RepeatedProduct::kN;
+    a.k = RepeatedProduct::depth(dtype);
+    Problem<RepeatedProduct> p{.args = a, .fields = {}, .bound = {}, .exact_on_integers = true};
+    p.fields = {{"a", F::input, &RepeatedProductArgs::a, {a.m, a.k}},
+                {"b", F::input, &RepeatedProductArgs::b, {a.k, a.n}},
+                {"c", F::wide_output, &RepeatedProductArgs::c, {a.tiles, a.m, a.n}}};
+    p.bound = sum_bound(p, static_cast<double>(a.k * a.rounds + 1));
+    check_problem(p, line, sweep);
+  }
 }
 
 ConvShape conv_shape(const ProblemLine& line) {
@@ -180,7 +197,8 @@ void cast(const ProblemLine& line, Sweep& sweep) {
 }  // namespace
 
 Families dense_families() {
-  return {{"matmul", matmul}, {"conv", conv}, {"codes", codes}, {"pointwise", pointwise}, {"bias", bias}, {"cast", cast}};
+  return {{"matmul", matmul},       {"repeated", repeated}, {"conv", conv}, {"codes", codes},
+          {"pointwise", pointwise}, {"bias", bias},         {"cast", cast}};
 }
 
 }  // namespace reid::test

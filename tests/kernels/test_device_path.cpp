@@ -44,6 +44,34 @@ TEST_CASE("device: the host cannot follow its pointers") {
   CHECK(WTERMSIG(status) == SIGSEGV);
 }
 
+TEST_CASE("device: timed events tell how long the work between them took, and not how long the host did") {
+  at_both_paces([] {
+    Accelerator& a = accelerator(test_device());
+    void* const queue = current_stream(test_device()).native();
+    void* const events[] = {a.open_event(0, true), a.open_event(0, true), a.open_event(0, true), a.open_event(0)};
+    const Tensor x = normal_tensor("x", {200, 200}, DType::f32).to(test_device());
+    ops::matmul(x, x);  // what is made at the first call
+    a.record(events[0], queue);
+    a.record(events[1], queue);
+    ops::matmul(x, x);
+    a.record(events[2], queue);
+    if (on_emulated_device() && emu::pace() == emu::Pace::late) {
+      CHECK_THROWS_WITH_AS(a.seconds_between(events[0], events[2]), doctest::Contains("has not happened, or was not waited for"), Error);
+    }
+    a.synchronize_event(events[2]);
+    const double nothing = a.seconds_between(events[0], events[1]), product = a.seconds_between(events[1], events[2]);
+    CHECK(nothing >= 0);
+    CHECK(product > nothing);
+    CHECK(a.seconds_between(events[0], events[2]) == doctest::Approx(nothing + product));
+    a.record(events[3], queue);
+    a.synchronize_event(events[3]);
+    if (on_emulated_device()) {
+      CHECK_THROWS_WITH_AS(a.seconds_between(events[0], events[3]), doctest::Contains("was not opened as timed"), Error);
+    }
+    for (void* event : events) a.close_event(event);
+  });
+}
+
 TEST_CASE("device: operands of one op lie on one device") {
   const Tensor a = normal_tensor("a", {3, 4}, DType::f32), b = normal_tensor("b", {4, 5}, DType::f32);
   const std::string remedy = ": bring all operands to one device with to()";

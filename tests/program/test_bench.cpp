@@ -6,6 +6,7 @@
 
 #include "reid/formats/json.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
@@ -96,6 +97,44 @@ TEST_CASE("reid bench layers: three passes of each layer, sums by kind, the impl
   for (const Json& row : forced.at("rows").items()) CHECK(row.at("forward").at("implementation").string() == "implicit_gemm_portable");
 }
 
+TEST_CASE("reid bench ops: bytes over the measured bandwidth are the floor; what only the plain loops compute is not timed") {
+  const Json json = json_of({"ops", "--ibn", "a"});
+  const double bandwidth = json.at("peak").at("copy").at("gigabytes_per_second").number();
+  const double rate = json.at("peak").at("gflops").number();
+  std::set<std::string> names;
+  for (const Json& row : json.at("rows").items()) {
+    INFO(row.at("name").string());
+    CHECK(names.insert(row.at("name").string()).second);
+    if (row.find("refused")) {
+      CHECK(row.at("implementation").string() == "reference");
+      continue;
+    }
+    check_times(row.at("times"), 2);
+    CHECK(row.at("bytes").number() > 0);
+    const double floor = std::max(row.at("bytes").number() / bandwidth, row.at("flop").number() / rate) / 1e9;
+    CHECK(row.at("floor").number() == doctest::Approx(floor));
+    CHECK(row.at("share_of_floor").number() == doctest::Approx(floor / row.at("times").at("median").number()));
+  }
+  // 2 images of 32 x 16 pixels, 4 channels in the first stage: maps of 16 channels of 8 x 4 pixels.
+  for (const char* name : {"batch norm 16 x 8 x 4: apply, residual, ReLU", "instance norm 4 x 8 x 4: backward, ReLU",
+                           "IBN 4 x 8 x 4: statistics and apply, ReLU", "max pool 4 x 16 x 8", "generalized mean 128 x 2 x 1: backward"})
+    CHECK_MESSAGE(names.count(name) == 1, name);
+  const Json without = json_of({"ops", "--ibn", "none"});
+  for (const Json& row : without.at("rows").items()) CHECK(row.at("name").string().find("IBN") == std::string::npos);
+}
+
+TEST_CASE("reid bench kernels: every implementation but the plain loops, in the order of preference") {
+  const Json json = json_of({"kernels", "--size", "17x33x65"});
+  const Json& product = json.at("rows").items()[0];
+  const Json machine = json_of({"machine"});
+  CHECK(product.at("flop").number() == 2.0 * 17 * 33 * 65);
+  std::vector<std::string> listed, there;
+  for (const Json& version : product.at("versions").items()) listed.push_back(version.at("implementation").string());
+  for (const Json& name : machine.at("implementations").at("matmul").items()) there.push_back(name.string());
+  there.pop_back();  // the reference is the last
+  CHECK(listed == there);
+}
+
 TEST_CASE("reid bench gemm: sizes as asked for") {
   const Json json = json_of({"gemm", "--size", "17x33x65", "4x4x4"});
   REQUIRE(json.at("rows").items().size() == 2);
@@ -165,6 +204,8 @@ TEST_CASE("reid bench loader: draws two sets of images, and measures those that 
 TEST_CASE("reid bench machine: what there is to be measured") {
   const Json json = json_of({"machine"});
   CHECK(json.at("peak").at("gflops").number() > 0);
+  CHECK(json.at("peak").at("copy").at("gigabytes_per_second").number() > 0);
+  CHECK(json.at("peak_bf16").is_null());  // of accelerators
   for (const char* what : {"network", "layers", "gemm"}) CHECK(json.at("dtypes").at(what).items()[0].string() == "f32");
   CHECK(json.at("implementations").at("conv_forward").items().size() >= 2);
 }
@@ -176,7 +217,7 @@ TEST_CASE("reid bench: refuses what it cannot measure") {
     CHECK(r.status == 2);
     CHECK(r.says(message));
   };
-  refused({"layer"}, "'layer' is not one of network, layers, gemm, loader, machine, all");
+  refused({"layer"}, "'layer' is not one of network, layers, gemm, ops, kernels, loader, machine, all");
   refused({"layers", "--impl", "implicit_gem_portable"}, "did you mean 'implicit_gemm_portable'?");
   refused({"gemm", "--impl", "fastest"}, "matmul has no implementation 'fastest'");
   refused({"gemm", "--size", "8x8"}, "--size takes MxNxK");

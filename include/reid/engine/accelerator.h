@@ -47,11 +47,13 @@ class Accelerator {
   virtual void fill(void* to, uint8_t byte, size_t bytes, void* queue) = 0;
 
   // A place in a queue, which the host or another queue can wait for.
-  virtual void* open_event(int device) = 0;
+  virtual void* open_event(int device, bool timed = false) = 0;
   virtual void close_event(void* event) = 0;
   virtual void record(void* event, void* queue) = 0;  // again, if it was recorded before
   virtual void wait(void* queue, void* event) = 0;    // later work of the queue waits; at once where the event was never recorded
   virtual void synchronize_event(void* event) = 0;
+  // From when `begin` happened to when `end` did, on the device's own clock. Both were opened timed, recorded and waited for.
+  virtual double seconds_between(void* begin, void* end) = 0;
 
   // Between the two, work of the queue is written down and does not run; then the whole can be queued at once, many times.
   virtual void begin_capture(void* queue) = 0;

@@ -33,9 +33,8 @@ struct GemmArgs {
   const void* b;
   void* c;
   int64_t m, n, k;
-  bool transpose_a = false, transpose_b = false, accumulate = false;
+  bool transpose_a = false, transpose_b = false, accumulate = false, other_sums = false;  // the last: see ConvShape
   DType dtype;
-  bool other_sums = false;  // see ConvShape
   void describe(Visitor&) const;
 };
 struct Gemm {

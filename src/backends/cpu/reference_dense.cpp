@@ -1,6 +1,7 @@
 // Reference: matrix product, convolution in its three directions, pointwise ops.
 
 #include "reference.h"
+#include "reid/engine/op_args_rate.h"
 
 namespace reid::cpu {
 
@@ -20,6 +21,16 @@ void gemm(const GemmArgs& g) {
       Wide<T>& target = c[i * g.n + j];
       target = static_cast<Wide<T>>(g.accumulate ? double{target} + sum : sum);
     }
+  }
+}
+
+template <class T>
+void repeated_product(const RepeatedProductArgs& p) {
+  for (int64_t e = 0; e < p.tiles * p.m * p.n; ++e) {
+    const int64_t i = e / p.n % p.m, j = e % p.n;
+    double sum = 0;
+    for (int64_t l = 0; l < p.k; ++l) sum += double{in<T>(p.a)[i * p.k + l]} * double{in<T>(p.b)[l * p.n + j]};
+    out<Wide<T>>(p.c)[e] = static_cast<Wide<T>>(sum * static_cast<double>(p.rounds));
   }
 }
 
@@ -172,6 +183,7 @@ const char* refuse_integers_in(const CastArgs& a) {
 
 void register_reference_dense() {
   REID_REFERENCE_BF16(Gemm, gemm);
+  REID_REFERENCE_BF16(RepeatedProduct, repeated_product);
   Registry::add<CodeProducts>(DeviceType::cpu, {"reference", nullptr, [](const CodeProductsArgs& p, Stream&) { code_products(p); }});
   REID_REFERENCE_BF16(ConvForward, conv_forward);
   REID_REFERENCE_BF16(ConvBackwardData, conv_backward_data);

@@ -111,16 +111,21 @@ class Runtime final : public Accelerator {
   }
   void fill(void* to, uint8_t byte, size_t bytes, void* queue) override { REID_CUDA(cudaMemsetAsync(to, byte, bytes, as_stream(queue))); }
 
-  void* open_event(int device) override {
+  void* open_event(int device, bool timed) override {
     REID_CUDA(cudaSetDevice(device));
     cudaEvent_t event = nullptr;
-    REID_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    REID_CUDA(cudaEventCreateWithFlags(&event, timed ? cudaEventDefault : cudaEventDisableTiming));
     return event;
   }
   void close_event(void* event) override { REID_CUDA(cudaEventDestroy(as_event(event))); }
   void record(void* event, void* queue) override { REID_CUDA(cudaEventRecord(as_event(event), as_stream(queue))); }
   void wait(void* queue, void* event) override { REID_CUDA(cudaStreamWaitEvent(as_stream(queue), as_event(event), 0)); }
   void synchronize_event(void* event) override { REID_CUDA(cudaEventSynchronize(as_event(event))); }
+  double seconds_between(void* begin, void* end) override {
+    float milliseconds = 0;
+    REID_CUDA(cudaEventElapsedTime(&milliseconds, as_event(begin), as_event(end)));
+    return milliseconds * 1e-3;
+  }
 
   void begin_capture(void* queue) override { REID_CUDA(cudaStreamBeginCapture(as_stream(queue), cudaStreamCaptureModeThreadLocal)); }
   void* end_capture(void* queue) override {

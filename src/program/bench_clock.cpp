@@ -1,0 +1,74 @@
+// How reid bench takes time, and what it computes on.
+
+#include "program/bench.h"
+
+#include <algorithm>
+
+namespace reid::program {
+
+double Times::median() const {
+  std::vector<double> sorted = seconds;
+  std::ranges::sort(sorted);
+  return (sorted[sorted.size() / 2] + sorted[(sorted.size() - 1) / 2]) / 2;
+}
+double Times::least() const { return std::ranges::min(seconds); }
+double Times::most() const { return std::ranges::max(seconds); }
+
+Json Times::json() const {
+  Json all = Json::array();
+  for (const double s : seconds) all.push_back(s);
+  return Json::object({{"median", median()}, {"least", least()}, {"most", most()}, {"seconds", all}});
+}
+
+// Where the tensor is going to be, so that no host writes gigabytes: what there is of it is copied behind itself until it is full.
+Tensor random_normal(const Shape& shape, Rng rng, DType dtype, Device device) {
+  constexpr int64_t kPeriod = 65537;  // a prime: rows and channels see different runs of it
+  const int64_t count = shape.numel(), drawn = std::min(count, kPeriod);
+  Tensor period = Tensor::empty({drawn}, DType::f32);
+  for (float& value : period.span<float>()) value = static_cast<float>(rng.normal());
+  const Tensor flat = Tensor::empty({count}, dtype, device);
+  flat.rows(0, drawn).copy_from(period.to(dtype));
+  for (int64_t full = drawn; full < count; full *= 2) {
+    const int64_t more = std::min(full, count - full);
+    flat.rows(full, full + more).copy_from(flat.rows(0, more));
+  }
+  return flat.reshape(shape);
+}
+
+CallClock::CallClock(Device device) : device_(device) {
+  if (device.type == DeviceType::cpu) return;
+  begin_ = accelerator(device).open_event(device.index, true);
+  end_ = accelerator(device).open_event(device.index, true);
+}
+CallClock::~CallClock() {
+  for (void* event : {begin_, end_}) {
+    if (event) accelerator(device_).close_event(event);
+  }
+}
+
+void CallClock::start(Caches caches) {
+  if (begin_) {
+    // Several times the largest second-level cache; filling it takes a GPU a tenth of a millisecond.
+    const int64_t bytes = int64_t{device_.type == DeviceType::cuda ? 512 : 1} << 20;
+    if (caches == Caches::cleared) Tensor::zeros({bytes}, DType::u8, device_);
+    accelerator(device_).record(begin_, current_stream(device_).native());
+  }
+  watch_ = {};
+}
+
+double CallClock::stop() {
+  if (!begin_) return watch_.seconds();
+  Accelerator& a = accelerator(device_);
+  a.record(end_, current_stream(device_).native());
+  a.synchronize_event(end_);
+  return a.seconds_between(begin_, end_);
+}
+
+DType dtype_named(const std::string& name) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    if (name == name_of(dtype)) return dtype;
+  }
+  throw UsageError("there is no measurement in " + name);
+}
+
+}  // namespace reid::program

@@ -1,0 +1,384 @@
+// What moves bytes rather than multiplies: norms, pools, losses, optimizers, each called alone, beside the time that its bytes take at the
+// bandwidth measured here. And by every implementation, with products and convolutions: what a new version is worth.
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <optional>
+
+#include "program/bench.h"
+#include "reid/engine/op_args_fused.h"
+
+namespace reid::program {
+namespace {
+
+// The rows of a measurement, and the tensors of the op that is being measured.
+class Rows {
+ public:
+  // every: all implementations of each op but the reference of the CPU, one after the other.
+  Rows(const Context& context, const BenchOptions& o, bool every)
+      : context_(context), o_(o), every_(every), dtype_(dtype_named(o.dtype)), peak_(o.device, dtype_) {
+    if (dtype_ != DType::f32) plain_.emplace(o.device, DType::f32);
+    static_cast<void>(peak_.bandwidth());
+    char heading[128];
+    std::snprintf(heading, sizeof heading, "%-60s | %-8s | %-5s | %-7s | %-12s | by", "op", "ms", "GB/s", "GFLOP/s", "of the floor");
+    context.say(heading);
+    if (o.device.type == DeviceType::cpu) context.say("(memory is warm: what the caches hold is faster than the floor, which is memory's)");
+  }
+
+  DType dtype() const { return dtype_; }
+  int64_t batch() const { return o_.batch; }
+  const BenchOptions& options() const { return o_; }
+
+  // Arguments of the next row: fresh random numbers, or memory that holds zeros. They live until release().
+  void* random(const Shape& shape, DType dtype) {
+    return keep(random_normal(shape, Rng(static_cast<uint64_t>(++drawn_)), dtype, o_.device));
+  }
+  void* zeros(const Shape& shape, DType dtype) { return keep(Tensor::zeros(shape, dtype, o_.device)); }
+  void* ones(const Shape& shape) { return keep(Tensor::full(shape, 1, DType::f32, o_.device)); }
+  template <class T>
+  void* from(const std::vector<T>& values) {
+    return keep(Tensor::from(values).to(o_.device));
+  }
+  void release() { kept_.clear(); }
+
+  // also_read: bytes of outputs that are read before they are written, which arguments do not tell.
+  template <class Op>
+  void time(const std::string& name, const typename Op::Args& args, double flop = 0, double also_read = 0) {
+    Json row = Json::object({{"name", name}, {"op", Op::name}, {"problem", problem_line(args)}});
+    const double bytes = traffic(args) + also_read;
+    row["bytes"] = bytes;
+    row["flop"] = flop;
+    DType type = DType::f32;
+    if constexpr (requires { args.dtype; }) type = args.dtype;
+    Json versions = Json::array();
+    for (const Cell& cell : cells<Op>(args)) {
+      Json version = Json::object({{"implementation", cell.implementation}});
+      if (cell.refused.empty()) {
+        add(version, cell.times, bytes, flop, type);
+      } else {
+        version["refused"] = cell.refused;
+      }
+      say(name, cell, bytes, flop, type);
+      versions.push_back(version);
+    }
+    finish(row, versions);
+  }
+
+  // Several ops, one behind the other, as one row; by whatever the registry picks.
+  void together(const std::string& name, double bytes, const std::function<void()>& ops) {
+    if (every_ || !o_.implementation.empty()) return;
+    const Cell cell{"several", "", measure(o_, ops), bytes};
+    Json row = Json::object({{"name", name}, {"bytes", bytes}, {"flop", 0.0}}), version = Json::object({{"implementation", "several"}});
+    add(version, cell.times, bytes, 0, dtype_);
+    say(name, cell, bytes, 0, dtype_);
+    finish(row, Json::array({version}));
+  }
+
+  Json json() const {
+    for (const std::string& line : peak_.text()) context_.say(line);
+    Json result = Json::object({{"dtype", o_.dtype}, {"batch", o_.batch}, {"rows", rows_}, {"peak", peak_.json()}});
+    if (plain_) result["peak_f32"] = plain_->json();
+    return result;
+  }
+
+ private:
+  void* keep(const Tensor& tensor) {
+    kept_.push_back(tensor);
+    return tensor.raw();
+  }
+
+  template <class Op>
+  std::vector<Cell> cells(const typename Op::Args& args) {
+    const auto slow = [&](const char* name) { return o_.device.type == DeviceType::cpu && std::string_view(name) == "reference"; };
+    if (!every_) {
+      if (o_.implementation.empty() && slow(Registry::pick<Op>(o_.device.type, args).name))
+        return {{"reference", "nothing else computes it", {}}};
+      return {time_op<Op>(o_, args)};
+    }
+    std::vector<Cell> all;
+    for (const Impl<Op>& impl : Registry::implementations<Op>(o_.device.type)) {
+      const bool wanted = o_.implementation.empty() ? !slow(impl.name) : o_.implementation == impl.name;
+      if (wanted) all.push_back(time_implementation<Op>(o_, impl, args));
+    }
+    return all;
+  }
+
+  const Peak& peak(DType type) const { return plain_ && type == DType::f32 ? *plain_ : peak_; }
+  double floor(double bytes, double flop, DType type) const { return std::max(bytes / peak_.bandwidth(), flop / peak(type).rate()); }
+
+  void add(Json& version, const Times& times, double bytes, double flop, DType type) const {
+    const double seconds = times.median(), least = floor(bytes, flop, type);
+    version["gigabytes_per_second"] = bytes / seconds / 1e9;
+    version["gflops"] = flop / seconds / 1e9;
+    version["floor"] = least;
+    version["share_of_floor"] = least / seconds;
+    version["times"] = times.json();
+  }
+
+  void say(const std::string& name, const Cell& cell, double bytes, double flop, DType type) const {
+    if (!cell.refused.empty()) return context_.say(name, ": ", cell.implementation, " ", cell.refused);
+    const double seconds = cell.times.median();
+    char text[192];
+    std::snprintf(text, sizeof text, "%-60s | %8.4f | %5.0f | %7.0f | %10.0f %% | ", name.c_str(), 1e3 * seconds, bytes / seconds / 1e9,
+                  flop / seconds / 1e9, 100 * floor(bytes, flop, type) / seconds);
+    context_.say(text, cell.implementation);
+  }
+
+  // A row holds its only version's keys, or all versions.
+  void finish(Json& row, const Json& versions) {
+    if (every_) {
+      row["versions"] = versions;
+    } else {
+      for (const auto& [key, value] : versions.items().front().members()) row[key] = value;
+    }
+    rows_.push_back(row);
+    peak_.follow();
+    release();
+  }
+
+  const Context& context_;
+  const BenchOptions& o_;
+  bool every_;
+  DType dtype_;
+  Peak peak_;
+  std::optional<Peak> plain_;
+  int64_t drawn_ = 0;
+  std::vector<Tensor> kept_;
+  Json rows_ = Json::array();
+};
+
+std::string map_text(const ConvShape& s) { return str(s.k, " x ", s.p(), " x ", s.q()); }
+
+// The arguments of a norm over windows of one map, forward and backward.
+struct NormCase {
+  NormStatisticsArgs statistics;
+  NormApplyArgs apply;
+  NormBackwardArgs backward;
+};
+
+NormCase norm_case(Rows& rows, NormWindow window, bool residual, const Shape& map) {
+  const DType dtype = rows.dtype(), f32 = DType::f32;
+  const Shape groups{window.groups, window.count}, channels{window.count};
+  void *x = rows.random(map, dtype), *y = rows.random(map, dtype), *dy = rows.random(map, dtype);
+  void *mean = rows.zeros(groups, f32), *variance = rows.ones(groups);
+  void *gamma = rows.random(channels, f32), *beta = rows.random(channels, f32);
+  NormCase c{};
+  c.statistics = {x, mean, variance, window, dtype};
+  c.apply = {x,      mean, variance, gamma, beta, residual ? rows.random(map, dtype) : nullptr, rows.zeros(map, dtype),
+             window, 1e-5, true,     dtype};
+  c.backward = {.dy = dy,
+                .x = x,
+                .y = y,
+                .mean = mean,
+                .variance = variance,
+                .gamma = gamma,
+                .dx = rows.zeros(map, dtype),
+                .dresidual = residual ? rows.zeros(map, dtype) : nullptr,
+                .dgamma = rows.zeros(channels, f32),
+                .dbeta = rows.zeros(channels, f32),
+                .window = window,
+                .eps = 1e-5,
+                .relu = true,
+                .constant_statistics = false,
+                .dtype = dtype};
+  return c;
+}
+
+void norm_rows(Rows& rows, const ConvShape& s, const char* kind, int64_t groups) {
+  const Shape map{s.n, s.p(), s.q(), s.k};
+  const NormWindow window{groups, s.n * s.p() * s.q() / groups, s.k, 0, s.k};
+  const std::string of = str(kind, " norm ", map_text(s), ": ");
+  rows.time<NormStatistics>(of + "statistics", norm_case(rows, window, false, map).statistics);
+  rows.time<NormApply>(of + "apply, ReLU", norm_case(rows, window, false, map).apply);
+  rows.time<NormApply>(of + "apply, residual, ReLU", norm_case(rows, window, true, map).apply);
+  rows.time<NormBackward>(of + "backward, ReLU", norm_case(rows, window, false, map).backward);
+  rows.time<NormBackward>(of + "backward, residual, ReLU", norm_case(rows, window, true, map).backward);
+}
+
+// The first half of the channels by image, the second over the batch (Pan et al., ECCV 2018), with the ReLU behind it.
+void ibn_rows(Rows& rows, const ConvShape& s) {
+  const Shape map{s.n, s.p(), s.q(), s.k};
+  const int64_t pixels = s.p() * s.q(), half = s.k / 2;
+  const NormCase instance = norm_case(rows, {s.n, pixels, s.k, 0, half}, false, map);
+  const NormCase batch = norm_case(rows, {1, s.n * pixels, s.k, half, s.k - half}, false, map);
+  const Device device = rows.options().device;
+  const double once = static_cast<double>(map.numel() * size_of(rows.dtype()));
+  rows.together(str("IBN ", map_text(s), ": statistics and apply, ReLU"), 3 * once, [&] {
+    for (const NormCase* c : {&instance, &batch}) dispatch<NormStatistics>(device, c->statistics), dispatch<NormApply>(device, c->apply);
+  });
+  const NormCase instance_back = norm_case(rows, {s.n, pixels, s.k, 0, half}, false, map);
+  const NormCase batch_back = norm_case(rows, {1, s.n * pixels, s.k, half, s.k - half}, false, map);
+  rows.together(str("IBN ", map_text(s), ": backward, ReLU"), 4 * once, [&] {
+    for (const NormCase* c : {&instance_back, &batch_back}) dispatch<NormBackward>(device, c->backward);
+  });
+  rows.release();
+}
+
+// Distinct maps behind the network's convolutions.
+std::vector<ConvLayer> distinct_maps(const std::vector<ConvLayer>& layers) {
+  std::vector<ConvLayer> maps;
+  for (const ConvLayer& layer : layers) {
+    const auto alike = [&](const ConvLayer& other) { return other.shape.k == layer.shape.k && other.shape.p() == layer.shape.p(); };
+    if (std::ranges::none_of(maps, alike)) maps.push_back(layer);
+  }
+  return maps;
+}
+
+void pool_rows(Rows& rows, const ConvShape& stem, const ConvShape& last) {
+  const DType dtype = rows.dtype(), f32 = DType::f32;
+  const PoolShape window{.n = stem.n, .h = stem.p(), .w = stem.q(), .c = stem.k, .kernel = 3, .stride = 2, .pad = 1, .ceil = false};
+  const Shape in{window.n, window.h, window.w, window.c}, out{window.n, window.out(window.h), window.out(window.w), window.c};
+  const auto index = [&] { return static_cast<int32_t*>(rows.zeros(out, DType::i32)); };
+  const std::string of = "max pool " + map_text(stem);
+  const Device device = rows.options().device;
+  rows.time<MaxPool>(of, {rows.random(in, dtype), rows.zeros(out, dtype), index(), window, dtype});
+  int32_t* const maxima = index();
+  dispatch<MaxPool>(device, {rows.random(in, dtype), rows.zeros(out, dtype), maxima, window, dtype});
+  rows.time<MaxPoolBackward>(of + ": backward", {rows.random(out, dtype), maxima, rows.zeros(in, dtype), window, dtype});
+  const int64_t n = last.n, length = last.p() * last.q(), c = last.k;
+  for (const bool generalized : {false, true}) {
+    const std::string kind = str(generalized ? "generalized mean " : "mean ", map_text(last));
+    const auto exponent = [&] { return generalized ? rows.from(std::vector<float>{3}) : nullptr; };
+    rows.time<GlobalPool>(kind, {rows.random({n, length, c}, dtype), exponent(), rows.zeros({n, c}, dtype), n, length, c, 1e-6, dtype});
+    const GlobalPoolArgs made{rows.random({n, length, c}, dtype), exponent(), rows.zeros({n, c}, dtype), n, length, c, 1e-6, dtype};
+    dispatch<GlobalPool>(device, made);
+    rows.time<GlobalPoolBackward>(kind + ": backward",
+                                  {rows.random({n, c}, dtype), made.x, made.p, made.y, rows.zeros({n, length, c}, dtype),
+                                   generalized ? rows.zeros({1}, f32) : nullptr, n, length, c, 1e-6, dtype});
+  }
+}
+
+// Sizes of a cluster-contrast run on Market-1501: a memory of 12,936 images, some thousand clusters.
+void loss_rows(Rows& rows, int64_t features) {
+  const DType f32 = DType::f32;
+  const int64_t batch = rows.batch(), images = 12936, clusters = 10000;
+  const auto b = static_cast<double>(batch), d = static_cast<double>(features);
+  const auto ones = [&] { return rows.ones({batch}); };
+  const auto labels = [&](int64_t count) {
+    std::vector<int32_t> all;
+    for (int64_t i = 0; i < count; ++i) all.push_back(static_cast<int32_t>(i));
+    return static_cast<const int32_t*>(rows.from(all));
+  };
+  const auto same = [&](int64_t value) {
+    return static_cast<const int32_t*>(rows.from(std::vector<int32_t>(static_cast<size_t>(batch), static_cast<int32_t>(value))));
+  };
+  std::vector<uint8_t> mask(static_cast<size_t>(batch * images), kNegative);
+  for (int64_t i = 0; i < batch; ++i) std::fill_n(mask.begin() + i * images + i, std::min<int64_t>(4, images - i), kPositive);
+  rows.time<OnePositiveRows>(str("instance loss, ", batch, " x ", images),
+                             {rows.random({batch, images}, f32), static_cast<const uint8_t*>(rows.from(mask)), ones(), ones(),
+                              rows.zeros({batch}, f32), rows.zeros({batch, images}, f32), batch, images, f32});
+  rows.time<SoftmaxRows>(str("softmax loss, ", batch, " x ", images),
+                         {rows.random({batch, images}, f32), static_cast<const uint8_t*>(rows.from(mask)), ones(), ones(),
+                          rows.zeros({batch}, f32), rows.zeros({batch, images}, f32), batch, images, 0.0, f32});
+  rows.time<CentroidRows>(
+      str("centroid loss, ", batch, " x ", clusters, " x ", features),
+      {rows.random({batch, features}, f32), rows.random({clusters, features}, f32), labels(batch), nullptr, same(0), same(clusters), ones(),
+       ones(), rows.zeros({batch}, f32), rows.zeros({batch, features}, f32), batch, clusters, features, 0.0, f32},
+      4 * b * static_cast<double>(clusters) * d);
+  rows.time<NearestRows>(str("nearest 30, ", batch, " x ", images, " x ", features),
+                         {rows.random({batch, features}, f32), rows.random({images, features}, f32), rows.zeros({batch, 30}, f32),
+                          static_cast<int32_t*>(rows.zeros({batch, 30}, DType::i32)), batch, images, features, 30, f32},
+                         3 * b * static_cast<double>(images) * d);
+  rows.time<L2Normalize>(
+      str("unit rows, ", batch, " x ", features),
+      {rows.random({batch, features}, f32), rows.zeros({batch, features}, f32), rows.zeros({batch}, f32), batch, features, 1e-12, f32});
+}
+
+void optimizer_rows(Rows& rows, int64_t count) {
+  const DType f32 = DType::f32;
+  const Segment all{.offset = 0, .count = count};
+  const auto flat = [&] { return rows.random({count}, f32); };
+  const auto once = static_cast<double>(count * size_of(f32));
+  const std::string of = str(", ", count, " parameters");
+  rows.time<AdamStep>(
+      "Adam" + of,
+      {flat(), flat(), rows.zeros({count}, f32), rows.zeros({count}, f32), &all, 1, 3.5e-4, 0.9, 0.999, 1e-8, 5e-4, false, f32}, 0,
+      3 * once);
+  const StepBehind behind{.average = flat(),
+                          .momentum = 0.999,
+                          .rounded = rows.zeros({count}, DType::bf16),
+                          .average_rounded = rows.zeros({count}, DType::bf16),
+                          .clear = true};
+  rows.time<AdamStep>(
+      "Adam with average, bf16 copies, cleared gradient" + of,
+      {flat(), flat(), rows.zeros({count}, f32), rows.zeros({count}, f32), &all, 1, 3.5e-4, 0.9, 0.999, 1e-8, 5e-4, false, f32, behind}, 0,
+      4 * once);
+  rows.time<SgdStep>("SGD" + of, {flat(), flat(), rows.zeros({count}, f32), &all, 1, 0.01, 0.9, 5e-4, false, f32}, 0, 2 * once);
+  rows.time<EmaUpdate>("moving average" + of, {flat(), flat(), count, 0.999, f32}, 0, once);
+  rows.time<Cast>("weights to bf16" + of, {flat(), rows.zeros({count}, DType::bf16), count, f32, DType::bf16});
+}
+
+void conv_rows(Rows& rows, const ConvLayer& layer) {
+  const ConvShape& s = layer.shape;
+  const DType dtype = rows.dtype();
+  const Shape x{s.n, s.h, s.w, s.c}, w{s.k, s.r, s.s, s.c}, y{s.n, s.p(), s.q(), s.k};
+  const std::string of = str("convolution ", layer.name, " ", s.r, " x ", s.s, ": ");
+  rows.time<ConvForward>(of + "forward", {rows.random(x, dtype), rows.random(w, dtype), rows.zeros(y, dtype), s, dtype}, layer.flop());
+  if (!layer.first)
+    rows.time<ConvBackwardData>(of + "data gradient", {rows.random(y, dtype), rows.random(w, dtype), rows.zeros(x, dtype), s, dtype},
+                                layer.flop());
+  rows.time<ConvBackwardWeight>(of + "weight gradient",
+                                {rows.random(x, dtype), rows.random(y, dtype), rows.zeros(w, wide(dtype)), s, dtype}, layer.flop());
+}
+
+void product_rows(Rows& rows, const BenchOptions& o) {
+  const DType dtype = rows.dtype();
+  const auto [m, n, k] = o.sizes.empty() ? MatrixSize{4096, 4096, 4096} : parse_size(o.sizes.front());
+  rows.time<Gemm>(str("product ", m, " x ", n, " x ", k),
+                  {.a = rows.random({m, k}, dtype),
+                   .b = rows.random({k, n}, dtype),
+                   .c = rows.zeros({m, n}, wide(dtype)),
+                   .m = m,
+                   .n = n,
+                   .k = k,
+                   .dtype = dtype},
+                  2.0 * static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k));
+}
+
+// The map that the network ends with.
+const ConvShape& last_map(const std::vector<ConvLayer>& layers) {
+  return std::ranges::max_element(layers, {}, [](const ConvLayer& layer) { return layer.shape.k; })->shape;
+}
+
+int64_t parameters(const std::vector<ConvLayer>& layers) {
+  int64_t count = 0;
+  for (const ConvLayer& layer : layers) count += layer.count * layer.shape.k * layer.shape.r * layer.shape.s * layer.shape.c;
+  return count;
+}
+
+}  // namespace
+
+Json bench_ops(const Context& context, const BenchOptions& o) {
+  const std::vector<ConvLayer> layers = conv_layers(o);
+  Rows rows(context, o, false);
+  for (const ConvLayer& layer : distinct_maps(layers)) {
+    norm_rows(rows, layer.shape, "batch", 1);
+    if (!layer.name.ends_with(".conv1") || o.model.ibn == "none") continue;
+    norm_rows(rows, layer.shape, "instance", layer.shape.n);
+    ibn_rows(rows, layer.shape);
+  }
+  pool_rows(rows, layers.front().shape, last_map(layers));
+  loss_rows(rows, last_map(layers).k);
+  optimizer_rows(rows, parameters(layers));
+  return rows.json();
+}
+
+// The problems that docs/kernels.md shows progressions on.
+Json bench_kernels(const Context& context, const BenchOptions& o) {
+  const std::vector<ConvLayer> layers = conv_layers(o);
+  Rows rows(context, o, true);
+  product_rows(rows, o);
+  for (const char* name : {"conv1", "layer1.0.conv2", "layer1.0.conv3", "layer3.1.conv2"}) {
+    const auto layer = std::ranges::find_if(layers, [&](const ConvLayer& l) { return l.name == name; });
+    if (layer != layers.end()) conv_rows(rows, *layer);
+  }
+  const std::vector<ConvLayer> maps = distinct_maps(layers);
+  norm_rows(rows, maps[std::min<size_t>(2, maps.size() - 1)].shape, "batch", 1);
+  pool_rows(rows, layers.front().shape, last_map(layers));
+  loss_rows(rows, last_map(layers).k);
+  optimizer_rows(rows, parameters(layers));
+  return rows.json();
+}
+
+}  // namespace reid::program

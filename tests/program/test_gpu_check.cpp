@@ -1,0 +1,194 @@
+// tools/gpu_check.sh where there is no GPU: with programs in place of the real ones that note how they were called. What is run, in which
+// order, what is skipped or cut, what the verdicts and the table say.
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <sstream>
+
+#include "program/run_program.h"
+#include "reid/formats/json.h"
+
+using namespace reid;
+using namespace reid::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+// What `reid bench` leaves, in the same keys, with numbers that make the table's ratios plain.
+constexpr const char* kReid = R"SH(#!/bin/bash
+echo "$*" >>"$PLAYED/calls"
+echo "${REID_VENDOR_ALLOW:-}" >"$PLAYED/allowed"
+while [ $# -gt 0 ]; do [ "$1" = --json ] && json=$2; shift; done
+name=$(basename "${json:-none}" .json)
+[ "$name" != "${PLAYED_SLOW:-}" ] || sleep 60
+[ "$name" != "${PLAYED_BROKEN:-}" ] || { echo 'reid: it broke' >&2; exit 1; }
+passes() { echo "\"forward\": {\"times\": {\"median\": $1}}, \"data\": $2, \"weight\": {\"times\": {\"median\": $1}}"; }
+timed='{"times": {"median": 1e-6}}' refused='{"refused": "no"}' sum='{"median": 2e-6, "share_of_floor": 0.5}'
+case $name in
+  network*) echo '{"training": {"images_per_second": 12000}, "inference": {"images_per_second": 30000}}' >"$json" ;;
+  layers_cudnn*) echo "{\"rows\": [{\"name\": \"a\", $(passes 4e-6 "$refused")}, {\"name\": \"b\", $(passes 1e-6 "$refused")}]}" >"$json" ;;
+  layers*) echo "{\"sums\": {\"all\": {\"forward\": $sum, \"data\": $sum, \"weight\": $sum}},
+                  \"rows\": [{\"name\": \"a\", $(passes 1e-6 "$timed")}, {\"name\": \"b\", $(passes 1e-6 "$timed")}]}" >"$json" ;;
+  none) ;;
+  *) echo '{}' >"$json" ;;
+esac
+echo "the last line of $name"
+)SH";
+constexpr const char* kPython = R"SH(#!/bin/bash
+[ "$1" != -c ] || exit 0
+echo "$*" >>"$PLAYED/python_calls"
+while [ $# -gt 0 ]; do [ "$1" = --out ] && out=$2; shift; done
+echo '{"train_eager_b64_bfloat16_ibn": {"images_per_s": 6000}, "train_graph_b64_bfloat16_ibn": "failed: no memory"}' >"$out"
+)SH";
+
+struct Played {
+  TemporaryFolder folder;
+  Played() {
+    fs::create_directories(folder / "out/build");
+    write_script("out/build/reid", kReid);
+    write_script("out/build/reid_tests", "#!/bin/bash\n");
+    write_script("python", kPython);
+    write_file(folder / "baseline.py", "");
+    write_file(folder / "out/build/CMakeCache.txt", "REID_CUDNN_USED:INTERNAL=ON\nREID_CUBLAS_USED:INTERNAL=OFF\n");
+    setenv("PLAYED", (folder / ".").c_str(), 1);
+    setenv("PYTHON", (folder / "python").c_str(), 1);
+  }
+  ~Played() {
+    for (const char* name : {"PLAYED", "PYTHON", "PLAYED_SLOW", "PLAYED_BROKEN"}) unsetenv(name);
+  }
+  void write_script(const std::string& name, const std::string& text) const {
+    write_file(folder / name, text);
+    fs::permissions(folder / name, fs::perms::owner_all);
+  }
+  int run(const std::string& arguments) const {
+    const std::string command = std::string("'" REID_SOURCE_DIR "/tools/gpu_check.sh' --out '") + (folder / "out") + "' " + arguments +
+                                " >'" + (folder / "said") + "' 2>&1";
+    const int status = std::system(command.c_str());
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  std::vector<std::string> lines(const std::string& file) const {
+    std::istringstream in(read_text(folder / file));
+    std::vector<std::string> all;
+    for (std::string line; std::getline(in, line);) all.push_back(line);
+    return all;
+  }
+  Json result(const std::string& step) const {
+    const Json results = parse_json(read_text(folder / "out/results.json"), "results.json");
+    for (const Json& row : results.items()) {
+      if (row.at("step").string() == step) return row;
+    }
+    FAIL(step, " is not among the results:\n", read_text(folder / "said"));
+    return {};
+  }
+  std::string verdict(const std::string& step) const { return result(step).at("verdict").string(); }
+};
+
+}  // namespace
+
+TEST_CASE("gpu_check: the bench phase runs what matters most first, and skips what was not built") {
+  const Played played;
+  CHECK(played.run("--phase bench") == 0);
+  const std::vector<std::string> calls = played.lines("calls");
+  REQUIRE(calls.size() > 6);
+  const char* first[] = {"bench network --dtype bf16 --batch 64 ",
+                         "bench network --dtype bf16 --batch 128 ",
+                         "bench network --dtype bf16 --batch 256 ",
+                         "bench layers --dtype bf16 --batch 64 ",
+                         "bench machine --device cuda",
+                         "bench ops --dtype bf16 --batch 64 "};
+  for (size_t i = 0; i < std::size(first); ++i) CHECK_MESSAGE(calls[i].starts_with(first[i]), calls[i]);
+  bool f32_began = false;
+  for (const std::string& call : calls) {
+    CHECK_MESSAGE(call.find("--device cuda") != std::string::npos, call);
+    CHECK_MESSAGE(call.find("cublaslt") == std::string::npos, call);
+    const bool f32 = call.find("--dtype f32") != std::string::npos;
+    CHECK_MESSAGE((f32 || !f32_began), "bf16 behind f32: ", call);
+    f32_began = f32_began || f32;
+  }
+  CHECK(f32_began);
+  CHECK(read_text(played.folder / "allowed") == "rounded-gradients\n");
+  CHECK(played.verdict("layers_cudnn_bf16_64") == "passed");
+  CHECK(played.result("network_bf16_64").at("remark").string() == "the last line of network_bf16_64");
+  CHECK(played.verdict("gemm_cublaslt_bf16") == "skipped");
+  CHECK(played.result("gemm_cublaslt_bf16").at("remark").string() == "CUBLAS was not found when the program was built, or left out");
+}
+
+TEST_CASE("gpu_check: the limits of our own kernels in bf16 fit eight minutes") {
+  std::istringstream script(read_text(REID_SOURCE_DIR "/tools/gpu_check.sh"));
+  int64_t seconds = 0, steps = 0;
+  bool inside = false;
+  for (std::string line; std::getline(script, line);) {
+    if (line == "STEPS") inside = false;
+    if (inside) {
+      std::istringstream words(line);
+      int64_t limit = 0;
+      std::string name, needs;
+      words >> limit >> name >> needs;
+      CHECK_MESSAGE(limit > 0, line);
+      ++steps;
+      if (needs == "-" && name.find("f32") == std::string::npos) seconds += limit;
+    }
+    if (line.ends_with("<<'STEPS'")) inside = true;
+  }
+  CHECK(steps > 15);
+  CHECK(seconds <= 480);
+}
+
+TEST_CASE("gpu_check: a step that hangs is cut, what then finds no time is skipped, what fails is a failure") {
+  Played played;
+  setenv("PLAYED_BROKEN", "layers_bf16_64", 1);
+  CHECK(played.run("--phase bench") == 1);
+  CHECK(played.verdict("network_bf16_64") == "passed");
+  CHECK(played.verdict("layers_bf16_64") == "FAILED");
+  CHECK(played.result("layers_bf16_64").at("remark").string() == "reid: it broke");
+  CHECK(played.verdict("machine") == "passed");
+  unsetenv("PLAYED_BROKEN");
+
+  // A later run of the phase replaces what the earlier one said.
+  setenv("PLAYED_SLOW", "network_bf16_64", 1);
+  CHECK(played.run("--phase bench --seconds 2") == 1);
+  CHECK(played.verdict("network_bf16_64") == "cut");
+  CHECK(played.result("network_bf16_64").at("remark").string() == "after 2 s");
+  CHECK(played.verdict("layers_bf16_64") == "skipped");
+  CHECK(played.result("layers_bf16_64").at("remark").string() == "no time left in this phase");
+  unsetenv("PLAYED_SLOW");
+  CHECK(played.run("--phase bench") == 0);
+  CHECK(played.verdict("network_bf16_64") == "passed");
+}
+
+TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours beside it and beside cuDNN") {
+  if (std::system("command -v python3 >/dev/null") != 0) return;
+  const Played played;
+  REQUIRE(played.run("--phase bench") == 0);
+  CHECK(played.run("--phase compare --baseline '" + (played.folder / "baseline.py") + "'") == 0);
+  const std::vector<std::string> calls = played.lines("python_calls");
+  REQUIRE(calls.size() == 2);
+  CHECK(calls[0].find("--what ceilings,train,infer,layers,norms") != std::string::npos);
+  CHECK(calls[1].find("--what infer,compile") != std::string::npos);
+  CHECK(played.verdict("table") == "passed");
+  const std::string table = read_text(played.folder / "out/table.md");
+  INFO(table);
+  CHECK(table.find("| training, batch 64 | 12,000 | 6,000 | 2.00 |  |  |  |  |\n") !=
+        std::string::npos);  // the graph failed, nothing is compiled
+  // Forward: 4 and 1 times ours, whose geometric mean is 2; no data gradient; the sums are half of the floor's speed.
+  CHECK(table.find("| forward, batch 64 | 0.002 | 50 % | 2.00 (2) | 1.00 |\n") != std::string::npos);
+  CHECK(table.find("| data gradient, batch 64 | 0.002 | 50 % |  |  |\n") != std::string::npos);
+
+  const Played bare;
+  REQUIRE(bare.run("--phase bench") == 0);
+  CHECK(bare.run("--phase compare --baseline nowhere.py") == 0);
+  CHECK(bare.result("PyTorch").at("remark").string() == "nowhere.py is not there: name it with --baseline");
+}
+
+TEST_CASE("gpu_check: nothing built, unknown phases and flags are told") {
+  Played played;
+  CHECK(played.run("--phase sleep") == 2);
+  CHECK(read_text(played.folder / "said").find("no phase is called sleep") != std::string::npos);
+  CHECK(played.run("--help") == 2);
+  CHECK(read_text(played.folder / "said").find("--baseline SCRIPT") != std::string::npos);
+  fs::remove(played.folder / "out/build/reid_tests");
+  CHECK(played.run("--phase bench") == 1);
+  CHECK(played.result("all").at("remark").string() == "nothing is built: run --phase build first");
+}

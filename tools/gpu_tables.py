@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""The short table of tools/gpu_check.sh: what `reid bench` measured on a GPU, beside cuDNN, cuBLASLt and PyTorch where they were measured.
+
+Usage: tools/gpu_tables.py FOLDER      reads the JSON files there (what is absent is left out), writes FOLDER/table.md.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+from bench_tables import table
+
+
+class Records:
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def get(self, name):
+        """A record, or {} where its step was skipped, cut or failed."""
+        file = self.folder / f"{name}.json"
+        try:
+            return json.loads(file.read_text()) if file.exists() else {}
+        except json.JSONDecodeError:  # of a step that was killed while it wrote
+            return {}
+
+
+def measured(entry):
+    """PyTorch's entry, or {} where it says why there is none."""
+    return entry if isinstance(entry, dict) else {}
+
+
+def ratio(ours, theirs):
+    return f"{ours / theirs:.2f}" if ours and theirs else ""
+
+
+def rate(value):
+    return f"{value:,.0f}" if value else ""
+
+
+def ceilings(records):
+    machine, torch = records.get("machine"), measured(records.get("torch").get("ceilings"))
+    if not machine:
+        return None
+    rows = [["copy, GB/s", rate(machine["peak"]["copy"]["gigabytes_per_second"]), rate(torch.get("copy_GB/s"))]]
+    for key, title in (("peak", "f32"), ("peak_bf16", "bf16")):
+        product = torch.get(f"matmul_8192_{'bfloat16' if title == 'bf16' else 'float32'}_TFLOP/s")
+        rows.append([f"{title}, TFLOP/s ({machine[key]['implementation']})", f"{machine[key]['gflops'] / 1e3:.1f}", f"{product:.1f}" if product else ""])
+    return "Ceilings; PyTorch's of a product of 8192 cubed, in f32 perhaps with TF32.\n\n" + table(["ceiling", "reid.cpp", "PyTorch"], rows)
+
+
+def networks(records):
+    torch, compiled, rows = records.get("torch"), records.get("torch_compiled"), []
+    for batch in (64, 128, 256):
+        ours = records.get(f"network_bf16_{batch}").get("training", {}).get("images_per_second")
+        theirs = [measured(report.get(f"train_{variant}_b{batch}_bfloat16_ibn")).get("images_per_s")
+                  for report, variant in ((torch, "eager"), (torch, "graph"), (compiled, "compile"))]
+        rows.append([f"training, batch {batch}", rate(ours)] + [cell for t in theirs for cell in (rate(t), ratio(ours, t))])
+    ours = records.get("network_bf16_256").get("inference", {}).get("images_per_second")
+    theirs = [measured(report.get("infer_bfloat16")) for report in (torch, compiled)]
+    eager, compile_ = (t.get("images_per_s") for t in theirs)
+    rows.append(["inference, batch 256", rate(ours), rate(eager), ratio(ours, eager), "", "", rate(compile_), ratio(ours, compile_)])
+    if not any(row[1] for row in rows):
+        return None
+    return ("ResNet-50-IBN-a, 256x128, last stride 1, bf16: images a second, and how many times faster reid.cpp is.\n\n"
+            + table(["", "reid.cpp", "PyTorch eager", "times", "in a CUDA graph", "times", "compiled", "times"], rows))
+
+
+def convolutions(records):
+    rows = []
+    for batch in (64, 128, 256):
+        ours, theirs = records.get(f"layers_bf16_{batch}"), records.get(f"layers_cudnn_bf16_{batch}")
+        for key, title in (("forward", "forward"), ("data", "data gradient"), ("weight", "weight gradient")):
+            if not ours:
+                continue
+            total = ours["sums"]["all"][key]
+            by_name = {row["name"]: row[key] for row in theirs.get("rows", [])}
+            ratios = [by_name[row["name"]]["times"]["median"] / row[key]["times"]["median"] for row in ours["rows"]
+                      if "times" in row[key] and "times" in by_name.get(row["name"], {})]
+            mean = math.exp(sum(math.log(r) for r in ratios) / len(ratios)) if ratios else None
+            rows.append([f"{title}, batch {batch}", f"{1e3 * total['median']:.3f}", f"{100 * total['share_of_floor']:.0f} %",
+                         f"{mean:.2f} ({len(ratios)})" if ratios else "", f"{min(ratios):.2f}" if ratios else ""])
+    if not rows:
+        return None
+    return ("All convolutions of a step, bf16: summed, of the floor, and how many times faster than cuDNN (geometric mean of so many shapes, least).\n\n"
+            + table(["", "ms", "of the floor", "cuDNN's time / ours", "least"], rows))
+
+
+def products(records):
+    theirs = {(r["m"], r["n"], r["k"]): r for r in records.get("gemm_cublaslt_bf16").get("rows", [])}
+    rows = []
+    for r in records.get("gemm_bf16").get("rows", []):
+        if "times" not in r:
+            continue
+        other = theirs.get((r["m"], r["n"], r["k"]), {})
+        rows.append([f"{r['m']} x {r['n']} x {r['k']}", f"{r['gflops'] / 1e3:.0f}", f"{other['gflops'] / 1e3:.0f}" if "times" in other else "",
+                     ratio(r["gflops"], other.get("gflops"))])
+    return "Products, bf16, TFLOP/s.\n\n" + table(["M x N x K", "reid.cpp", "cuBLASLt", "times"], rows) if rows else None
+
+
+def passes(records):
+    rows = [[r["name"], f"{1e6 * r['times']['median']:.1f}", f"{r['gigabytes_per_second']:,.0f}", f"{100 * r['share_of_floor']:.0f} %"]
+            for r in records.get("ops_bf16_64").get("rows", []) if "times" in r]
+    if not rows:
+        return None
+    return "Norms, pools, losses, optimizers; batch 64, maps in bf16.\n\n" + table(["op", "us", "GB/s", "of the floor"], rows)
+
+
+def main():
+    if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
+        sys.exit(__doc__)
+    records = Records(sys.argv[1])
+    parts = [part for part in (write(records) for write in (ceilings, networks, convolutions, products, passes)) if part]
+    (records.folder / "table.md").write_text("\n\n".join(parts) + "\n")
+    print(f"{len(parts)} tables in {records.folder / 'table.md'}" if parts else "nothing was measured")
+
+
+if __name__ == "__main__":
+    main()
