@@ -6,7 +6,7 @@
   network  training step and inference of ResNet-50-IBN-a, 256x128, last stride 1: PyTorch out of the box and tuned (jemalloc that keeps
            memory, transparent huge pages, threads bound to cores), both channels_last, in f32 and under bf16 autocast
   layers   each convolution of it: forward, data and weight gradient, through PyTorch's oneDNN, tuned as above
-  gemm     products of matrices: numpy's OpenBLAS with OPENBLAS_CORETYPE=SkylakeX where the processor has AVX-512
+  gemm     products of matrices, with any fixed sums and strict ones: numpy's OpenBLAS with OPENBLAS_CORETYPE=SkylakeX where the processor has AVX-512
   loader   decoding and augmenting JPEGs on one core: Pillow and torchvision
 
 PyTorch is installed from the Python registry into an environment of its own (--venv; some gigabytes), unless --python names one that has
@@ -218,14 +218,17 @@ def gemm_of(run, dtype):
     steps = 2 if run.words.quick else 3
     rows = run.reid("gemm", "--dtype", dtype, "--warmup", 0, "--steps", 1)["rows"]
     request = {"do": "gemm", "rows": [{key: row[key] for key in "mnk"} for row in rows], "steps": steps}
-    results = run.take_turns("gemm", {"reid": lambda: run.reid("gemm", "--dtype", dtype, "--warmup", 1, "--steps", steps),
-                                      "openblas": lambda: run.side("openblas").ask(request)})
-    peak = max(r["peak"]["gflops"] for r in results["reid"])
+    ours = {name: (lambda numerics=numerics: run.reid("gemm", "--dtype", dtype, "--numerics", numerics, "--warmup", 1, "--steps", steps))
+            for name, numerics in (("reid", "deterministic"), ("strict", "strict"))}
+    results = run.take_turns("gemm", ours | {"openblas": lambda: run.side("openblas").ask(request)})
+    peak = max(r["peak"]["gflops"] for name in ours for r in results[name])
     record = {"rows": [], "peak_gflops": peak}
     for i, row in enumerate(rows):
-        both = beside([r["rows"][i]["times"]["median"] for r in results["reid"]], [statistics.median(r["rows"][i]) for r in results["openblas"]])
-        gflop = 2e-9 * row["m"] * row["n"] * row["k"]
-        for side in ("reid", "other"):
+        gflop, theirs = 2e-9 * row["m"] * row["n"] * row["k"], [statistics.median(r["rows"][i]) for r in results["openblas"]]
+        both = beside([r["rows"][i]["times"]["median"] for r in results["reid"]], theirs)
+        strict = beside([r["rows"][i]["times"]["median"] for r in results["strict"]], theirs)
+        both |= {"strict": strict["reid"], "faster_strict": strict["faster"]}
+        for side in ("reid", "strict", "other"):
             both[side]["share_of_peak"] = gflop / both[side]["median"] / peak
         record["rows"].append({key: row[key] for key in "mnk"} | {"implementation": row["implementation"], "gflop": gflop, **both})
     return record

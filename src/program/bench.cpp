@@ -39,7 +39,7 @@ void declare(Flags& f, BenchOptions& o) {
   f.choice("--ibn", o.model.ibn, {"none", "a", "b"}, "network, layers, ops: instance-batch norm variant");
   f.option("--last-stride", o.model.last_stride, "all but gemm, loader: stride of the fourth stage", Range::closed(1, 2));
   f.choice("--numerics", o.model.numerics, {"deterministic", "strict"},
-           "network, layers: convolutions of training by any fixed sums, or by those of their definition alone");
+           "network, layers, gemm: any fixed sums, or those of the definition alone");
   f.option("--channels", o.model.width, "all but gemm, loader: channels of the first stage", Range::closed(2, 1024));
   f.option("--impl", o.implementation, "NAME",
            "layers, gemm, ops, kernels: this implementation and no other; an unknown one lists what the device has");
