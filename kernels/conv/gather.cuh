@@ -13,6 +13,7 @@
 
 #include <numeric>
 
+#include "gemm/moments.cuh"
 #include "gemm/parts.cuh"
 #include "gemm/tile.cuh"
 
@@ -100,6 +101,16 @@ struct ForwardProblem : Patches<T> {
   __device__ const T* any_b() const { return weight; }
   __device__ T* target(int64_t group, int64_t i, int64_t j) const { return y + i * this->k + group * n + j; }
   __device__ void store(int64_t group, int64_t i, int64_t j, float sum) const { *target(group, i, j) = from_float<T>(sum); }
+};
+
+// With the moments of y's columns over every kRows rows, moments [NPQ / kRows, K].
+template <class T, int kRows>
+struct ForwardMoments : ForwardProblem<T> {
+  Moments* moments;
+  ForwardMoments(const ConvForwardArgs& a, Moments* where) : ForwardProblem<T>(a), moments(where) {}
+  __device__ void store_moments(int64_t group, int64_t i, int64_t j, const Moments& of) const {
+    moments[i / kRows * this->k + group * this->n + j] = of;
+  }
 };
 
 // Batch = group * splits + split.

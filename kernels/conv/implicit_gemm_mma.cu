@@ -1,5 +1,5 @@
 // Convolution of bf16 on tensor cores: the products of gather.cuh on the tiles of gemm/mma_tile.cuh, with sums in f32. x, y, w and their
-// gradients are bf16, but dw, which is f32.
+// gradients are bf16, but dw, which is f32. Forward, each version takes the statistics of y as well (statistics.cuh).
 //
 // Versions:
 //   mma_gather    64 x 64 sums a block, elements fetched one by one: any channels
@@ -11,6 +11,7 @@
 // from L2. Flops: 2 N P Q K R S C / g. Floor on H200: 790 Tflop/s by wgmma, about 490 by mma.sync. No version was measured yet.
 
 #include "conv/gather.cuh"
+#include "conv/statistics.cuh"
 #include "gemm/mma_tile.cuh"
 #include "kernels.h"
 
@@ -39,9 +40,16 @@ struct Gather {
   static constexpr int kM = Small::kM, kN = Small::kN;
 };
 
+// moments: where there is room for them, null where no statistics are wanted.
+template <class Tiles>
+void forward_with(const ConvForwardArgs& a, Moments* moments, Stream& stream) {
+  if (!moments) return Tiles::run(ForwardProblem<bf16>(a), a.shape.groups, stream);
+  Tiles::run(ForwardMoments<bf16, Tiles::kM>(a, moments), a.shape.groups, stream);
+  merge_moments(a, moments, Tiles::kM, stream);
+}
 template <class Tiles>
 void forward(const ConvForwardArgs& a, Stream& stream) {
-  Tiles::run(ForwardProblem<bf16>(a), a.shape.groups, stream);
+  forward_with<Tiles>(a, room_for_moments(a, Tiles::kM, stream), stream);
 }
 
 template <class Tiles>
@@ -83,21 +91,23 @@ void forward_padded(const ConvForwardArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   const int64_t channels = ceil_div(s.c, 8) * 8, pixels = s.n * s.h * s.w, taps = s.k * s.r * s.s;
   if (pixels == 0 || taps == 0) return;
-  auto* x = static_cast<bf16*>(stream.workspace(static_cast<size_t>((pixels + taps) * channels) * sizeof(bf16)));
-  bf16* w = x + pixels * channels;
+  const int64_t moments = count_moments(a, Tiles::kM);
+  const size_t padded_bytes = static_cast<size_t>((pixels + taps) * channels) * sizeof(bf16);
+  auto* x = static_cast<bf16*>(stream.workspace(padded_bytes + static_cast<size_t>(moments) * sizeof(Moments)));
+  bf16 *w = x + pixels * channels, *end = w + taps * channels;
   pad_rows(a.x, x, pixels, s.c, channels, stream);
   pad_rows(a.w, w, taps, s.c, channels, stream);
   ConvForwardArgs padded = a;
   padded.x = x, padded.w = w, padded.shape.c = channels;
-  forward<Tiles>(padded, stream);
+  forward_with<Tiles>(padded, moments > 0 ? reinterpret_cast<Moments*>(end) : nullptr, stream);
 }
 
 // --- conditions ---
 
-template <class Args>
+template <class Shape, class Args>
 const char* refuse(const Args& a) {
   const char* reason = refuse_beyond_int(a.shape);
-  if (!reason) reason = refuse_behind(a);
+  if constexpr (std::is_same_v<Args, ConvForwardArgs>) reason = reason ? reason : refuse_statistics(a, Shape::kM);
   if constexpr (std::is_same_v<Args, ConvBackwardDataArgs>) reason = reason ? reason : refuse_wide_strides(a.shape);
   return reason ? reason : refuse_other_than_bf16(a.dtype);
 }
@@ -119,12 +129,12 @@ const char* refuse_pieces(const Args& a) {
   if (!eights(a.shape)) return "takes channels and filters of groups in eights";
   if (!aligned(a)) return "takes arrays that start at multiples of 16 bytes";
   if (Shape::kM > 64 && (rows_of(a) < Shape::kM || columns_of(a) < Shape::kN)) return "takes products that fill its tiles";
-  return refuse(a);
+  return refuse<Shape>(a);
 }
 const char* refuse_padded(const ConvForwardArgs& a) {
   if (a.shape.groups != 1 || a.shape.c % 8 == 0 || a.shape.k % 8 != 0)
     return "takes channels that are not in eights, filters that are, one group";
-  return aligned_to_16({a.y}) ? refuse(a) : "takes arrays that start at multiples of 16 bytes";
+  return aligned_to_16({a.y}) ? refuse<Small>(a) : "takes arrays that start at multiples of 16 bytes";
 }
 
 template <class Op, template <class> class Run, class Shape>
@@ -159,9 +169,9 @@ void register_conv_implicit_gemm_mma() {
   add_all<ConvBackwardData, BackwardData>();
   add_all<ConvBackwardWeight, BackwardWeight>();
   add<ConvForward>(REID_KERNEL_NAME("mma_async_padded"), refuse_padded, forward_padded<Async<Small>>);
-  add<ConvForward>(REID_KERNEL_NAME("mma_gather"), refuse<ConvForwardArgs>, forward<Gather>);
-  add<ConvBackwardData>(REID_KERNEL_NAME("mma_gather"), refuse<ConvBackwardDataArgs>, backward_data<Gather>);
-  add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_gather"), refuse<ConvBackwardWeightArgs>, backward_weight<Gather>);
+  add<ConvForward>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvForwardArgs>, forward<Gather>);
+  add<ConvBackwardData>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvBackwardDataArgs>, backward_data<Gather>);
+  add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvBackwardWeightArgs>, backward_weight<Gather>);
 }
 
 }  // namespace reid::REID_TARGET

@@ -17,8 +17,12 @@
 //   any_a(), any_b()             some address of the operand, which is named, not read, where there are zeros
 //   kVectors                     whether results are stored as bf16, eight neighbors at once; then target(batch, i, j) says where, null:
 //                                nowhere, and n is a multiple of 8
+// Either may be asked for the moments of its columns (moments.cuh), where tiles have no row beyond m:
+//   moments                      a member of that name
+//   store_moments(batch, i, j, of)               of column j's results in the rows of the tile, the first of which is i; for j < n
 // A sum's terms are added in the order of l, 16 by 16 within the tensor core, whatever the tile: all tiles give the same sums.
 
+#include "gemm/moments.cuh"
 #include "gemm/tile.cuh"
 #include "mma.cuh"
 
@@ -116,6 +120,29 @@ __device__ void store_sums(const Problem& problem, const MmaPlace& at, const Mma
   });
 }
 
+// The moments of the tile's columns, of the results as they are stored.
+template <class Shape, class Problem>
+__device__ void store_moments(const Problem& problem, const MmaPlace& at, const MmaSums<Shape>& sums) {
+  using Sums = MmaSums<Shape>;
+  using Element = typename Problem::Element;
+  constexpr int kOwnRows = 2 * Sums::kRows, kOwnColumns = 2 * Sums::kColumns;
+  SHARED_ARRAY(Moments, parts, Shape::kWarpsM * Shape::kN);  // written before the barrier, read after it
+  Moments own[kOwnColumns];
+  UNROLL
+  for (int c = 0; c < kOwnColumns; ++c) {
+    own[c] = merge_all<kOwnRows>(
+        [&](int r) {
+          return Moments{to_float(from_float<Element>(sums.d[r / 2][c / 2][r % 2 * 2 + c % 2])), 0};
+        },
+        1);
+  }
+  merge_lanes(own, kOwnRows, parts + Sums::row() / Shape::kWarpM * Shape::kN + Sums::column());
+  __syncthreads();
+  merge_warps<Shape::kWarpsM, Shape::kN>(parts, Shape::kWarpM, [&](int column, const Moments& all) {
+    if (at.j0 + column < problem.n) problem.store_moments(at.batch, at.i0, at.j0 + column, all);
+  });
+}
+
 // --- mma_gather ---
 
 // One operand's tile, element by element. `find(place, l)` says where an element stands.
@@ -148,6 +175,7 @@ __global__ void __launch_bounds__(Shape::kThreads) mma_gather_kernel(Problem pro
     __syncthreads();
   }
   store_sums(problem, at, sums);
+  if constexpr (kTakesMoments<Problem>) store_moments(problem, at, sums);
 }
 
 // --- mma_async ---
@@ -171,10 +199,12 @@ constexpr size_t mma_async_bytes() {
   return stages > result ? stages : result;
 }
 
-// The sums as bf16, through shared memory so that a thread stores 16 neighboring bytes. Eight more columns a row spread the banks.
+// The sums as bf16, through shared memory so that a thread stores 16 neighboring bytes. Eight more columns a row spread the banks. `result`
+// lies where the stages were.
 template <class Shape, class Problem>
 __device__ void store_vectors(const Problem& problem, const MmaPlace& at, const MmaSums<Shape>& sums, bf16* result) {
   constexpr int kRow = Shape::kN + 8;
+  __syncthreads();
   sums.each_pair([&](int row, int column, float first, float second) {
     result[row * kRow + column] = to_bf16(first), result[row * kRow + column + 1] = to_bf16(second);
   });
@@ -242,11 +272,11 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) mma_async_ker
     sums.template add<A, B>(a_tile, a_tile + A::kElements);
   }
   if constexpr (Problem::kVectors) {
-    __syncthreads();  // the stages become the result
     store_vectors(problem, at, sums, stages);
   } else {
     store_sums(problem, at, sums);
   }
+  if constexpr (kTakesMoments<Problem>) store_moments(problem, at, sums);
 }
 
 // --- launches ---

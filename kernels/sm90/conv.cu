@@ -13,11 +13,13 @@
 //                   The boxes are cut into parts, until two blocks wait for each of an H200's 132 processors, that are added in order
 // In the weights' gradient a pixel that sticks out multiplies zeros of dy by what x holds there: infinities of x make NaN.
 // Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
-// Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Next: statistics of the norm that follows.
+// Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Forward also takes the statistics of y
+// (conv/statistics.cuh), where boxes divide the maps.
 
 #include <algorithm>
 
 #include "conv/gather.cuh"
+#include "conv/statistics.cuh"
 #include "kernels.h"
 #include "sm90/wgmma_tile.cuh"
 
@@ -129,8 +131,19 @@ struct WgmmaConvolution {
   }
 };
 
+// With the moments of y's columns over every box, moments [boxes, K].
+struct WgmmaForwardMoments : WgmmaConvolution<true> {
+  Moments* moments;
+  __device__ void store_moments(const WgmmaPlace& at, int64_t j, const Moments& of) const { moments[at.row * n + j] = of; }
+};
+
+// Boxes of y, as run makes them.
+Boxes forward_boxes(const ConvShape& s) {
+  return {kWgmmaTile, s.p(), s.q(), {static_cast<int>(s.stride[0]), static_cast<int>(s.stride[1])}};
+}
+
 template <bool forward>
-void run(const ConvShape& s, const void* source, const void* w, void* result, Stream& stream) {
+void run(const ConvShape& s, const void* source, const void* w, void* result, Stream& stream, Moments* moments = nullptr) {
   const int64_t from = forward ? s.c : s.k, taps = s.r * s.s;
   WgmmaConvolution<forward> p{};
   p.n = forward ? s.k : s.c, p.images = static_cast<int>(s.n);
@@ -150,10 +163,17 @@ void run(const ConvShape& s, const void* source, const void* w, void* result, St
   p.a = pixel_map(source, {s.n, forward ? s.h : s.p(), forward ? s.w : s.q(), from}, p.boxes, every);
   p.b = tensor_map(in<bf16>(w),
                    {{s.c, taps, s.k, 1}, {1, s.c, taps * s.c, s.k * taps * s.c}, {kChannels, 1, forward ? kWgmmaTile : kWgmmaDepth, 1}});
+  if constexpr (forward) {
+    if (moments) return run_wgmma(WgmmaForwardMoments{p, moments}, 1, p.boxes.count(s.n), stream);
+  }
   run_wgmma(p, row_phases * p.column_phases, p.boxes.count(s.n), stream);
 }
 
-void forward(const ConvForwardArgs& a, Stream& stream) { run<true>(a.shape, a.x, a.w, a.y, stream); }
+void forward(const ConvForwardArgs& a, Stream& stream) {
+  Moments* moments = room_for_moments(a, kWgmmaTile, stream);
+  run<true>(a.shape, a.x, a.w, a.y, stream, moments);
+  if (moments) merge_moments(a, moments, kWgmmaTile, stream);
+}
 void backward_data(const ConvBackwardDataArgs& a, Stream& stream) { run<false>(a.shape, a.dy, a.w, a.dx, stream); }
 
 // --- the weights' gradient ---
@@ -239,9 +259,20 @@ const char* refuse(const Args& a, int64_t rows, int64_t columns, std::initialize
   if (const char* reason = refuse_shape(a.shape, rows, columns)) return reason;
   return aligned_to_16(arrays) ? refuse_other_than_hopper() : "takes arrays that start at multiples of 16 bytes";
 }
+// Boxes follow each other image by image: those of a group are neighbors where they hold whole images of it, or a part of one.
+const char* refuse_boxes(const ConvForwardArgs& a) {
+  const ConvShape& s = a.shape;
+  const Boxes boxes = forward_boxes(s);
+  const bool whole = s.p() % boxes.rows == 0 && s.q() % boxes.columns == 0;
+  for (const NormStatisticsArgs& statistics : a.statistics) {
+    if (statistics.x && !(whole && statistics.window.length % (s.p() * s.q() * boxes.images) == 0))
+      return "takes statistics of maps that boxes divide, over groups of whole images";
+  }
+  return refuse_statistics(a, kWgmmaTile);
+}
 const char* refuse_forward(const ConvForwardArgs& a) {
-  if (const char* reason = refuse_behind(a)) return reason;
-  return refuse(a, a.shape.n * a.shape.p() * a.shape.q(), a.shape.k, {a.x, a.w, a.y});
+  const char* reason = refuse(a, a.shape.n * a.shape.p() * a.shape.q(), a.shape.k, {a.x, a.w, a.y});
+  return reason ? reason : refuse_boxes(a);
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {
   return refuse(a, a.shape.n * a.shape.h * a.shape.w, a.shape.c, {a.dy, a.w, a.dx});

@@ -15,7 +15,10 @@
 //   load_a(tile, place, step, barrier), load_b(tile, place, step, barrier)      16 KB each
 //   line(place, row)                     the result's row, 0 to 127 of the block; null beyond the extents
 //   store(line, column j, two neighboring sums)      for any even j: it leaves out what is beyond n
+// It may ask for the moments of its columns (gemm/moments.cuh), of bf16 results, where every row of a tile is one of the result:
+//   moments, store_moments(place, column j, moments)      a member of that name; for j < n
 
+#include "gemm/moments.cuh"
 #include "sm90/device.cuh"
 
 namespace reid::REID_TARGET {
@@ -25,6 +28,9 @@ inline constexpr int kWgmmaConsumers = 256, kWgmmaThreads = kWgmmaConsumers + kW
 inline constexpr int kWgmmaOperand = kWgmmaTile * kWgmmaDepth;  // elements
 inline constexpr unsigned kWgmmaStageBytes = 2 * kWgmmaOperand * sizeof(bf16);
 inline constexpr size_t kWgmmaBytes = size_t{kWgmmaStages} * (kWgmmaStageBytes + 2 * sizeof(Mbarrier));
+inline constexpr int kWgmmaParts = kWgmmaConsumers / kWarpSize, kWgmmaPartRows = kWgmmaTile / kWgmmaParts;  // of moments: a warp's
+template <class Problem>
+inline constexpr size_t kWgmmaMomentsBytes = kTakesMoments<Problem> ? kWgmmaParts* kWgmmaTile * sizeof(Moments) : 0;
 
 // Which sums a block makes. part: what the Problem cuts its work into beside tiles, such as chunks of depth.
 struct WgmmaPlace {
@@ -72,23 +78,7 @@ __device__ void wgmma_consume(int steps, const bf16* stages, Mbarrier* full, Mba
 }
 
 template <class Problem>
-__global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_kernel(const Problem GRID_CONSTANT problem, int tiles_m, int tiles_n) {
-  bf16* const stages = shared_dynamic<bf16>();  // [kWgmmaStages, a and b]; ordered by the barriers behind it
-  auto* const full = reinterpret_cast<Mbarrier*>(stages + 2 * kWgmmaStages * kWgmmaOperand);
-  Mbarrier* const empty = full + kWgmmaStages;
-  const int tile_row = static_cast<int>(blockIdx.x) / tiles_n;
-  const WgmmaPlace at{tile_row / tiles_m, tile_row % tiles_m, static_cast<int>(blockIdx.x) % tiles_n};
-  if (threadIdx.x == 0) {
-    for (int s = 0; s < kWgmmaStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], kWgmmaConsumers / kWarpSize);
-    mbarrier_fence_init();
-  }
-  __syncthreads();
-  if (threadIdx.x >= kWgmmaConsumers) {
-    if (threadIdx.x == kWgmmaConsumers) wgmma_produce(problem, stages, full, empty, at);
-    return;  // no barrier of the block follows
-  }
-  float sums[64] = {};
-  wgmma_consume<Problem>(problem.steps(at), stages, full, empty, sums);
+__device__ void wgmma_store(const Problem& problem, const WgmmaPlace& at, const float (&sums)[64]) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize, row = static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4;
   auto* const upper = problem.line(at, row);
   auto* const lower = problem.line(at, row + 8);
@@ -100,12 +90,57 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_kernel(const Problem G
   }
 }
 
+// The moments of the tile's columns over a warp's 16 rows. 32 columns at a time: all of them would not fit into registers beside the sums.
+__device__ inline void wgmma_moments(const float (&sums)[64], Moments* parts) {
+  UNROLL
+  for (int first = 0; first < 64; first += 16) {
+    Moments own[8];
+    UNROLL
+    for (int c = 0; c < 8; ++c) {
+      own[c] = merge_all<2>([&](int half) { return Moments{to_float(to_bf16(sums[first + c / 2 * 4 + half * 2 + c % 2])), 0}; }, 1);
+    }
+    merge_lanes(own, 2, parts + static_cast<int>(threadIdx.x) / kWarpSize * kWgmmaTile + 2 * first);
+  }
+}
+
+template <class Problem>
+__global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_kernel(const Problem GRID_CONSTANT problem, int tiles_m, int tiles_n) {
+  bf16* const stages = shared_dynamic<bf16>();  // [kWgmmaStages, a and b]; ordered by the barriers behind it
+  auto* const full = reinterpret_cast<Mbarrier*>(stages + 2 * kWgmmaStages * kWgmmaOperand);
+  Mbarrier* const empty = full + kWgmmaStages;
+  const int tile_row = static_cast<int>(blockIdx.x) / tiles_n;
+  const WgmmaPlace at{tile_row / tiles_m, tile_row % tiles_m, static_cast<int>(blockIdx.x) % tiles_n};
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kWgmmaStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], kWgmmaConsumers / kWarpSize);
+    mbarrier_fence_init();
+  }
+  __syncthreads();
+  auto* const parts =
+      reinterpret_cast<Moments*>(empty + kWgmmaStages);  // [kWgmmaParts, kWgmmaTile]; written before the barrier, read after
+  if (threadIdx.x >= kWgmmaConsumers) {
+    if (threadIdx.x == kWgmmaConsumers) wgmma_produce(problem, stages, full, empty, at);
+    if constexpr (!kTakesMoments<Problem>) return;  // no barrier of the block follows
+  } else {
+    float sums[64] = {};
+    wgmma_consume<Problem>(problem.steps(at), stages, full, empty, sums);
+    if constexpr (kTakesMoments<Problem>) wgmma_moments(sums, parts);  // first: behind the stores, addresses spill
+    wgmma_store(problem, at, sums);
+  }
+  if constexpr (kTakesMoments<Problem>) {
+    __syncthreads();
+    merge_warps<kWgmmaParts, kWgmmaTile>(parts, kWgmmaPartRows, [&](int column, const Moments& all) {
+      const int64_t j = int64_t{at.column} * kWgmmaTile + column;
+      if (j < problem.n) problem.store_moments(at, j, all);
+    });
+  }
+}
+
 template <class Problem>
 void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& stream) {
   const int64_t tiles_n = ceil_div(problem.n, kWgmmaTile), blocks = parts * tiles_m * tiles_n;
   if (blocks == 0) return;
-  launch(wgmma_kernel<Problem>, blocks_for(blocks, 1), kWgmmaThreads, kWgmmaBytes, stream, problem, static_cast<int>(tiles_m),
-         static_cast<int>(tiles_n));
+  launch(wgmma_kernel<Problem>, blocks_for(blocks, 1), kWgmmaThreads, kWgmmaBytes + kWgmmaMomentsBytes<Problem>, stream, problem,
+         static_cast<int>(tiles_m), static_cast<int>(tiles_n));
 }
 
 }  // namespace reid::REID_TARGET

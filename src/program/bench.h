@@ -82,8 +82,8 @@ class Peak {
   // Between rows of a table: another sample on the CPU, whose clock changes with the work. An accelerator's ceilings stay as they are, so
   // that all rows stand beside the same.
   void follow();
-  double rate() const;                                     // flop/s, the best sample: neighbors only take away
-  double bandwidth() const;                                // bytes/s, the best sample; measured when it is first asked for
+  double rate() const;       // flop/s, the best sample: neighbors only take away
+  double bandwidth() const;  // bytes/s, the best sample; measured when it is first asked for
   // Seconds that so much work takes at least: all bytes at that bandwidth, all flop at that rate, whichever is longer.
   double floor(double bytes, double flop) const;
   // How much of what is possible was reached: on the CPU of the rate alone, whose kernels' arithmetic is other than what is counted; on an

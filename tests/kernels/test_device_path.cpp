@@ -128,8 +128,8 @@ struct Trained {
   std::vector<Tensor> state;  // weights, gradients, running statistics
 };
 
-Trained train_step(Device device, DType dtype) {
-  Encoder encoder({.backbone = {.depth = 50, .ibn = "a", .width = 4}, .pooling = "gem"}, dtype, Rng(4));
+Trained train_step(Device device, DType dtype, int width = 4, const char* precision = "f32") {
+  Encoder encoder({.backbone = {.depth = 50, .ibn = "a", .width = width}, .pooling = "gem", .precision = precision}, dtype, Rng(4));
   move_to(device, inventory(encoder));
   ParameterStore store(encoder);
   Optimizer optimizer(store, {.kind = "sgd"});
@@ -202,6 +202,35 @@ TEST_CASE("device: the centroid loss agrees with the CPU's") {
       CHECK(std::abs(there.second.data<double>()[i] - want) <= narrow * 0x1p-8 * std::abs(want) + 10 * (4 * logit + 32 + narrow * 256) * u);
     }
   }
+}
+
+// Here maps of the first stages are whole blocks of rows, and channels of all are in eights. That the CPU's statistics come from sums of
+// doubles is far below bf16's roundings, which fall elsewhere where sums have another order: twice the CPU's errors, as above.
+TEST_CASE("device: in bf16 convolutions take the statistics of the norms behind them, and a training step agrees with the CPU's") {
+  const Trained exact = train_step({}, DType::f64, 8), cpu = train_step({}, DType::f32, 8, "bf16");
+  std::vector<std::string> lines;
+  trace_to(&lines);
+  const Trained there = train_step(test_device(), DType::f32, 8, "bf16");
+  trace_to(nullptr);
+  if (on_emulated_device()) {
+    const auto with = [&](const char* op, const char* what) {
+      return std::ranges::count_if(lines, [&](const std::string& l) { return l.starts_with(op) && l.find(what) != std::string::npos; });
+    };
+    // 64 rows have the stem, the first stage, and of the second the first product and all behind which no channel has a norm for each
+    // image: 1 + 10 + 1 + 9 batch norms. The inference before it takes those of images in four places more.
+    CHECK(with("conv_forward", "statistics_groups=1 ") == 21);
+    CHECK(with("conv_forward", "statistics_groups=4 ") == 8);
+  }
+  CHECK(std::abs(there.loss - exact.loss) <= 2 * std::abs(cpu.loss - exact.loss) + 0x1p-8 * std::abs(exact.loss));
+  for (size_t i = 0; i < exact.state.size(); ++i) {
+    CAPTURE(i);
+    CHECK(relative_error(there.state[i], exact.state[i]) <= 2 * relative_error(cpu.state[i], exact.state[i]) + 0x1p-22);
+  }
+  at_both_paces([&] {
+    const Trained again = train_step(test_device(), DType::f32, 8, "bf16");
+    CHECK(again.loss == there.loss);
+    for (size_t i = 0; i < there.state.size(); ++i) CHECK(bitwise_equal(again.state[i], there.state[i]));
+  });
 }
 
 }  // namespace

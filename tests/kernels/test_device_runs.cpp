@@ -124,6 +124,19 @@ TEST_CASE("device runs: as graphs, piece by piece, stopped and resumed: the same
   CHECK(without_place(scratch / "resumed") == without_place(scratch / "graphs"));
 }
 
+// With maps that are whole blocks of rows: the first convolutions take statistics for their norms.
+TEST_CASE("device runs: as graphs and piece by piece in bf16: the same bits") {
+  const Scratch scratch("device repeat bf16");
+  SupervisedConfig config = tiny_supervised();
+  config.common.run.iterations = 3;
+  config.common.data.height = 64, config.common.data.width = 32;
+  config.common.model.width = 8;
+  config.common.model.precision = "bf16";
+  REQUIRE(train_by<Supervised>(on_device(config), scratch / "graphs"));
+  REQUIRE(train_by<Supervised>(on_device(config, true), scratch / "eager"));
+  CHECK(without_place(scratch / "eager") == without_place(scratch / "graphs"));
+}
+
 TEST_CASE("device runs: memory that ends says which tensor, and what batch would fit") {
   if (!on_emulated_device()) return;
   const Scratch scratch("device memory");
