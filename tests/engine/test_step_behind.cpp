@@ -7,6 +7,7 @@
 #include "engine/fast_cpu.h"
 #include "harness.h"
 #include "reid/engine/optim.h"
+#include "reid/formats/weights.h"
 #include "reid/learning/state.h"
 
 namespace reid::test {
@@ -136,6 +137,11 @@ TEST_CASE("kept copies of filters in bf16 train like those that are rounded in e
   CHECK(bitwise_equal(kept_average.embed(images), kept.embed(images)));
   copy_state(inventory(average.encoder), inventory(kept.encoder));
   CHECK(bitwise_equal(kept.embed(images), average.embed(images)));
+  // Weights that are loaded; a module that leaves its store, whose copies then follow it no more.
+  load_weights(inventory(kept.encoder), module_weights(inventory(rounding.encoder)));
+  CHECK(bitwise_equal(kept.embed(images), rounding.embed(images)));
+  move_to(Device{}, inventory(kept_average.encoder));
+  for (const NamedParameter& p : inventory(kept_average.encoder).parameters) CHECK_MESSAGE(!p.parameter->rounded.defined(), p.name);
   CHECK_THROWS_WITH_AS(kept.step(images, {.average = &average.store, .momentum = 2}), doctest::Contains("momentum 2"), Error);
   Parameter wide{.value = Tensor::zeros({3}, DType::f64), .grad = {}};
   Inventory module;
