@@ -7,6 +7,7 @@
 #include "engine/fast_cpu.h"
 #include "harness.h"
 #include "reid/engine/optim.h"
+#include "reid/engine/weight_cache.h"
 #include "reid/formats/weights.h"
 #include "reid/learning/state.h"
 
@@ -147,6 +148,20 @@ TEST_CASE("kept copies of filters in bf16 train like those that are rounded in e
   Inventory module;
   module.parameters.push_back({"wide", &wide});
   CHECK_THROWS_WITH_AS(ParameterStore(std::as_const(module), true), doctest::Contains("of f32 only"), Error);
+}
+
+// What is rounded in a pass is gone after it, and its place becomes another filter's.
+TEST_CASE("a cache of what is made of weights knows kept copies of filters in bf16, and none that are rounded in a pass") {
+  const Tensor images = normal_tensor("images", {2, 32, 16, 3}, DType::f32);
+  for (const bool keeps : {true, false}) {
+    Student student(keeps);
+    const Tensor expected = student.embed(images);
+    WeightCache cache;
+    Pass pass = inference_pass();
+    pass.cache = &cache;
+    for (int i = 0; i < 2; ++i) CHECK(bitwise_equal(student.encoder(Var(images), pass).value(), expected));
+    CHECK((cache.bytes() > 0) == keeps);
+  }
 }
 
 }  // namespace reid::test
