@@ -1,9 +1,8 @@
 // How fast Hopper's tensor cores multiply tiles that stay in shared memory: the third version of rate.cu.
 //
 // Layout: a [64, 64] along depth, b [64, 128] across it, swizzled as the copy engine would (hopper.cuh).
-// Map: a block is one warpgroup with 64 x 128 sums in registers. It keeps one group of four products running while it issues the next, as
-// the
-//      kernels of wgmma_tile.cuh do; several blocks share a processor.
+// Map: a block is one warpgroup with 64 x 128 sums in registers. It keeps one group of four products running while it issues the next,
+//      as the kernels of wgmma_tile.cuh do; several blocks share a processor.
 // Flops: 2 M N K a round and tile. Bytes: none but the sums at the end; from shared memory 24 KB for 1 Mflop. Never measured yet.
 
 #include "kernels.h"

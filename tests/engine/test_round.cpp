@@ -57,7 +57,6 @@ TEST_CASE("rounding by instruction: every kind of value, every width, with and w
         for (int64_t j = 0; j < 40; ++j) {
           const bool inside = j >= 5 && j < 5 + columns;
           const float of_tile = inside ? tile[static_cast<size_t>(i * kWidth + j - 5)] : 0, sum = add ? of_tile - 1.5f : of_tile;
-
           wrong += !same(rounded[i][j], inside ? expected(sum) : bf16(3.0f));
         }
       }

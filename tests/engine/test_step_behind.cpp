@@ -7,6 +7,8 @@
 #include "engine/fast_cpu.h"
 #include "harness.h"
 #include "reid/engine/optim.h"
+#include "reid/engine/weight_cache.h"
+#include "reid/formats/weights.h"
 #include "reid/learning/state.h"
 
 namespace reid::test {
@@ -136,11 +138,30 @@ TEST_CASE("kept copies of filters in bf16 train like those that are rounded in e
   CHECK(bitwise_equal(kept_average.embed(images), kept.embed(images)));
   copy_state(inventory(average.encoder), inventory(kept.encoder));
   CHECK(bitwise_equal(kept.embed(images), average.embed(images)));
+  // Weights that are loaded; a module that leaves its store, whose copies then follow it no more.
+  load_weights(inventory(kept.encoder), module_weights(inventory(rounding.encoder)));
+  CHECK(bitwise_equal(kept.embed(images), rounding.embed(images)));
+  move_to(Device{}, inventory(kept_average.encoder));
+  for (const NamedParameter& p : inventory(kept_average.encoder).parameters) CHECK_MESSAGE(!p.parameter->rounded.defined(), p.name);
   CHECK_THROWS_WITH_AS(kept.step(images, {.average = &average.store, .momentum = 2}), doctest::Contains("momentum 2"), Error);
   Parameter wide{.value = Tensor::zeros({3}, DType::f64), .grad = {}};
   Inventory module;
   module.parameters.push_back({"wide", &wide});
   CHECK_THROWS_WITH_AS(ParameterStore(std::as_const(module), true), doctest::Contains("of f32 only"), Error);
+}
+
+// What is rounded in a pass is gone after it, and its place becomes another filter's.
+TEST_CASE("a cache of what is made of weights knows kept copies of filters in bf16, and none that are rounded in a pass") {
+  const Tensor images = normal_tensor("images", {2, 32, 16, 3}, DType::f32);
+  for (const bool keeps : {true, false}) {
+    Student student(keeps);
+    const Tensor expected = student.embed(images);
+    WeightCache cache;
+    Pass pass = inference_pass();
+    pass.cache = &cache;
+    for (int i = 0; i < 2; ++i) CHECK(bitwise_equal(student.encoder(Var(images), pass).value(), expected));
+    CHECK((cache.bytes() > 0) == keeps);
+  }
 }
 
 }  // namespace reid::test

@@ -70,7 +70,7 @@ struct Pass {
   bool update_running = false;      // ... and moves the running ones towards them
   int norm_groups = 1;              // the batch is cut into this many equal runs of images, each with statistics of its own
   bool running_from_first = false;  // of several groups only the first moves the running statistics, as on one of several GPUs
-  bool other_sums = false;          // convolutions may take other sums than their definition's, see ConvShape
+  bool other_sums = false;          // convolutions and linear layers may take other sums than their definition's, see ConvShape
   WeightCache* cache = nullptr;     // for convolutions whose weights stay as they are, see weight_cache.h
 };
 inline Pass training_pass(Tape& tape, int norm_groups = 1) { return {&tape, true, true, norm_groups}; }

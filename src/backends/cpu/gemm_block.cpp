@@ -31,11 +31,13 @@ Left place(const MicroKernel& kernel, const Product& p, const Block& block, floa
   return {.a = p.a + block.row * p.k + block.k, .tile = kernel.rows * p.k, .stride = p.k, .rest = scratch, .rest_stride = packed_stride};
 }
 
-template <int64_t kColumns>
+constexpr int64_t kMostColumns = kMaxTile / kMaxTileRows;
+
+// columns: those of `a`; inlined where they are a constant, loops become vectors without rests.
 inline __attribute__((always_inline)) void take_rows(const Apart& a, int64_t columns) {
   for (int64_t i = 0; i < a.rows; ++i) {
     const float *in = a.tile + i * a.width, *sums = a.c[i] + a.column;
-    float whole[kColumns];
+    float whole[kMostColumns];
     if (a.add) {
       for (int64_t j = 0; j < columns; ++j) whole[j] = sums[j] + in[j];
       in = whole;
@@ -49,13 +51,13 @@ inline __attribute__((always_inline)) void take_rows(const Apart& a, int64_t col
     }
   }
 }
-REID_BODY take_body(const Apart& a) {
-  constexpr int64_t kMost = kMaxTile / kMaxTileRows;
-  a.columns == kMost ? take_rows<kMost>(a, kMost) : take_rows<kMost>(a, a.columns);
-}
+REID_BODY take_body(const Apart& a) { a.columns == kMostColumns ? take_rows(a, kMostColumns) : take_rows(a, a.columns); }
 REID_MULTIVERSION(take, Apart)
 
-void store_apart(const MicroKernel& kernel, const Apart& a) { a.rounded&& kernel.round ? kernel.round(a) : take(a); }
+void store_apart(const MicroKernel& kernel, const Apart& a) {
+  if (a.rounded && kernel.round) return kernel.round(a);
+  take(a);
+}
 
 // What C holds of a tile, and zeros where the tile sticks out.
 void take_back(const MicroKernel& kernel, const Apart& a, float* tile) {
