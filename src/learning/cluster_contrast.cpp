@@ -50,7 +50,8 @@ ClusterContrast::ClusterContrast(const ClusterContrastConfig& config, UnlabeledI
 }
 
 void ClusterContrast::begin_epoch(Run& run, int64_t epoch) {
-  const Tensor f = ops::l2_normalize(run.extract(images_.samples, [this](const Tensor& x) { return embed(x); })).y;  // [N, D]
+  const Tensor f =
+      ops::l2_normalize(run.extract(images_.samples, [this](const Tensor& x, WeightCache& made) { return embed(x, made); })).y;  // [N, D]
   const Clusters clusters = pseudo_label(run, f, cfg_.clusters, images_.truth);
   memory_ = ClusterMemory(identity_centroids(f, clusters.labels).rows.to(cfg_.common.device), cfg_.memory);
   plan_ = cluster_plan(run, images_.samples, clusters, cfg_.batches, run.rng(epoch).at("plan"));
@@ -66,8 +67,8 @@ void ClusterContrast::step(Run& run, const Batch& batch) {
   optimizer_.step(weights_, run.learning_rate(), {.clear_gradients = true});
 }
 
-Tensor ClusterContrast::embed(const Tensor& images) {
-  return encoder_(Var(images.to(cfg_.common.device)), cfg_.common.model.inference()).value();
+Tensor ClusterContrast::embed(const Tensor& images, WeightCache& made) {
+  return encoder_(Var(images.to(cfg_.common.device)), cfg_.common.model.inference(&made)).value();
 }
 
 void ClusterContrast::state(State& s) {

@@ -159,16 +159,16 @@ void PPLR::step(Run& run, const Batch& batch) {
   optimizer_.step(weights_, run.learning_rate(), {.clear_gradients = true});
 }
 
-Tensor PPLR::embed(const Tensor& images) {
-  return network_.encoder.encoder()(Var(images.to(cfg_.common.device)), cfg_.common.model.inference()).value();
+Tensor PPLR::embed(const Tensor& images, WeightCache& made) {
+  return network_.encoder.encoder()(Var(images.to(cfg_.common.device)), cfg_.common.model.inference(&made)).value();
 }
 
 // All views of an image come from one pass and stand side by side while they are gathered: [N, views, D].
 std::vector<Tensor> PPLR::extract_views(Run& run) {
   const int64_t width = network_.encoder.encoder().features(), count = cfg_.parts + 1;
   const auto place = [&](const Tensor& all, int64_t image, int64_t view) { return all.data<float>() + (image * count + view) * width; };
-  const Tensor all = run.extract(images_.samples, [&](const Tensor& images) {
-    const std::vector<Var> views = network_.encoder(Var(images.to(cfg_.common.device)), cfg_.common.model.inference());
+  const Tensor all = run.extract(images_.samples, [&](const Tensor& images, WeightCache& made) {
+    const std::vector<Var> views = network_.encoder(Var(images.to(cfg_.common.device)), cfg_.common.model.inference(&made));
     const Tensor batch = Tensor::empty({images.dim(0), count * width}, DType::f32);
     for (int64_t view = 0; view < count; ++view) {
       const Tensor here = views[static_cast<size_t>(view)].value().to(Device{});

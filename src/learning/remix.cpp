@@ -47,9 +47,11 @@ void ReMix::begin_epoch(Run& run, int64_t epoch) {
   const std::vector<Sample> labeled(samples_.begin(), samples_.begin() + static_cast<std::ptrdiff_t>(multi_labels_.size()));
   std::vector<int64_t> cameras;
   for (const Sample& s : labeled) cameras.push_back(s.camera);
-  const Tensor multi = ops::l2_normalize(run.extract(labeled, [this](const Tensor& images) { return embed(images); })).y;  // [N_m, D]
-  const Centroids people = identity_centroids(multi, multi_labels_);                                                       // [C_m, D]
-  views_ = camera_centroids(multi, multi_labels_, cameras);  // [pairs of person and camera, D]
+  const Tensor multi = ops::l2_normalize(run.extract(labeled, [this](const Tensor& images, WeightCache& made) {
+                         return embed(images, made);
+                       })).y;                                         // [N_m, D]
+  const Centroids people = identity_centroids(multi, multi_labels_);  // [C_m, D]
+  views_ = camera_centroids(multi, multi_labels_, cameras);           // [pairs of person and camera, D]
   views_.rows = views_.rows.to(cfg_.common.device);
   multi_count_ = people.rows.dim(0);
 
@@ -117,8 +119,8 @@ void ReMix::step(Run& run, const Batch& batch) {
   optimizer_.step(weights_, run.learning_rate(), {.average = &momentum_weights_, .momentum = momentum, .clear_gradients = true});
 }
 
-Tensor ReMix::embed(const Tensor& images) {
-  return momentum_encoder_(Var(images.to(cfg_.common.device)), cfg_.common.model.inference()).value();
+Tensor ReMix::embed(const Tensor& images, WeightCache& made) {
+  return momentum_encoder_(Var(images.to(cfg_.common.device)), cfg_.common.model.inference(&made)).value();
 }
 
 // --- pseudo labels ---
@@ -168,7 +170,8 @@ void ReMix::label_video(Run& run, int64_t video, double eps, const Rng& rng, Pse
   }
   std::vector<Sample> frames;
   for (const int64_t i : images) frames.push_back(samples_[static_cast<size_t>(i)]);
-  const Tensor z = ops::l2_normalize(run.extract(frames, [this](const Tensor& x) { return embed(x); })).y;  // [frames, D]
+  const Tensor z =
+      ops::l2_normalize(run.extract(frames, [this](const Tensor& x, WeightCache& made) { return embed(x, made); })).y;  // [frames, D]
   Clusters clusters = cluster(z, eps);
 
   for (size_t i = 0; i < images.size(); ++i) {

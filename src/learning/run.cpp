@@ -269,9 +269,11 @@ double Run::learning_rate() const {
   return config_.optimizer.schedule.at(static_cast<double>(epoch_) + (config_.optimizer.per_step ? within : 0));
 }
 
-Tensor Run::extract(const std::vector<Sample>& samples, const Embed& embed) {
+Tensor Run::extract(const std::vector<Sample>& samples, const std::function<Tensor(const Tensor& images, WeightCache& made)>& embed) {
   const Clock::time_point start = Clock::now();
-  const Tensor rows = reid::extract(samples, embed, config_.data, transform_, cache_, config_.run.workers);
+  WeightCache made;
+  const auto embed_batch = [&](const Tensor& images) { return embed(images, made); };
+  const Tensor rows = reid::extract(samples, embed_batch, config_.data, transform_, cache_, config_.run.workers);
   spent_.extraction += seconds_since(start);
   return rows;
 }
@@ -279,10 +281,11 @@ Tensor Run::extract(const std::vector<Sample>& samples, const Embed& embed) {
 Json Run::evaluate_all(Method& method) {
   Json results = Json::object();
   const Clock::time_point start = Clock::now();
+  WeightCache made;
+  const auto embed = [&](const Tensor& images) { return method.embed(images, made); };
   for (const NamedDataset& named : evaluation_sets_) {
     ports_.progress("evaluating on " + named.name);
-    const EvaluationReport report = evaluate_dataset(
-        named.splits, [&](const Tensor& images) { return method.embed(images); }, config_.data, transform_, cache_, config_.run.workers);
+    const EvaluationReport report = evaluate_dataset(named.splits, embed, config_.data, transform_, cache_, config_.run.workers);
     results[named.name] = to_json(report);
     ports_.say(str("epoch ", epoch_, "  ", named.name, ": ", headline(report)));
     Json line = to_json(report);

@@ -88,7 +88,7 @@ Pass ModelSettings::training(Tape* tape, int64_t parts) const {
           .other_sums = other_sums()};
 }
 
-Pass ModelSettings::inference() const { return {.other_sums = other_sums()}; }
+Pass ModelSettings::inference(WeightCache* made) const { return {.other_sums = other_sums(), .cache = made}; }
 
 void DataSettings::visit(ConfigKeys& keys) {
   keys.section("data", "Which images, and at what size the network sees them.");

@@ -96,8 +96,8 @@ Var Supervised::id_loss(const Var& logits, const std::vector<int64_t>& labels) c
   return cross_entropy(logits, labels, others ? smoothing_over_others(cfg_.smoothing, people_) : cfg_.smoothing);
 }
 
-Tensor Supervised::embed(const Tensor& images) {
-  return network_.encoder(Var(images.to(cfg_.common.device)), cfg_.common.model.inference()).value();
+Tensor Supervised::embed(const Tensor& images, WeightCache& made) {
+  return network_.encoder(Var(images.to(cfg_.common.device)), cfg_.common.model.inference(&made)).value();
 }
 
 void Supervised::state(State& s) {

@@ -27,7 +27,7 @@ class Watched final : public Method {
   }
   const BatchPlan& plan() const override { return inner_.plan(); }
   const std::vector<Sample>& samples() const override { return inner_.samples(); }
-  Tensor embed(const Tensor& images) override { return inner_.embed(images); }
+  Tensor embed(const Tensor& images, WeightCache& made) override { return inner_.embed(images, made); }
   Inventory exported() override { return inner_.exported(); }
   void state(State& s) override { inner_.state(s); }
 

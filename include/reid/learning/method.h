@@ -16,6 +16,7 @@
 
 #include "reid/engine/replay.h"
 #include "reid/engine/transfer.h"
+#include "reid/engine/weight_cache.h"
 #include "reid/learning/settings.h"
 #include "reid/learning/state.h"
 #include "reid/people/data.h"
@@ -34,8 +35,9 @@ class Method {
   virtual const std::vector<Sample>& samples() const = 0;
   // One step of the recipe. Scalars for the metrics file and the progress line go through run.log().
   virtual void step(Run& run, const Batch& batch) = 0;
-  // Images [B, H, W, 3] to embeddings [B, D] of the network that is evaluated and exported; not normalized.
-  virtual Tensor embed(const Tensor& images) = 0;
+  // Images [B, H, W, 3] to embeddings [B, D] of the network that is evaluated and exported; not normalized. `made` keeps what is made of
+  // the weights, for calls between which they stay as they are.
+  virtual Tensor embed(const Tensor& images, WeightCache& made) = 0;
   virtual Inventory exported() = 0;
   // Everything a resume needs, inside an epoch too.
   virtual void state(State& s) = 0;
@@ -113,7 +115,7 @@ class Run {
   void log(const char* name, const Tensor& scalar);  // the same; on an accelerator nobody waits for it. Throws when it is not finite
   void note(const std::string& line) const { ports_.say(line); }
   void progress(const std::string& line) const { ports_.progress(line); }
-  Tensor extract(const std::vector<Sample>& samples, const Embed& embed);
+  Tensor extract(const std::vector<Sample>& samples, const std::function<Tensor(const Tensor& images, WeightCache& made)>& embed);
 
  private:
   std::filesystem::path file(const char* name) const { return folder_ / name; }

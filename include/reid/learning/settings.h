@@ -40,7 +40,7 @@ struct ModelSettings {
   void check_batch(int64_t images) const;
   // A pass of training; without a tape that of a momentum encoder. The batch consists of `parts` that never share statistics.
   Pass training(Tape* tape, int64_t parts = 1) const;
-  Pass inference() const;
+  Pass inference(WeightCache* made = nullptr) const;
   void visit(ConfigKeys& keys);
 };
 

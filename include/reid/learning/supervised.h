@@ -50,7 +50,7 @@ class Supervised final : public Method {
 
   void begin_epoch(Run& run, int64_t epoch) override;
   void step(Run& run, const Batch& batch) override;
-  Tensor embed(const Tensor& images) override;
+  Tensor embed(const Tensor& images, WeightCache& made) override;
   const BatchPlan& plan() const override { return plan_; }
   const std::vector<Sample>& samples() const override { return samples_; }
   Inventory exported() override { return inventory(network_.encoder); }
