@@ -46,7 +46,7 @@ TEST_CASE("device bench: the host's time is not the device's, and caches are cle
   if (!on_emulated_device()) return;
   const BenchOptions o = tiny("f32");
   const Tensor x = random_normal({64, 64}, Rng(1), DType::f32, o.device);
-  constexpr double kHost = 0.05;
+  constexpr double kHost = 0.15;
   const auto call = [&] {
     std::this_thread::sleep_for(std::chrono::duration<double>(kHost));
     x.clone();
@@ -56,9 +56,10 @@ TEST_CASE("device bench: the host's time is not the device's, and caches are cle
     const Times times = measure(o, call, caches);
     REQUIRE(times.seconds.size() == 2);
     CHECK(times.least() > 0);
-    CHECK(times.least() < kHost);  // of three tries of a copy of 16 KB one is not put off for as long
+    CHECK(times.least() < kHost);  // of two tries of a copy of 16 KB one is not put off for as long
     return emu::launches() - before;
   };
+  launched(Caches::cleared);  // the first makes what clears them
   const int64_t left = launched(Caches::as_left), cleared = launched(Caches::cleared);
   CHECK(cleared == left + 2);
 }
