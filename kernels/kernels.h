@@ -26,6 +26,7 @@ void register_pool();                    // max_pool, global_pool, stripe_pool a
 void register_rows();                    // l2_normalize and its gradient, one_positive_rows, softmax_rows, softmax, soft_target_rows
 void register_metric();                  // triplet_rows, circle_logits, row_distances_backward
 void register_fused();                   // centroid_rows, nearest_rows
+void register_pixels();                  // views_from_pixels
 void register_optim();                   // sgd, adam, ema_update
 
 }  // namespace reid::REID_TARGET

@@ -5,6 +5,7 @@
 #include "reid/engine/registry.h"
 
 #include "reid/engine/op_args_fused.h"
+#include "reid/engine/op_args_pixels.h"
 #include "reid/engine/op_args_rate.h"
 
 namespace reid {
@@ -213,6 +214,14 @@ void GlobalPoolBackwardArgs::describe(Visitor& v) const {
   v.attribute("eps", eps);
   v.output("dx", dx, {n, length, c}, dtype);
   v.output("dp", dp, {1}, wide(dtype));
+}
+
+void ViewsFromPixelsArgs::describe(Visitor& v) const {
+  v.input("x", x, {n, h, w, 3}, DType::u8);
+  v.input("views", views, {n, kPixelViewFields}, DType::i32);
+  for (const auto& [name, values] : {std::pair{"mean", colors.mean}, {"std", colors.std}, {"fill", colors.fill}})
+    for (int c = 0; c < 3; ++c) v.attribute(name, static_cast<double>(values[c]));
+  v.output("y", y, {n, h, w, 3}, dtype);
 }
 
 void L2NormalizeArgs::describe(Visitor& v) const {

@@ -248,6 +248,24 @@ NonLocalGradients non_local_backward(const Tensor& dy, const Tensor& theta, cons
   return r;
 }
 
+Tensor views_from_pixels(const Tensor& x, const Tensor& views, const PixelColors& colors, DType dtype) {
+  constexpr const char* op = "views_from_pixels";
+  REID_CHECK(x.shape().rank() == 4 && x.dim(3) == 3 && x.dtype() == DType::u8, "[", op, "] x ", x.shape(), " ", x.dtype(),
+             " must be [N, H, W, 3] u8");
+  require_shape(op, "views", views, {x.dim(0), kPixelViewFields});
+  for (const float s : colors.std) REID_CHECK(s > 0, "[", op, "] std ", s, " is not above 0");
+  Tensor y = Tensor::empty(x.shape(), dtype, x.device());
+  dispatch<ViewsFromPixels>(x.device(), {.x = x.address<uint8_t>(),
+                                         .views = views.address<int32_t>(),
+                                         .y = y.raw(),
+                                         .n = x.dim(0),
+                                         .h = x.dim(1),
+                                         .w = x.dim(2),
+                                         .colors = colors,
+                                         .dtype = dtype});
+  return y;
+}
+
 Normalized l2_normalize(const Tensor& x, double eps) {
   REID_CHECK(x.shape().rank() == 2, "[l2_normalize] x ", x.shape(), " must be [B, D]");
   Normalized n{Tensor::empty(x.shape(), x.dtype(), x.device()), Tensor::empty({x.dim(0)}, x.dtype(), x.device())};

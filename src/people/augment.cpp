@@ -15,26 +15,25 @@ void check_range(double low, double high, double least, const char* name) {
              " up");
 }
 
-// The window of an image framed by `pad` black pixels whose top left corner is (y, x), mirrored or not.
+// The pixels of a view before anything is erased.
 struct Crop {
   const Image& src;
-  int pad, y, x;
-  bool mirror;
+  const PixelView& view;
 
-  int shift() const { return x - pad; }  // from a column of the window to the source's
+  int shift() const { return view.right; }  // from a column of the window to the source's
   int first() const { return std::clamp(-shift(), 0, src.width); }
   int last() const { return std::clamp(src.width - shift(), first(), src.width); }
   // The window's columns [first, last) of a row, before they are mirrored; nullptr where the row is black.
   const uint8_t* row(int at) const {
-    const int from = at + y - pad;
+    const int from = at + view.down;
     return from < 0 || from >= src.height || first() == last() ? nullptr : src.at(from, first() + shift());
   }
   int pixels() const { return last() - first(); }
-  int left() const { return mirror ? src.width - last() : first(); }  // where those columns stand in the result
+  int left() const { return view.mirrored ? src.width - last() : first(); }  // where those columns stand in the result
 };
 
 void copy_row(const Crop& window, const uint8_t* src, uint8_t* dst, size_t pixels) {
-  if (window.mirror) {
+  if (window.view.mirrored) {
     pixel_kernels().mirror_row(src, dst, pixels);
   } else {
     std::memcpy(dst, src, 3 * pixels);
@@ -63,7 +62,7 @@ void jitter(Image& image, const TransformConfig& config, const Rng& rng) {
 }
 
 // Random erasing (Zhong et al., AAAI 2020): area and aspect uniform, up to 100 tries to fit a rectangle.
-void erase(float* image, const TransformConfig& config, Rng rng) {
+void draw_rectangle(const TransformConfig& config, Rng rng, PixelView& view) {
   constexpr int kTries = 100;
   const double pixels = static_cast<double>(config.height) * config.width;
   for (int attempt = 0; attempt < kTries; ++attempt) {
@@ -71,13 +70,19 @@ void erase(float* image, const TransformConfig& config, Rng rng) {
     const double aspect = rng.uniform(config.erase_aspect_min, config.erase_aspect_max);
     const double height = std::floor(std::sqrt(area * aspect) + 0.5), width = std::floor(std::sqrt(area / aspect) + 0.5);
     if (height >= config.height || width >= config.width || height < 1 || width < 1) continue;
-    const int64_t h = static_cast<int64_t>(height), w = static_cast<int64_t>(width);
-    const int64_t top = rng.below(config.height - h + 1), left = rng.below(config.width - w + 1);
-    float* const first = image + (top * config.width + left) * 3;
-    for (int64_t x = 0; x < w; ++x) std::copy_n(config.erase_value.data(), 3, first + 3 * x);
-    for (int64_t y = 1; y < h; ++y) std::copy_n(first, 3 * w, first + y * config.width * 3);
+    view.height = static_cast<int32_t>(height), view.width = static_cast<int32_t>(width);
+    view.top = static_cast<int32_t>(rng.below(config.height - view.height + 1));
+    view.left = static_cast<int32_t>(rng.below(config.width - view.width + 1));
     return;
   }
+}
+
+// The rectangle of a view drawn by draw_view, which lies inside of it.
+void erase(float* image, const TransformConfig& config, const PixelView& view) {
+  if (view.height == 0) return;
+  float* const first = image + (int64_t{view.top} * config.width + view.left) * 3;
+  for (int64_t x = 0; x < view.width; ++x) std::copy_n(config.erase_value.data(), 3, first + 3 * x);
+  for (int64_t y = 1; y < view.height; ++y) std::copy_n(first, 3 * view.width, first + y * config.width * 3);
 }
 
 }  // namespace
@@ -134,18 +139,26 @@ void weak_view(const Image& resized, const Normalizer& normalize, float* dst) {
   normalize(resized.rgb.data(), dst, resized.rgb.size() / 3);
 }
 
+PixelView draw_view(const TransformConfig& config, const Rng& rng) {
+  PixelView view;
+  Rng corner = rng.at("crop");
+  view.down = static_cast<int32_t>(corner.below(2 * config.pad + 1)) - config.pad;
+  view.right = static_cast<int32_t>(corner.below(2 * config.pad + 1)) - config.pad;
+  view.mirrored = rng.at("flip").chance(config.flip);
+  if (rng.at("erase").chance(config.erase)) draw_rectangle(config, rng.at("rectangle"), view);
+  return view;
+}
+
 void augmented_view(const Image& resized, const TransformConfig& config, const Normalizer& normalize, const Rng& rng, float* dst) {
   REID_CHECK(resized.height == config.height && resized.width == config.width, "[transform] an image of ", resized.height, " x ",
              resized.width, " for a transform of ", config.height, " x ", config.width);
-  Rng corner = rng.at("crop");
-  const int y = static_cast<int>(corner.below(2 * config.pad + 1)), x = static_cast<int>(corner.below(2 * config.pad + 1));
-  const Crop window{resized, config.pad, y, x, rng.at("flip").chance(config.flip)};
+  const PixelView view = draw_view(config, rng);
   const bool blurred = rng.at("blur").chance(config.blur), jittered = rng.at("jitter").chance(config.jitter);
-  Image image = crop(window);
+  Image image = crop({resized, view});
   if (blurred) gaussian_blur(image, rng.at("sigma").uniform(config.blur_min, config.blur_max));
   if (jittered) jitter(image, config, rng.at("color"));
   weak_view(image, normalize, dst);  // at once: by rows it lowers the clock, and costs more than passing over the bytes twice
-  if (rng.at("erase").chance(config.erase)) erase(dst, config, rng.at("rectangle"));
+  erase(dst, config, view);
 }
 
 }  // namespace reid

@@ -8,6 +8,7 @@
 
 #include "program/bench.h"
 #include "reid/engine/op_args_fused.h"
+#include "reid/engine/op_args_pixels.h"
 
 namespace reid::program {
 namespace {
@@ -249,6 +250,20 @@ void pool_rows(Rows& rows, const ConvShape& stem, const ConvShape& last) {
   }
 }
 
+// A batch's images, each as it is: where a window lies changes nothing of what is written.
+void view_rows(Rows& rows, const ConvShape& images) {
+  const Shape x{images.n, images.h, images.w, 3};
+  rows.time<ViewsFromPixels>(str("views of ", images.h, " x ", images.w),
+                             {.x = static_cast<const uint8_t*>(rows.zeros(x, DType::u8)),
+                              .views = static_cast<const int32_t*>(rows.zeros({images.n, kPixelViewFields}, DType::i32)),
+                              .y = rows.zeros(x, rows.dtype()),
+                              .n = images.n,
+                              .h = images.h,
+                              .w = images.w,
+                              .colors = {.mean = {0.5f, 0.5f, 0.5f}, .std = {0.25f, 0.25f, 0.25f}},
+                              .dtype = rows.dtype()});
+}
+
 // Sizes of a cluster-contrast run on Market-1501: a memory of 12,936 images, some thousand clusters.
 void loss_rows(Rows& rows, int64_t features) {
   const DType f32 = DType::f32;
@@ -352,6 +367,7 @@ int64_t parameters(const std::vector<ConvLayer>& layers) {
 Json bench_ops(const Context& context, const BenchOptions& o) {
   const std::vector<ConvLayer> layers = conv_layers(o);
   Rows rows(context, o, false);
+  view_rows(rows, layers.front().shape);
   for (const ConvLayer& layer : distinct_maps(layers)) {
     norm_rows(rows, layer.shape, "batch", 1);
     if (!layer.name.ends_with(".conv1") || o.model.ibn == "none") continue;

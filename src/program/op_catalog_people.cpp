@@ -2,9 +2,12 @@
 
 #include "program/op.h"
 
+#include <algorithm>
 #include <memory>
+#include <utility>
 
 #include "reid/engine/nn.h"
+#include "reid/engine/ops.h"
 #include "reid/formats/weights.h"
 #include "reid/people/cluster.h"
 #include "reid/people/transform.h"
@@ -72,6 +75,34 @@ OpEntry resize_entry(Filter filter) {
             const Image resized = resize(image, static_cast<int>(height), static_cast<int>(width), filter);
             c.result("y", Tensor::from(resized.rgb, Shape{height, width, 3}));
           }};
+}
+
+void run_views(OpCall& c) {
+  PixelColors colors{};
+  for (const auto& [name, values] : {std::pair{"mean", colors.mean}, {"std", colors.std}, {"fill", colors.fill}}) {
+    if (!c.has(name)) continue;
+    const Tensor given = c.tensor(name).to(DType::f32);
+    std::copy_n(given.data<float>(), 3, values);
+  }
+  const std::vector<int64_t> fields = c.integers("views");
+  for (const int64_t v : fields)
+    REID_CHECK(std::in_range<int32_t>(v), c.inputs().source, ": views holds ", v, ", which is no number of 32 bits");
+  c.result("y", ops::views_from_pixels(c.tensor("x"), c.tensor("views").to(DType::i32), colors, c.dtype()));
+}
+
+OpEntry views_entry() {
+  return {
+      .name = "views_from_pixels",
+      .summary =
+          "what a network reads of images: window, mirror image, (x / 255 - mean) / std rounded in f32 at each step, one rectangle erased",
+      .inputs = {constant("x", "[N, H, W, 3]", "RGB", "u8"),
+                 constant("views", "[N, 7]", "down, right, mirrored; top, left, height, width of the rectangle; in pixels", "i64"),
+                 constant("mean", "[3]", "of x / 255"), constant("std", "[3]", "above 0"),
+                 optional(constant("fill", "[3]", "of the rectangle, after normalization; 0"))},
+      .attributes = {},
+      .results = {{"y", "[N, H, W, 3]", "pixel (h + down, w + right), black where there is none"}},
+      .kernels = {"views_from_pixels"},
+      .run = run_views};
 }
 
 void run_encoder(OpCall& c) {
@@ -173,6 +204,7 @@ std::vector<OpEntry> people_ops() {
        .run = [](OpCall& c) { run_centroids(c, true); }},
       resize_entry(Filter::bilinear),
       resize_entry(Filter::bicubic),
+      views_entry(),
   };
 }
 

@@ -105,6 +105,23 @@ TEST_CASE("reid op: resizing") {
   }
 }
 
+TEST_CASE("reid op: views in both dtypes") {
+  Rng rng(5);
+  std::vector<uint8_t> bytes(2 * 5 * 4 * 3);
+  for (uint8_t& v : bytes) v = static_cast<uint8_t>(rng.below(256));
+  const Tensor x = Tensor::from(bytes, Shape{2, 5, 4, 3});
+  const std::vector<int64_t> fields = {1, -2, 1, 2, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0};
+  const Tensor views = Tensor::from(fields, Shape{2, 7});
+  const PixelColors colors{.mean = {0.5f, 0.25f, 0.f}, .std = {0.5f, 2.f, 0.75f}, .fill = {1.f, 2.f, 3.f}};
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const auto of = [&](const float* values) { return Tensor::from(std::vector<float>(values, values + 3)).to(dtype); };
+    const Tensor y = run("views_from_pixels",
+                         {{"x", x}, {"views", views}, {"mean", of(colors.mean)}, {"std", of(colors.std)}, {"fill", of(colors.fill)}})
+                         .at("y");
+    CHECK(bitwise_equal(y, ops::views_from_pixels(x, views.to(DType::i32), colors, dtype)));
+  }
+}
+
 TEST_CASE("reid op: what a people op cannot take") {
   const TemporaryFolder folder;
   const auto error = [&](const std::string& op, const NamedTensors& inputs, const std::vector<std::string>& settings) {
@@ -127,6 +144,10 @@ TEST_CASE("reid op: what a people op cannot take") {
   CHECK(error("dbscan", rectangle, {}).find("N is 4") != std::string::npos);
   wide.add("x", Tensor::zeros({4, 4, 4}, DType::u8));
   CHECK(error("resize_bilinear", wide, {}).find("does not fit [H, W, 3]") != std::string::npos);
+  NamedTensors far;
+  far.add("x", Tensor::zeros({1, 2, 2, 3}, DType::u8)), far.add("views", Tensor::full({1, 7}, 3e9, DType::i64));
+  far.add("mean", Tensor::zeros({3}, DType::f32)), far.add("std", Tensor::full({3}, 1, DType::f32));
+  CHECK(error("views_from_pixels", far, {}).find("no number of 32 bits") != std::string::npos);
 }
 
 }  // namespace

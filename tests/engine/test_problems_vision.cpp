@@ -1,6 +1,9 @@
 // Problem families of normalization and pooling, with their error bounds in units of u = 2^-24.
 
+#include <limits>
+
 #include "problems.h"
+#include "reid/engine/op_args_pixels.h"
 
 namespace reid::test {
 namespace {
@@ -342,10 +345,49 @@ void non_local(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
+// The images themselves; windows beyond each border, mirrored too; windows and rectangles as far away as there are numbers; rectangles at
+// each border, across it and over all; none. Nothing may differ: the definition says where it rounds.
+void views(const ProblemLine& line, Sweep& sweep) {
+  using A = ViewsFromPixelsArgs;
+  const int64_t n = line.at("n"), h = line.at("h"), w = line.at("w");
+  const auto rows = static_cast<int32_t>(h), columns = static_cast<int32_t>(w);
+  constexpr int32_t kLeast = std::numeric_limits<int32_t>::min(), kMost = std::numeric_limits<int32_t>::max();
+  const PixelView kinds[] = {
+      {},
+      {.down = 1, .right = 2, .top = 0, .left = 0, .height = 1, .width = 2},
+      {.down = -2, .right = -1, .mirrored = 1, .top = rows - 1, .left = columns - 2, .height = 1, .width = 2},
+      {.down = 2, .right = -3, .mirrored = 1},
+      {.down = -1, .right = 1, .top = -1, .left = 1, .height = 2, .width = columns},
+      {.down = rows - 1, .right = 1 - columns, .mirrored = 1, .top = 1, .left = -2, .height = rows, .width = 3},
+      {.down = rows, .top = kMost, .left = 0, .height = kMost, .width = columns},
+      {.down = kLeast, .right = kMost, .mirrored = 1},
+      {.down = kMost, .right = kLeast, .top = kLeast, .left = kLeast, .height = kMost, .width = kMost},
+      {.right = columns, .top = 0, .left = 0, .height = -1, .width = columns},
+      {.mirrored = 1, .top = 0, .left = 0, .height = rows, .width = kLeast},
+      {.top = 0, .left = 0, .height = rows, .width = columns},
+  };
+  Problem<ViewsFromPixels> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
+  p.args.n = n, p.args.h = h, p.args.w = w;
+  p.args.colors = {.mean = {0.485f, 0.456f, 0.406f}, .std = {0.229f, 0.224f, 0.225f}, .fill = {0.3f, -1.7f, 0.f}};
+  p.fields = {{"x", Field<A>::input, &A::x, {n, h, w, 3}, Content::any, DType::u8},
+              {"views", Field<A>::input, &A::views, {n, kPixelViewFields}, Content::any, DType::i32},
+              {"y", Field<A>::output, &A::y, {n, h, w, 3}}};
+  p.adjust = [&](Run& run, DType) {
+    Rng rng = Rng(3).at(line.text);
+    auto* x = static_cast<uint8_t*>(run.memory.at("x").data());
+    for (int64_t i = 0; i < n * h * w * 3; ++i) x[i] = static_cast<uint8_t>(rng.below(256));
+    auto* all = static_cast<PixelView*>(run.memory.at("views").data());
+    for (int64_t i = 0; i < n; ++i) all[i] = kinds[static_cast<size_t>(i + line.get("from", 0)) % std::size(kinds)];
+  };
+  p.bound = [](const Values&, const Values& oracle) { return Values{{"y", std::vector<double>(oracle.at("y").size())}}; };
+  check_problem(p, line, sweep);
+}
+
 }  // namespace
 
 Families vision_families() {
-  return {{"norm", norm}, {"max_pool", max_pool}, {"global_pool", global_pool}, {"stripe_pool", stripe_pool}, {"non_local", non_local}};
+  return {{"norm", norm},           {"max_pool", max_pool}, {"global_pool", global_pool}, {"stripe_pool", stripe_pool},
+          {"non_local", non_local}, {"views", views}};
 }
 
 }  // namespace reid::test

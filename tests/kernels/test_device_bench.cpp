@@ -158,6 +158,7 @@ TEST_CASE("device bench: norms, pools, losses and optimizers, with what they mus
       if (name == "batch norm 32 x 8 x 4: statistics") CHECK(row.at("bytes").number() == map + 2 * sums);
       if (name == "batch norm 32 x 8 x 4: apply, residual, ReLU") CHECK(row.at("bytes").number() == 3 * map + 4 * sums);
       if (name == "batch norm 32 x 8 x 4: backward, residual, ReLU") CHECK(row.at("bytes").number() == 5 * map + 5 * sums);
+      if (name == "views of 32 x 16") CHECK(row.at("bytes").number() == 2 * 32 * 16 * 3 * (1.0 + size) + 2 * 7 * 4);
       if (name.starts_with("Adam, ")) CHECK(row.at("bytes").number() == 28 * std::stod(name.substr(6)));
       if (name.starts_with("Adam with")) CHECK(row.at("bytes").number() == 44 * std::stod(name.substr(name.rfind(", ") + 2)));
       if (name.starts_with("SGD")) CHECK(row.at("bytes").number() == 20 * std::stod(name.substr(5)));
@@ -165,7 +166,7 @@ TEST_CASE("device bench: norms, pools, losses and optimizers, with what they mus
     }
     CHECK(ops == std::set<std::string>{"norm_statistics", "norm_apply", "norm_backward", "max_pool", "max_pool_backward", "global_pool",
                                        "global_pool_backward", "one_positive_rows", "softmax_rows", "centroid_rows", "nearest_rows",
-                                       "l2_normalize", "adam", "sgd", "ema_update", "cast"});
+                                       "l2_normalize", "adam", "sgd", "ema_update", "cast", "views_from_pixels"});
     for (const char* part : {"IBN 8 x 8 x 4: statistics and apply, ReLU", "instance norm 8 x 8 x 4: statistics"})
       CHECK(names.contains(part));
   }

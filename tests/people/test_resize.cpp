@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "formats/scratch.h"
+#include "reid/engine/ops.h"
 #include "reid/formats/safetensors.h"
 #include "reid/people/transform.h"
 
@@ -180,6 +181,40 @@ TEST_CASE("views: with everything off the augmented view is the weak view; flip 
       for (size_t c = 0; c < 3; ++c) right = right && mirrored[i * 3 + c] == view[(i / 8 * 8 + 7 - i % 8) * 3 + c];
     CHECK(right);
   }
+}
+
+TEST_CASE("views: made of pixels by the operation they have the same bits, but for blur and colors") {
+  const TransformConfig config{.height = 21, .width = 9, .pad = 4, .blur = 0, .jitter = 0, .erase = 0.5, .erase_value = {0.5f, -2.f, 0.f}};
+  constexpr int64_t kImages = 64;
+  const Normalizer normalize(config);
+  PixelColors colors{};
+  std::ranges::copy(config.mean, colors.mean), std::ranges::copy(config.std, colors.std),
+      std::ranges::copy(config.erase_value, colors.fill);
+  const Shape shape{kImages, config.height, config.width, 3};
+  const Tensor x = Tensor::empty(shape, DType::u8), views = Tensor::empty({kImages, kPixelViewFields}, DType::i32);
+  const Tensor weak = Tensor::empty(shape, DType::f32), augmented = Tensor::empty(shape, DType::f32);
+  int erased = 0, mirrored = 0;
+  for (int64_t i = 0; i < kImages; ++i) {
+    const Image image = noise(config.height, config.width, static_cast<uint64_t>(i));
+    const Rng rng = Rng(8).at(static_cast<uint64_t>(i));
+    const PixelView view = draw_view(config, rng);
+    erased += view.height > 0, mirrored += view.mirrored;
+    std::ranges::copy(image.rgb, x.rows(i, i + 1).data<uint8_t>());
+    const int32_t fields[] = {view.down, view.right, view.mirrored, view.top, view.left, view.height, view.width};
+    std::ranges::copy(fields, views.rows(i, i + 1).data<int32_t>());
+    weak_view(image, normalize, weak.rows(i, i + 1).data<float>());
+    augmented_view(image, config, normalize, rng, augmented.rows(i, i + 1).data<float>());
+  }
+  CHECK(std::min({erased, mirrored, 64 - erased, 64 - mirrored}) > 8);
+  const Tensor still = Tensor::zeros(views.shape(), DType::i32);
+  CHECK(bitwise_equal(ops::views_from_pixels(x, still, colors), weak));
+  CHECK(bitwise_equal(ops::views_from_pixels(x, views, colors), augmented));
+  CHECK(bitwise_equal(ops::views_from_pixels(x, views, colors, DType::bf16), augmented.to(DType::bf16)));
+  CHECK(bitwise_equal(ops::views_from_pixels(x, views, colors, DType::f64), augmented.to(DType::f64)));
+  CHECK_THROWS_AS(ops::views_from_pixels(x, views.rows(0, 3), colors), Error);
+  CHECK_THROWS_AS(ops::views_from_pixels(weak, views, colors), Error);
+  colors.std[1] = 0;
+  CHECK_THROWS_AS(ops::views_from_pixels(x, views, colors), Error);
 }
 
 TEST_CASE("views: draws are named, so one operation's switch leaves the others' draws alone") {

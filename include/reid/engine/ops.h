@@ -5,6 +5,7 @@
 
 #include <optional>
 
+#include "reid/engine/op_args_pixels.h"
 #include "reid/engine/registry.h"
 #include "reid/engine/tensor.h"
 
@@ -97,6 +98,11 @@ struct NonLocalGradients {
   Tensor theta, phi, g;
 };
 NonLocalGradients non_local_backward(const Tensor& dy, const Tensor& theta, const Tensor& phi, const Tensor& g);
+
+// --- images ---
+// Views [N, H, W, 3] f32, f64 or bf16 of images x u8 [N, H, W, 3], all on one device: see ViewsFromPixelsArgs. A row of views (i32 [N, 7])
+// is a PixelView. Equal, bit for bit, to weak_view and to what augmented_view does beside blur and colors (people/transform.h).
+Tensor views_from_pixels(const Tensor& x, const Tensor& views, const PixelColors& colors, DType dtype = DType::f32);
 
 // --- rows of embeddings ---
 struct Normalized {

@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "reid/engine/base.h"
+#include "reid/engine/op_args_pixels.h"
 #include "reid/formats/image.h"
 
 namespace reid {
@@ -72,5 +73,8 @@ class Normalizer {
 // Every draw is rng.at(its name), so switching one operation off leaves the draws of the others as they were.
 void weak_view(const Image& resized, const Normalizer& normalize, float* dst);
 void augmented_view(const Image& resized, const TransformConfig& config, const Normalizer& normalize, const Rng& rng, float* dst);
+
+// What augmented_view draws of where pixels lie: its window, mirror image and rectangle.
+PixelView draw_view(const TransformConfig& config, const Rng& rng);
 
 }  // namespace reid
