@@ -140,6 +140,11 @@ inline int __any_sync(unsigned mask, int predicate, REID_SITE) { return __ballot
 inline int __all_sync(unsigned mask, int predicate, REID_SITE) { return __ballot_sync(mask, predicate, file, line) == kFullMask; }
 inline int __popc(unsigned bits) { return std::popcount(bits); }
 
+// Rounded each by itself: nvcc fuses a * b + c where they are written as operators.
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dsub_rn(double a, double b) { return a - b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+
 // Threads change places at barriers and collectives only, so plain reads and writes are atomic. Each returns the old value.
 template <class T, class F>
 T atomic_update(T* address, F&& next) {
