@@ -201,6 +201,16 @@ TEST_CASE("reid bench loader: draws two sets of images, and measures those that 
   CHECK(all.at("device").string().find("cores") != std::string::npos);
 }
 
+TEST_CASE("reid bench search: times of searches, and what they found") {
+  const Json json = json_of({"search", "--scale", "small"}, {"--steps", "1"});
+  const std::vector<Json>& rows = json.at("rows").items();
+  REQUIRE(rows.size() == 4);
+  for (const Json& row : rows) check_times(row, 1);
+  CHECK(rows[0].at("name").string() == "Jaccard (30, 6) and DBSCAN, 1000");
+  CHECK(rows[1].at("found").string().find("noise") != std::string::npos);
+  CHECK(rows[2].at("found").string().find("mAP 0.") != std::string::npos);  // neither all nor nothing
+}
+
 TEST_CASE("reid bench machine: what there is to be measured") {
   const Json json = json_of({"machine"});
   CHECK(json.at("peak").at("gflops").number() > 0);
@@ -217,7 +227,7 @@ TEST_CASE("reid bench: refuses what it cannot measure") {
     CHECK(r.status == 2);
     CHECK(r.says(message));
   };
-  refused({"layer"}, "'layer' is not one of network, layers, gemm, ops, kernels, loader, machine, all");
+  refused({"layer"}, "'layer' is not one of network, layers, gemm, ops, kernels, loader, search, machine, all");
   refused({"layers", "--impl", "implicit_gem_portable"}, "did you mean 'implicit_gemm_portable'?");
   refused({"gemm", "--impl", "fastest"}, "matmul has no implementation 'fastest'");
   refused({"gemm", "--size", "8x8"}, "--size takes MxNxK");

@@ -31,6 +31,8 @@ case $name in
   layers_cudnn*) echo "{\"rows\": [{\"name\": \"a\", $(passes 4e-6 "$refused")}, {\"name\": \"b\", $(passes 1e-6 "$refused")}]}" >"$json" ;;
   layers*) echo "{\"sums\": {\"all\": {\"forward\": $sum, \"data\": $sum, \"weight\": $sum}},
                   \"rows\": [{\"name\": \"a\", $(passes 1e-6 "$timed")}, {\"name\": \"b\", $(passes 1e-6 "$timed")}]}" >"$json" ;;
+  search_market1501) echo '{"rows": [{"name": "clusters of 9", "median": 0.004, "found": "3 clusters"}]}' >"$json" ;;
+  search_market1501_cpu) echo '{"rows": [{"name": "clusters of 9", "median": 0.1, "found": "3 clusters"}]}' >"$json" ;;
   none) ;;
   *) echo '{}' >"$json" ;;
 esac
@@ -161,7 +163,7 @@ TEST_CASE("gpu_check: a step that hangs is cut, what then finds no time is skipp
 TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours beside it and beside cuDNN") {
   if (std::system("command -v python3 >/dev/null") != 0) return;
   const Played played;
-  REQUIRE(played.run("--phase bench") == 0);
+  REQUIRE(played.run("--phase bench --phase search") == 0);
   CHECK(played.run("--phase compare --baseline '" + (played.folder / "baseline.py") + "'") == 0);
   const std::vector<std::string> calls = played.lines("python_calls");
   REQUIRE(calls.size() == 2);
@@ -175,6 +177,7 @@ TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours 
   // Forward: 4 and 1 times ours, whose geometric mean is 2; no data gradient; the sums are half of the floor's speed.
   CHECK(table.find("| forward, batch 64 | 0.002 | 50 % | 2.00 (2) | 1.00 |\n") != std::string::npos);
   CHECK(table.find("| data gradient, batch 64 | 0.002 | 50 % |  |  |\n") != std::string::npos);
+  CHECK(table.find("| clusters of 9 | 4.0 | 100 | 25.00 | 3 clusters |\n") != std::string::npos);
 
   const Played bare;
   REQUIRE(bare.run("--phase bench") == 0);
