@@ -87,13 +87,9 @@ void pair_distances(const PairDistancesArgs& a, Stream& stream) {
 
 // --- nearest rows ---
 
-// ordered_bits and float_bits for a GPU.
-__device__ uint64_t place_of(float key, int64_t column) {
-  uint32_t bits;
-  memcpy(&bits, &key, sizeof(bits));
-  bits = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-  return uint64_t{bits} << 32 | static_cast<uint32_t>(column);
-}
+static_assert(kLastPlace == kFreePlace);
+
+// The key of rows.cuh's place_of.
 __device__ double key_of(uint64_t place) {
   const uint32_t ordered = static_cast<uint32_t>(place >> 32);
   const uint32_t bits = (ordered & 0x80000000u) != 0 ? ordered & 0x7FFFFFFFu : ~ordered;
@@ -107,8 +103,7 @@ __global__ void merge_nearest_kernel(MergeNearestArgs a) {
   const float* products = a.products + row * a.n;
   const uint64_t* before = in<uint64_t>(a.before) + row * a.count;
   uint64_t* after = out<uint64_t>(a.after) + row * a.count;
-  // The smallest of this thread's places above `last`, or at all.
-  const auto next_own = [&](uint64_t last, bool any) {
+  const auto next = [&](uint64_t last, bool any) {
     uint64_t least = kFreePlace;
     const auto offer = [&](uint64_t place) { least = (any || place > last) && place < least ? place : least; };
     for_columns(a.n, [&](int64_t j) {
@@ -118,12 +113,9 @@ __global__ void merge_nearest_kernel(MergeNearestArgs a) {
     for_columns(a.count, [&](int64_t e) { offer(before[e]); });
     return least;
   };
-  uint64_t own = next_own(0, true);
-  for (int64_t e = 0; e < a.count; ++e) {
-    const uint64_t picked = block_reduce(own, Min());
-    if (own == picked && picked != kFreePlace) own = next_own(picked, false);
-    if (threadIdx.x == 0) after[e] = picked;
-  }
+  pick_least(a.count, next, [&](int64_t e, uint64_t place, bool) {
+    if (threadIdx.x == 0) after[e] = place;
+  });
 }
 
 void merge_nearest(const MergeNearestArgs& a, Stream& stream) {

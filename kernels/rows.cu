@@ -2,6 +2,7 @@
 // arguments in op_args_rows.h. Gradients are written together with the losses:
 //   one_positive_rows, q_p = sigmoid(S - s_p / tau):  ds_p = -w q_p / (tau |P|),   ds_n = w exp(s_n / tau - S) sum_p q_p / (tau |P|)
 //   softmax_rows:                                     ds_u = w (softmax_u - target_u) / tau
+// hardest_negatives picks one after the other; a thread looks through its columns again when one of them was picked.
 //
 // Layout: [B, M], row-major.
 // Map: a block of 128 threads for each row; thread t works on columns t, t + 128, ...; reductions over the block in a fixed order. The row
@@ -75,6 +76,25 @@ __global__ void softmax_rows_kernel(SoftmaxRowsArgs a) {
   if (threadIdx.x == 0) out<float>(a.loss)[blockIdx.x] = weight * loss;
 }
 
+__global__ void hardest_negatives_kernel(HardestNegativesArgs a) {
+  const float* s = in<float>(a.s) + blockIdx.x * a.columns;
+  const uint8_t* mask = a.mask + blockIdx.x * a.columns;
+  uint8_t* kept = a.kept + blockIdx.x * a.columns;
+  for_columns(a.columns, [&](int64_t c) { kept[c] = mask[c] == kNegative ? uint8_t{kIgnored} : mask[c]; });
+  const auto next = [&](uint64_t last, bool any) {
+    uint64_t least = kLastPlace;
+    for_columns(a.columns, [&](int64_t c) {
+      if (mask[c] != kNegative) return;
+      const uint64_t place = place_of(0.0f - s[c], c);  // not -s: zeros of either sign are alike
+      least = (any || place > last) && place < least ? place : least;
+    });
+    return least;
+  };
+  pick_least(a.count < a.columns ? a.count : a.columns, next, [&](int64_t, uint64_t place, bool own) {
+    if (own) kept[place & 0xFFFFFFFFu] = kNegative;  // by the thread that wrote it before
+  });
+}
+
 __global__ void softmax_kernel(SoftmaxArgs a) {
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
   float* q = out<float>(a.q) + blockIdx.x * a.columns;
@@ -109,6 +129,7 @@ void register_rows() {
   add_rows<L2NormalizeBackward, l2_normalize_backward_kernel>();
   add_rows<OnePositiveRows, one_positive_rows_kernel>();
   add_rows<SoftmaxRows, softmax_rows_kernel>();
+  add_rows<HardestNegatives, hardest_negatives_kernel>();
   add_rows<Softmax, softmax_kernel>();
   add_rows<SoftTargetRows, soft_target_rows_kernel>();
 }

@@ -19,6 +19,28 @@ template <class F>
 __device__ void for_columns(int64_t columns, F f) {
   for (int64_t c = threadIdx.x; c < columns; c += kRowThreads) f(c);
 }
+// A number that orders like the pair (key, column), below this one; no key is NaN.
+inline constexpr uint64_t kLastPlace = ~uint64_t{0};
+__device__ inline uint64_t place_of(float key, int64_t column) {
+  uint32_t bits;
+  memcpy(&bits, &key, sizeof(bits));
+  bits = (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+  return uint64_t{bits} << 32 | static_cast<uint32_t>(column);
+}
+// Picks the `count` least of the block's numbers, one by one: next(last, any) is the least of this thread's own that is above `last`, or at
+// all (any), kLastPlace where it has none; picked(e, number, own) hears of number e, and whether it is this thread's. Numbers are
+// different; behind the last of them kLastPlace is picked. All threads of the block must call it.
+template <class Next, class Picked>
+__device__ void pick_least(int64_t count, Next next, Picked picked) {
+  uint64_t own = next(0, true);
+  for (int64_t e = 0; e < count; ++e) {
+    const uint64_t least = block_reduce(own, Min());
+    const bool mine = own == least && least != kLastPlace;
+    if (mine) own = next(least, false);
+    picked(e, least, mine);
+  }
+}
+
 // The sum and the maximum of f(column) over the row, for every thread of the block, all of which must call it.
 template <class F>
 __device__ float row_sum(int64_t columns, F f) {

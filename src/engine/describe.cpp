@@ -245,6 +245,12 @@ void OnePositiveRowsArgs::describe(Visitor& v) const {
   v.output("loss", loss, {rows}, dtype);
   v.output("ds", ds, {rows, columns}, dtype);
 }
+void HardestNegativesArgs::describe(Visitor& v) const {
+  v.input("s", s, {rows, columns}, dtype);
+  v.input("mask", mask, {rows, columns}, DType::u8);
+  v.attribute("count", static_cast<double>(count));
+  v.output("kept", kept, {rows, columns}, DType::u8);
+}
 void SoftmaxRowsArgs::describe(Visitor& v) const {
   v.input("s", s, {rows, columns}, dtype);
   v.input("mask", mask, {rows, columns}, DType::u8);

@@ -339,4 +339,19 @@ RowLoss softmax_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, con
   return r;
 }
 
+Tensor hardest_negatives(const Tensor& s, const Tensor& mask, int64_t count) {
+  REID_CHECK(s.shape().rank() == 2 && mask.shape() == s.shape() && mask.dtype() == DType::u8, "[hardest_negatives] s ", s.shape(),
+             ", mask ", mask.shape(), " ", mask.dtype(), ": expected masks of 8 bits, as many as similarities");
+  REID_CHECK(count >= 0, "[hardest_negatives] count is ", count, ", expected at least 0");
+  const Tensor kept = Tensor::empty(s.shape(), DType::u8, s.device());
+  dispatch<HardestNegatives>(s.device(), {.s = s.raw(),
+                                          .mask = mask.address<uint8_t>(),
+                                          .kept = kept.address<uint8_t>(),
+                                          .rows = s.dim(0),
+                                          .columns = s.dim(1),
+                                          .count = count,
+                                          .dtype = s.dtype()});
+  return kept;
+}
+
 }  // namespace reid::ops

@@ -1,5 +1,5 @@
 // Each loss is one similarity matrix, a mask of who is what to whom, and one of the two row losses of the engine: [B, B] or, over the
-// centroids of cameras, whose hardest the host must pick, [B, K]. Over the centroids of people who counts is a range of columns, so that
+// centroids of cameras, [B, K]. Over the centroids of people who counts is a range of columns, so that
 // neither their mask nor all their similarities are needed: centroid_rows.
 
 #include <algorithm>
@@ -145,29 +145,18 @@ Var centroid_loss(const Var& f, const Tensor& centroids, int64_t multi_count, co
 
 namespace {
 
-double element(const Tensor& s, size_t i) { return s.dtype() == DType::f64 ? s.data<double>()[i] : double{s.data<float>()[i]}; }
-
-// Marks one anchor's positives and its hardest negatives; false when it has no positive.
-bool mark_camera_row(Rows& rows, size_t i, const Tensor& s, const Centroids& centroids, const BatchPeople& people,
+// Marks one anchor's positives and all its negatives; false when it has no positive.
+bool mark_camera_row(Rows& rows, size_t i, const Centroids& centroids, const BatchPeople& people,
                      const CameraCentroidLossOptions& options) {
-  const size_t count = centroids.labels.size();
-  std::vector<size_t> others;
   bool found = false;
-  for (size_t u = 0; u < count; ++u) {
+  for (size_t u = 0; u < centroids.labels.size(); ++u) {
     if (centroids.labels[u] != people.labels[i]) {
-      others.push_back(u);
+      rows.at(i, u) = kNegative;
     } else if (centroids.cameras[u] != people.cameras[i] || options.include_own_camera) {
       rows.at(i, u) = kPositive;
       found = true;
     }
   }
-  const size_t kept = std::min(others.size(), static_cast<size_t>(options.hard_negatives));
-  const auto harder = [&](size_t a, size_t b) {  // ties go to the smaller index
-    const double sa = element(s, i * count + a), sb = element(s, i * count + b);
-    return sa > sb || (sa == sb && a < b);
-  };
-  std::partial_sort(others.begin(), others.begin() + static_cast<std::ptrdiff_t>(kept), others.end(), harder);
-  for (size_t h = 0; h < kept; ++h) rows.at(i, others[h]) = kNegative;
   return found;
 }
 
@@ -182,17 +171,17 @@ Var camera_centroid_loss(const Var& f, const Centroids& centroids, const BatchPe
              centroids.cameras.size(), " cameras");
   REID_CHECK(options.hard_negatives >= 0, "[camera_centroid_loss] hard_negatives = ", options.hard_negatives, " is negative");
   const Var s = similarities(f, centroids.rows);
-  const Tensor seen = s.value().to(Device{});  // which negatives are hardest is the host's question
   Rows rows(f.shape()[0], static_cast<int64_t>(count));
   for (size_t i = 0; i < people.labels.size(); ++i) {
     rows.tau[i] = options.tau;
     if (people.single[i]) continue;
-    if (mark_camera_row(rows, i, seen, centroids, people, options)) rows.weight[i] = 1;
+    if (mark_camera_row(rows, i, centroids, people, options)) rows.weight[i] = 1;
   }
   const double anchors =
       options.over_batch ? static_cast<double>(rows.weight.size()) : std::accumulate(rows.weight.begin(), rows.weight.end(), 0.0);
   for (double& w : rows.weight) w /= std::max(anchors, 1.0);
-  return softmax_rows(s, rows.mask_for(s), rows.tau_for(s), rows.weight_for(s));
+  const Tensor mask = ops::hardest_negatives(s.value(), rows.mask_for(s), options.hard_negatives);
+  return softmax_rows(s, mask, rows.tau_for(s), rows.weight_for(s));
 }
 
 Var cross_entropy(const Var& logits, const std::vector<int64_t>& labels, double smoothing) {

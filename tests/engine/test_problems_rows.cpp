@@ -74,6 +74,22 @@ void row_loss(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
+// Similarities that are often equal, zeros of both signs among them.
+void hardest_negatives(const ProblemLine& line, Sweep& sweep) {
+  using A = HardestNegativesArgs;
+  const int64_t rows = line.at("rows"), columns = line.at("columns");
+  Problem<HardestNegatives> p{.args = {}, .fields = {}, .bound = [](const Values&, const Values& oracle) { return oracle; }};
+  p.args.rows = rows, p.args.columns = columns, p.args.count = line.at("count");
+  p.fields = {{"s", Field<A>::input, &A::s, {rows, columns}},
+              {"mask", Field<A>::input, &A::mask, {rows, columns}, Content::any, DType::u8},
+              {"kept", Field<A>::output, &A::kept, {rows, columns}, Content::any, DType::u8}};
+  p.adjust = [&](Run& run, DType) {
+    auto* s = static_cast<float*>(run.memory.at("s").data());
+    for (int64_t i = 0; i < rows * columns; ++i) s[i] = i % 7 == 0 ? -0.0f : i % 5 == 0 ? 0.0f : std::round(2 * s[i]);
+  };
+  check_problem(p, line, sweep);
+}
+
 void row_losses(const ProblemLine& line, Sweep& sweep) {
   row_loss<OnePositiveRows>(line, sweep);
   row_loss<SoftmaxRows>(line, sweep);
@@ -169,7 +185,12 @@ void ema(const ProblemLine& line, Sweep& sweep) {
 }  // namespace
 
 Families rows_families() {
-  return {{"l2_normalize", l2_normalize}, {"row_losses", row_losses}, {"sgd", sgd}, {"adam", adam}, {"ema", ema}};
+  return {{"l2_normalize", l2_normalize},
+          {"row_losses", row_losses},
+          {"hardest_negatives", hardest_negatives},
+          {"sgd", sgd},
+          {"adam", adam},
+          {"ema", ema}};
 }
 
 }  // namespace reid::test

@@ -76,6 +76,21 @@ struct SoftmaxRows {
   static constexpr const char* name = "softmax_rows";
 };
 
+// The mask of a row loss that keeps the hardest: of a row's negatives the `count` that are most alike, of equal ones the first; the others
+// are ignored.
+struct HardestNegativesArgs {
+  const void* s;        // [B, M] similarities
+  const uint8_t* mask;  // [B, M]
+  uint8_t* kept;        // [B, M]
+  int64_t rows, columns, count;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct HardestNegatives {
+  using Args = HardestNegativesArgs;
+  static constexpr const char* name = "hardest_negatives";
+};
+
 // Euclidean distances of rows: d[i, j] = sqrt(max(sum over k of (x[i, k] - y[j, k])^2, floor)), from differences, so that rows close to
 // each other keep their digits.
 struct RowDistancesArgs {

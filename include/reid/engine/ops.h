@@ -115,6 +115,8 @@ struct RowLoss {
   Tensor loss, ds;  // [B] weighted losses; [B, M] their gradient with respect to the similarities
 };
 RowLoss one_positive_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight);  // mask u8 [B, M]
+// [B, M] similarities, u8 mask of kPositive and kNegative -> the mask with the `count` hardest negatives of each row, see op_args_rows.h.
+Tensor hardest_negatives(const Tensor& s, const Tensor& mask, int64_t count);
 RowLoss softmax_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing = 0);
 
 // What each row x_i of centroid_rows is held against, all [B]. Its positives are the columns with its label among first[i], ...,

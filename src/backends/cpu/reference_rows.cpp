@@ -104,6 +104,24 @@ void softmax_rows(const SoftmaxRowsArgs& a) {
   }
 }
 
+template <class T>
+void hardest_negatives(const HardestNegativesArgs& a) {
+  std::vector<int64_t> negatives;
+  for (int64_t i = 0; i < a.rows; ++i) {
+    const T* s = in<T>(a.s) + i * a.columns;
+    uint8_t* kept = a.kept + i * a.columns;
+    negatives.clear();
+    for (int64_t j = 0; j < a.columns; ++j) {
+      kept[j] = a.mask[i * a.columns + j];
+      if (kept[j] == kNegative) negatives.push_back(j);
+    }
+    const int64_t count = std::min(a.count, static_cast<int64_t>(negatives.size()));
+    std::partial_sort(negatives.begin(), negatives.begin() + count, negatives.end(),
+                      [s](int64_t u, int64_t v) { return s[u] > s[v] || (s[u] == s[v] && u < v); });
+    for (auto other = negatives.begin() + count; other != negatives.end(); ++other) kept[*other] = kIgnored;
+  }
+}
+
 }  // namespace
 
 void register_reference_rows() {
@@ -111,6 +129,7 @@ void register_reference_rows() {
   REID_REFERENCE(L2NormalizeBackward, l2_normalize_backward);
   REID_REFERENCE(OnePositiveRows, one_positive_rows);
   REID_REFERENCE(SoftmaxRows, softmax_rows);
+  REID_REFERENCE(HardestNegatives, hardest_negatives);
 }
 
 }  // namespace reid::cpu
