@@ -60,7 +60,7 @@ MAX_BYTES = 1 << 20      # any tracked file
 
 # Lines a folder may hold, everything below it included.
 BUDGET = {
-    "include/reid": 5000,
+    "include/reid": 5050,
     "kernels": 6600,
     "src/backends": 7400,
     "src/engine": 5000,
