@@ -28,7 +28,7 @@ namespace reid {
 
 using Progress = std::function<void(double share)>;  // called now and then, from the calling thread; may be empty
 
-// Products of some rows of a with some rows of b.
+// Products of some rows of a with some rows of b, where the features lie.
 struct ProductTile {
   int64_t row = 0, rows = 0;        // of a
   int64_t column = 0, columns = 0;  // of b
@@ -41,14 +41,16 @@ class PairFilter {
  public:
   explicit PairFilter(const DistanceTiles& pairs);  // `pairs` must stay
 
-  // All tiles in a fixed order, from one thread; the tile's memory is reused. Tiles on the diagonal hold both triangles.
-  void for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const;
+  // All tiles in a fixed order, from one thread: the rows of a strip of columns, then the next strip; the tile's memory is reused. Tiles on
+  // the diagonal hold both triangles. `whole`: a set among itself is multiplied below the diagonal, too, and no tile is mirrored.
+  void for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use, bool whole = false) const;
 
   // An upper limit of what for_each and this object hold.
   static int64_t bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same);
   static int64_t tile_pairs(int64_t rows_a, int64_t rows_b, bool same);  // of the largest tile
 
   bool same() const { return pairs_.same(); }
+  Device device() const { return pairs_.device(); }
   bool coded() const { return coded_; }                       // products of codes, not of f32
   double margin() const { return margin_; }                   // c
   double absolute() const { return absolute_; }               // t
@@ -58,12 +60,17 @@ class PairFilter {
   double lower(int64_t i, int64_t j, float product) const { return (1 - margin_) * sum(i, j) - double{product} - absolute_; }
   double upper(int64_t i, int64_t j, float product) const { return (1 + margin_) * sum(i, j) - double{product} + absolute_; }
   double half_square(double distance) const;  // the q of a distance
+  // The weights of h in f32 tests: edges (1 - c) h_j, or (1 + c) h_j, of all rows of b.
+  std::vector<float> lower_edges() const { return edges(1 - margin_); }
+  std::vector<float> upper_edges() const { return edges(1 + margin_); }
 
  private:
   double sum(int64_t i, int64_t j) const { return half_a_[static_cast<size_t>(i)] + half_b()[static_cast<size_t>(j)]; }
   class Products;
   void prepare(bool b, int64_t begin, int64_t end, const Tensor& block) const;
   std::vector<double> half_lengths(bool b, CodedRows* codes) const;  // and the codes, where they are wanted
+  std::vector<double> center_there(bool b);                          // and the prepared rows
+  std::vector<float> edges(double weight) const;
 
   const DistanceTiles& pairs_;
   double scale_ = 1;                       // of all rows, a power of two; cosine: 1
@@ -72,6 +79,7 @@ class PairFilter {
   std::vector<double> half_a_, half_b_;
   CodedRows codes_a_, codes_b_;
   bool coded_ = false;
+  Tensor there_a_, there_b_;  // f32, all prepared rows, on an accelerator
   double margin_, absolute_;
 };
 
@@ -83,6 +91,8 @@ inline bool any_reaches(const float* products, const float* edges, int64_t count
 }
 
 inline constexpr int64_t kFilterColumns = 128;  // tested at a time before single pairs are looked at
+
+inline int64_t accelerator_tile = 8192;  // rows and columns of a tile there; tests of several tiles lower it
 
 float to_float(double value);  // nearest, infinities become the largest numbers
 

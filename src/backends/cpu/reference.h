@@ -17,6 +17,7 @@ void register_reference_rows();
 void register_reference_metric();
 void register_reference_optim();
 void register_reference_fused();
+void register_reference_pairs();
 void register_reference_pixels();
 
 inline const char* refuse_other_dtypes(DType dtype) {
