@@ -43,13 +43,18 @@ template <class T>
 __global__ void center_rows_kernel(CenterRowsArgs a) {
   const int64_t row = own_warp();
   if (row >= a.rows) return;
-  const T* x = in<T>(a.x) + row * a.columns;
-  float* y = a.y + row * a.columns;
   const double scale = in<double>(a.scale)[row];
-  for (int64_t k = threadIdx.x % kWarpSize; k < a.columns; k += kWarpSize)
-    y[k] = static_cast<float>(__dsub_rn(__dmul_rn(static_cast<double>(x[k]), scale), in<double>(a.center)[k]));
-  const double square = squared_difference(y, 1, y, 0, a.columns);  // a lane reads what it wrote
-  if (first_lane()) out<double>(a.half)[row] = square / 2;
+  double sum = 0;
+  for (int64_t k = threadIdx.x % kWarpSize; k < a.columns; k += kWarpSize) {
+    const int64_t at = row * a.columns + k;
+    const float y = static_cast<float>(__dsub_rn(__dmul_rn(static_cast<double>(in<T>(a.x)[at]), scale), in<double>(a.center)[k]));
+    const bf16 high = to_bf16(y);
+    out<bf16>(a.high)[at] = high;
+    out<bf16>(a.low)[at] = to_bf16(y - to_float(high));
+    sum = __dadd_rn(sum, __dmul_rn(static_cast<double>(y), static_cast<double>(y)));
+  }
+  sum = sum_of_lanes(sum);
+  if (first_lane()) out<double>(a.half)[row] = sum / 2;
 }
 
 template <class T>

@@ -38,7 +38,8 @@ void CenterRowsArgs::describe(Visitor& v) const {
   v.input("x", x, {rows, columns}, dtype);
   v.input("scale", scale, {rows}, DType::f64);
   v.input("center", center, {columns}, DType::f64);
-  v.output("y", y, {rows, columns}, DType::f32);
+  v.output("high", high, {rows, columns}, DType::bf16);
+  v.output("low", low, {rows, columns}, DType::bf16);
   v.output("half", half, {rows}, DType::f64);
 }
 void PairDistancesArgs::describe(Visitor& v) const {

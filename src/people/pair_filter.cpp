@@ -83,8 +83,10 @@ PairFilter::PairFilter(const DistanceTiles& pairs) : pairs_(pairs) {
   const std::vector<double>& scales = same() ? scale_a_ : scale_b_;
   center_ = pairs.dtype() == DType::f32 ? center_of<float>(pairs.b(), scale_, scales) : center_of<double>(pairs.b(), scale_, scales);
   if (device() != Device{}) {
-    half_a_ = center_there(false);
-    if (!same()) half_b_ = center_there(true);
+    const double cuts = (1.1 * static_cast<double>(width) + 32) * 0x1p-23;
+    margin_ = 3.02 * 0x1p-18 + cuts / (1 - cuts);
+    half_a_ = split_there(false, parts_a_);
+    if (!same()) half_b_ = split_there(true, parts_b_);
     return;
   }
   const bool fast = ops::fast_code_products();
@@ -142,17 +144,18 @@ std::vector<double> PairFilter::half_lengths(bool b, CodedRows* codes) const {
   return half;
 }
 
-std::vector<double> PairFilter::center_there(bool b) {
+std::vector<double> PairFilter::split_there(bool b, Parts& parts) const {
   const Tensor& x = b ? pairs_.there_b() : pairs_.there_a();
   const int64_t rows = x.dim(0), width = x.dim(1);
   const std::vector<double>& own = b ? scale_b_ : scale_a_;
   const Tensor scale = Tensor::from(own.empty() ? std::vector<double>(static_cast<size_t>(rows), scale_) : own).to(device());
   const Tensor center = Tensor::from(center_).to(device()), half = Tensor::empty({rows}, DType::f64, device());
-  const Tensor& y = (b ? there_b_ : there_a_) = Tensor::empty({rows, width}, DType::f32, device());
+  parts = {Tensor::empty({rows, width}, DType::bf16, device()), Tensor::empty({rows, width}, DType::bf16, device())};
   dispatch<CenterRows>(device(), {.x = x.raw(),
                                   .scale = scale.raw(),
                                   .center = center.raw(),
-                                  .y = y.address<float>(),
+                                  .high = parts.high.raw(),
+                                  .low = parts.low.raw(),
                                   .half = half.raw(),
                                   .rows = rows,
                                   .columns = width,
@@ -181,8 +184,13 @@ class PairFilter::Products {
 
   ProductTile tile(int64_t row, int64_t m, int64_t column, int64_t n, bool mirrored) {
     if (filter_.device() != Device{}) {
-      const Tensor& b = filter_.same() ? filter_.there_a_ : filter_.there_b_;
-      multiply(filter_.there_a_.rows(row, row + m), b.rows(column, column + n));
+      const Parts &a = filter_.parts_a_, &b = filter_.same() ? a : filter_.parts_b_;
+      const auto product = [&](const Tensor& left, const Tensor& right, bool accumulate) {
+        multiply(left.rows(row, row + m), right.rows(column, column + n), accumulate);
+      };
+      product(a.high, b.high, false);
+      product(a.high, b.low, true);
+      product(a.low, b.high, true);
     } else if (filter_.coded_) {
       multiply_codes(row, m, column, n);
     } else {
@@ -208,10 +216,10 @@ class PairFilter::Products {
     if (column != column_) filter_.prepare(true, column, column + n, b_);
     column_ = column;
     if (!diagonal) filter_.prepare(false, row, row + m, a_);
-    multiply(diagonal ? b_.rows(0, n) : a_.rows(0, m), b_.rows(0, n));
+    multiply(diagonal ? b_.rows(0, n) : a_.rows(0, m), b_.rows(0, n), false);
   }
 
-  void multiply(const Tensor& a, const Tensor& b) {
+  void multiply(const Tensor& a, const Tensor& b, bool accumulate) {
     dispatch<Gemm>(filter_.device(), {.a = a.raw(),
                                       .b = b.raw(),
                                       .c = products_.raw(),
@@ -219,7 +227,8 @@ class PairFilter::Products {
                                       .n = b.dim(0),
                                       .k = width_,
                                       .transpose_b = true,
-                                      .dtype = DType::f32});
+                                      .accumulate = accumulate,
+                                      .dtype = a.dtype()});
   }
 
   const PairFilter& filter_;

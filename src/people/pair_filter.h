@@ -1,5 +1,5 @@
 #pragma once
-// Inside the people wing: which pairs of rows can lie within a distance, told from f32 scalar products whose error is bounded.
+// Inside the people wing: which pairs of rows can lie within a distance, told from scalar products whose error is bounded.
 //
 // Design: every metric becomes q = |x_i - x_j|^2 / 2 of prepared rows x: unit rows under cosine (q is the distance), rows scaled
 // by a power of two under the euclidean ones. A block of rows is prepared when it is needed: scaled and centered in double (a
@@ -13,9 +13,16 @@
 //   | y_i . y_j - y'_i . y'_j |  <=  |y_i| |e_j| + |e_i| (|y_j| + |e_j|)  <=  (2 r + r^2) |y_i| |y_j|  <=  (2 r + r^2) (h_i + h_j)
 //
 // stands in for most of D u: c = (2 r + r^2) + (D / 64 + 24) u / (1 - ...), with a rounding for each block of codes. In both cases
-// t = 2^22 (2^-52 (D + 16))^2 + 2^-74, bounds the rounding errors in double of the distance that is
-// defined by DistanceTiles::pair, and f32 underflow. Whoever decides by these bounds and asks pair() about the pairs between them gets
-// the answer that pair() alone would give for all pairs, bit for bit.
+// t = 2^22 (2^-52 (D + 16))^2 + 2^-74 bounds the rounding errors in double of the distance that is
+// defined by DistanceTiles::pair, and f32 underflow.
+//
+// An accelerator multiplies on tensor cores: y = a + b + e with a = y rounded to bf16, b = y - a rounded to bf16, |b| <= 2^-9 (1 + 2^-9)
+// |y| and |e| <= 2^-18 |y|. p = a . a' + a . b' + b . a' lacks b . b' and all that e takes part in, at most 3.02 2^-18 |y_i| |y_j|. Its
+// sums are f32 that may be cut off instead of rounded, with v = 2^-23 for each term and once more for each product of 16 terms: 17/16 D v
+// of the terms' magnitudes, which add up to (1 + 2^-9)^2 |y_i| |y_j| and 2^-8 of that: c = 3.02 2^-18 + (1.1 D + 32) v / (1 - ...).
+//
+// Whoever decides by these bounds and asks pair() about the pairs between them gets the answer that pair() alone would give for all pairs,
+// bit for bit.
 
 #include <functional>
 #include <span>
@@ -67,9 +74,12 @@ class PairFilter {
  private:
   double sum(int64_t i, int64_t j) const { return half_a_[static_cast<size_t>(i)] + half_b()[static_cast<size_t>(j)]; }
   class Products;
+  struct Parts {
+    Tensor high, low;  // bf16, [rows, D]
+  };
   void prepare(bool b, int64_t begin, int64_t end, const Tensor& block) const;
   std::vector<double> half_lengths(bool b, CodedRows* codes) const;  // and the codes, where they are wanted
-  std::vector<double> center_there(bool b);                          // and the prepared rows
+  std::vector<double> split_there(bool b, Parts& parts) const;       // and the parts
   std::vector<float> edges(double weight) const;
 
   const DistanceTiles& pairs_;
@@ -79,7 +89,7 @@ class PairFilter {
   std::vector<double> half_a_, half_b_;
   CodedRows codes_a_, codes_b_;
   bool coded_ = false;
-  Tensor there_a_, there_b_;  // f32, all prepared rows, on an accelerator
+  Parts parts_a_, parts_b_;  // on an accelerator
   double margin_, absolute_;
 };
 

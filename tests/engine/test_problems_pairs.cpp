@@ -36,8 +36,12 @@ void center_rows(const ProblemLine& line, Sweep& sweep) {
   p.fields = {{"x", Field<A>::input, &A::x, {n, d}},
               {"scale", Field<A>::input, &A::scale, {n}, Content::positive, DType::f64},
               {"center", Field<A>::input, &A::center, {d}, Content::any, DType::f64},
-              {"y", Field<A>::output, &A::y, {n, d}, Content::any, DType::f32},
+              {"high", Field<A>::output, &A::high, {n, d}, Content::any, DType::bf16},
+              {"low", Field<A>::output, &A::low, {n, d}, Content::any, DType::bf16},
               {"half", Field<A>::output, &A::half, {n}, Content::any, DType::f64}};
+  p.adjust = [n](Run& run, DType) {  // numbers that bf16 does not hold
+    for (int64_t i = 0; i < n; ++i) memory_of<double>(run, "scale")[i] /= 3;
+  };
   check_problem(p, line, sweep);
 }
 

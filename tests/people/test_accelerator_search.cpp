@@ -52,6 +52,26 @@ void same_neighbors(const DistanceTiles& here, const DistanceTiles& there, int64
   CHECK(got.farthest == want.farthest);
 }
 
+void check_bounds(const DistanceTiles& pairs) {
+  const PairFilter filter(pairs);
+  int64_t covered = 0;
+  bool held = true;
+  filter.for_each({}, [&](const ProductTile& tile) {
+    std::vector<float> products(static_cast<size_t>(tile.rows * tile.columns));
+    void* const queue = current_stream(pairs.device()).native();
+    accelerator(pairs.device()).copy(products.data(), tile.products, products.size() * sizeof(float), CopyKind::to_host, queue);
+    accelerator(pairs.device()).synchronize(queue);
+    for (size_t at = 0; at < products.size(); ++at) {
+      const int64_t i = tile.row + static_cast<int64_t>(at) / tile.columns, j = tile.column + static_cast<int64_t>(at) % tile.columns;
+      const double q = filter.half_square(pairs.pair(i, j));
+      held = held && filter.lower(i, j, products[at]) <= q && q <= filter.upper(i, j, products[at]);
+      covered += tile.mirrored ? 2 : 1;
+    }
+  });
+  CHECK(held);
+  CHECK(covered == pairs.count() * pairs.width());
+}
+
 using Pairs = std::vector<std::pair<int64_t, int32_t>>;
 Pairs pairs_within(const DistanceTiles& tiles, double radius) {
   Pairs pairs;
@@ -63,6 +83,26 @@ Pairs pairs_within(const DistanceTiles& tiles, double radius) {
 }
 
 }  // namespace
+
+TEST_CASE("accelerator search: the bounds of products hold for every pair, whatever the rows look like") {
+  const SmallTiles tiles(40);
+  for (const double offset : {0.0, 3.0}) {
+    for (const double spread : {1.0, 0.01}) {
+      Tensor x = random_features(45, 72, DType::f64, 7);
+      for (int64_t e = 0; e < x.numel(); ++e) {
+        double& v = x.data<double>()[e];
+        const double length = std::pow(10.0, static_cast<double>(e / 72 % 5) - 2);
+        v = (offset + spread * v * (e % 61 == 0 ? 300 : 1)) * (offset == 0 ? length : 1);
+      }
+      x = x.to(DType::f32);
+      for (Metric metric : kMetrics) {
+        CAPTURE(str(name_of(metric), ", ", offset, ", ", spread));
+        check_bounds({x.rows(0, 25), "a", x.rows(20, 45), "b", metric, test_device()});
+        check_bounds({x, "x", metric, test_device()});
+      }
+    }
+  }
+}
 
 TEST_CASE("accelerator search: neighbor lists are the CPU's, over tiles, metrics and dtypes") {
   const SmallTiles tiles(24);
@@ -84,6 +124,16 @@ TEST_CASE("accelerator search: lists that many equal rows leave open are closed"
   for (int64_t i = 0; i < 40; ++i) x.rows(2 * i, 2 * i + 1).copy_from(x.rows(0, 1));  // more than a list of 5 has room for
   same_neighbors({x, "x", Metric::cosine}, {x, "x", Metric::cosine, test_device()}, 5);
   same_neighbors({x, "x", Metric::euclidean}, {x, "x", Metric::euclidean, test_device()}, 2);
+  for (int64_t i = 0; i < 40; ++i) x.data<float>()[16 * i + i % 8] += 1e-6f * static_cast<float>(i * 7 % 11);  // below what products tell
+  same_neighbors({x, "x", Metric::cosine}, {x, "x", Metric::cosine, test_device()}, 5);
+  same_neighbors({x, "x", Metric::euclidean}, {x, "x", Metric::euclidean, test_device()}, 30);
+  // The same among the farthest rows: far from all others, and apart by less than f32 holds.
+  const Tensor far = x.to(DType::f64);
+  for (int64_t i = 0; i < 40; ++i) {
+    for (int64_t k = 0; k < 8; ++k)
+      far.data<double>()[16 * i + k] = 30 * far.data<double>()[k] + (k == i % 8 ? 1e-9 * static_cast<double>(i * 7 % 11) : 0);
+  }
+  same_neighbors({far, "far", Metric::euclidean}, {far, "far", Metric::euclidean, test_device()}, 3);
 }
 
 TEST_CASE("accelerator search: pairs within a radius are the CPU's, a radius that is a distance included") {

@@ -2,20 +2,21 @@
 // The arguments of the operations that a search among rows of features is made of: see op_args.h. Arrays of doubles and of 64-bit numbers
 // are void*, as all that this header says.
 //
-// A search multiplies tile by tile, in f32, and looks at distances in double only where a product cannot decide (pair_filter.h of the
+// A search multiplies tile by tile and looks at distances in double only where a product cannot decide (pair_filter.h of the
 // people wing has the bounds). All of these operations have one right result, to the last bit, whoever computes it. Nothing in them is NaN.
 
 #include "reid/engine/op_args.h"
 
 namespace reid {
 
-// y = scale x - center in double, rounded once, and |y|^2 / 2.
+// y = scale x - center in double, rounded to f32, in two parts: rounded to bf16, and what that lacks rounded to bf16. And |y|^2 / 2.
 struct CenterRowsArgs {
   const void* x;       // [N, D]
   const void* scale;   // [N] f64
   const void* center;  // [D] f64
-  float* y;            // [N, D]
-  void* half;          // [N] f64, summed like PairDistances
+  void* high;          // [N, D] bf16
+  void* low;           // [N, D] bf16
+  void* half;          // [N] f64, summed like DistanceForm's s
   int64_t rows, columns;
   DType dtype;  // of x, f32 or f64
   void describe(Visitor&) const;

@@ -43,10 +43,15 @@ double distance(const RowSets& r, int64_t i, int64_t j) {
 template <class T>
 void center_rows(const CenterRowsArgs& a) {
   for (int64_t i = 0; i < a.rows; ++i) {
-    float* y = a.y + i * a.columns;
-    for (int64_t k = 0; k < a.columns; ++k)
-      y[k] = static_cast<float>(double{in<T>(a.x)[i * a.columns + k]} * in<double>(a.scale)[i] - in<double>(a.center)[k]);
-    out<double>(a.half)[i] = sum_of_squares(a.columns, [&](int64_t k) { return double{y[k]}; }) / 2;
+    const double square = sum_of_squares(a.columns, [&](int64_t k) {
+      const int64_t at = i * a.columns + k;
+      const float y = static_cast<float>(double{in<T>(a.x)[at]} * in<double>(a.scale)[i] - in<double>(a.center)[k]);
+      const bf16 high(y);
+      out<bf16>(a.high)[at] = high;
+      out<bf16>(a.low)[at] = bf16(y - float{high});
+      return double{y};
+    });
+    out<double>(a.half)[i] = square / 2;
   }
 }
 
