@@ -66,6 +66,21 @@ def networks(records):
             + table(["", "reid.cpp", "PyTorch eager", "times", "in a CUDA graph", "times", "compiled", "times"], rows))
 
 
+def costs(records):
+    rows = []
+    for batch in (64, 128, 256):
+        ours = records.get(f"network_bf16_{batch}")
+        if "first_step_seconds" not in ours:
+            continue
+        times = ours["training"]["times"]
+        rows.append([f"{batch}", f"{1e3 * times['median']:.2f} ({1e3 * times['least']:.2f} to {1e3 * times['most']:.2f})", f"{ours['first_step_seconds']:.2f}",
+                     f"{ours['training']['processors']:.1f}", f"{ours['peak_bytes'] / 2**30:.1f}"])
+    if not rows:
+        return None
+    return ("What a training step costs, bf16; the first step counts from the program's beginning to draw weights and images.\n\n"
+            + table(["batch", "ms (least to most)", "first step after, s", "processors kept busy", "peak, GiB"], rows))
+
+
 def convolutions(records):
     rows = []
     for batch in (64, 128, 256):
@@ -106,11 +121,22 @@ def passes(records):
     return "Norms, pools, losses, optimizers; batch 64, maps in bf16.\n\n" + table(["op", "us", "GB/s", "of the floor"], rows)
 
 
+def searches(records):
+    cpu = {r["name"]: r["median"] for r in records.get("search_market1501_cpu").get("rows", [])}
+    rows = [[r["name"], f"{1e3 * r['median']:.1f}", f"{1e3 * cpu[r['name']]:.0f}" if r["name"] in cpu else "",
+             ratio(cpu.get(r["name"]), r["median"]), r["found"]]
+            for scale in ("market1501", "msmt17", "large") for r in records.get(f"search_{scale}").get("rows", [])]
+    if not rows:
+        return None
+    return ("Searches among rows of 2048, features on the host, ms.\n\n"
+            + table(["", "with the GPU", "this machine's CPU alone", "times", "found"], rows))
+
+
 def main():
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
         sys.exit(__doc__)
     records = Records(sys.argv[1])
-    parts = [part for part in (write(records) for write in (ceilings, networks, convolutions, products, passes)) if part]
+    parts = [part for part in (write(records) for write in (ceilings, networks, costs, convolutions, products, passes, searches)) if part]
     (records.folder / "table.md").write_text("\n\n".join(parts) + "\n")
     print(f"{len(parts)} tables in {records.folder / 'table.md'}" if parts else "nothing was measured")
 

@@ -27,10 +27,13 @@ name=$(basename "${json:-none}" .json)
 passes() { echo "\"forward\": {\"times\": {\"median\": $1}}, \"data\": $2, \"weight\": {\"times\": {\"median\": $1}}"; }
 timed='{"times": {"median": 1e-6}}' refused='{"refused": "no"}' sum='{"median": 2e-6, "share_of_floor": 0.5}'
 case $name in
-  network*) echo '{"training": {"images_per_second": 12000}, "inference": {"images_per_second": 30000}}' >"$json" ;;
+  network*) echo '{"first_step_seconds": 1.5, "peak_bytes": 2147483648, "inference": {"images_per_second": 30000},
+                   "training": {"images_per_second": 12000, "processors": 0.5, "times": {"median": 5e-3, "least": 4e-3, "most": 6e-3}}}' >"$json" ;;
   layers_cudnn*) echo "{\"rows\": [{\"name\": \"a\", $(passes 4e-6 "$refused")}, {\"name\": \"b\", $(passes 1e-6 "$refused")}]}" >"$json" ;;
   layers*) echo "{\"sums\": {\"all\": {\"forward\": $sum, \"data\": $sum, \"weight\": $sum}},
                   \"rows\": [{\"name\": \"a\", $(passes 1e-6 "$timed")}, {\"name\": \"b\", $(passes 1e-6 "$timed")}]}" >"$json" ;;
+  search_market1501) echo '{"rows": [{"name": "clusters of 9", "median": 0.004, "found": "3 clusters"}]}' >"$json" ;;
+  search_market1501_cpu) echo '{"rows": [{"name": "clusters of 9", "median": 0.1, "found": "3 clusters"}]}' >"$json" ;;
   none) ;;
   *) echo '{}' >"$json" ;;
 esac
@@ -161,7 +164,7 @@ TEST_CASE("gpu_check: a step that hangs is cut, what then finds no time is skipp
 TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours beside it and beside cuDNN") {
   if (std::system("command -v python3 >/dev/null") != 0) return;
   const Played played;
-  REQUIRE(played.run("--phase bench") == 0);
+  REQUIRE(played.run("--phase bench --phase search") == 0);
   CHECK(played.run("--phase compare --baseline '" + (played.folder / "baseline.py") + "'") == 0);
   const std::vector<std::string> calls = played.lines("python_calls");
   REQUIRE(calls.size() == 2);
@@ -175,6 +178,8 @@ TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours 
   // Forward: 4 and 1 times ours, whose geometric mean is 2; no data gradient; the sums are half of the floor's speed.
   CHECK(table.find("| forward, batch 64 | 0.002 | 50 % | 2.00 (2) | 1.00 |\n") != std::string::npos);
   CHECK(table.find("| data gradient, batch 64 | 0.002 | 50 % |  |  |\n") != std::string::npos);
+  CHECK(table.find("| 64 | 5.00 (4.00 to 6.00) | 1.50 | 0.5 | 2.0 |\n") != std::string::npos);
+  CHECK(table.find("| clusters of 9 | 4.0 | 100 | 25.00 | 3 clusters |\n") != std::string::npos);
 
   const Played bare;
   REQUIRE(bare.run("--phase bench") == 0);
