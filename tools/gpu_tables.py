@@ -113,6 +113,27 @@ def products(records):
     return "Products, bf16, TFLOP/s.\n\n" + table(["M x N x K", "reid.cpp", "cuBLASLt", "times"], rows) if rows else None
 
 
+def norms(records):
+    """Batch and instance norms: statistics and normalization, then the gradients; ours with the ReLU that follows, PyTorch's without one."""
+    ours = {r["name"]: r["times"]["median"] for r in records.get("ops_bf16_64").get("rows", []) if "times" in r}
+    theirs = records.get("torch").get("norms_b64")
+    rows = []
+    for r in theirs if isinstance(theirs, list) else []:
+        kind = r["op"].split("_")[0]
+        for name in [n.rsplit(":", 1)[0] for n in ours if n.startswith(f"{kind} norm {r['c']} x ") and n.endswith(": statistics")]:
+            height, width = (int(word) for word in name.split(" x ")[1:])
+            size = 2 * 64 * r["c"] * height * width  # bytes of a map
+            if height * width != r["hw"]:
+                continue
+            pairs = [(ours[f"{name}: statistics"] + ours[f"{name}: apply, ReLU"], 3 * size / r["forward_GB/s_of_3_passes"] / 1e9),
+                     (ours[f"{name}: backward, ReLU"], 5 * size / r["backward_GB/s_of_5_passes"] / 1e9)]
+            rows.append([name] + [cell for own, other in pairs for cell in (f"{1e6 * own:.1f}", f"{1e6 * other:.1f}", ratio(other, own))])
+    if not rows:
+        return None
+    return ("Norms, batch 64, bf16, us: statistics and normalization, gradients; ours with ReLU, PyTorch's without.\n\n"
+            + table(["", "forward", "PyTorch", "times", "backward", "PyTorch", "times"], rows))
+
+
 def passes(records):
     rows = [[r["name"], f"{1e6 * r['times']['median']:.1f}", f"{r['gigabytes_per_second']:,.0f}", f"{100 * r['share_of_floor']:.0f} %"]
             for r in records.get("ops_bf16_64").get("rows", []) if "times" in r]
@@ -136,7 +157,7 @@ def main():
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
         sys.exit(__doc__)
     records = Records(sys.argv[1])
-    parts = [part for part in (write(records) for write in (ceilings, networks, costs, convolutions, products, passes, searches)) if part]
+    parts = [part for part in (write(records) for write in (ceilings, networks, costs, convolutions, products, norms, passes, searches)) if part]
     (records.folder / "table.md").write_text("\n\n".join(parts) + "\n")
     print(f"{len(parts)} tables in {records.folder / 'table.md'}" if parts else "nothing was measured")
 

@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <cstdio>
+#include <utility>
 
 #include "program/bench.h"
 #include "reid/engine/optim.h"
@@ -66,6 +67,21 @@ Json report(const Context& context, const char* what, int64_t images, double flo
                        {"page_faults", m.page_faults}});
 }
 
+int64_t peak_memory(Device device) {
+  const AllocatorStats memory = allocator_stats(device);
+  return device.type == DeviceType::cpu ? memory.peak_bytes : memory.peak_device_bytes;
+}
+
+// Of the convolutions, forward and in a whole step; norms, pooling and the optimizer are under a percent.
+std::pair<double, double> flop_of(const BenchOptions& o) {
+  double forward = 0, all = 0;
+  for (const ConvLayer& layer : conv_layers(o)) {
+    forward += layer.flop() * static_cast<double>(layer.count);
+    all += layer.flop() * static_cast<double>(layer.count * layer.passes());
+  }
+  return {forward, all};
+}
+
 }  // namespace
 
 std::vector<std::string> network_dtypes() { return {"f32", "bf16"}; }
@@ -96,11 +112,7 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   Replay replay(o.device);
   const auto train = [&] { replay.run(step); };
 
-  double forward = 0, all = 0;  // flop of the convolutions; norms, pooling and the optimizer are under a percent
-  for (const ConvLayer& layer : conv_layers(o)) {
-    forward += layer.flop() * static_cast<double>(layer.count);
-    all += layer.flop() * static_cast<double>(layer.count * layer.passes());
-  }
+  const auto [forward, all] = flop_of(o);
   context.say("ResNet-", o.model.depth, " IBN ", o.model.ibn, ", ", o.height, "x", o.width, ", last stride ", o.model.last_stride,
               ", batch ", o.batch, ", ", o.dtype, ", ", o.model.numerics, " numerics");
   train();
@@ -119,8 +131,7 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   const Json training_json = report(context, "training", o.batch, all, training, peak);
   const Json inference_json = report(context, "inference", o.batch, forward, inference, peak);
   const Json single_json = report(context, "one image", 1, forward / static_cast<double>(o.batch), single, peak);
-  const AllocatorStats memory = allocator_stats(o.device);
-  const int64_t bytes = o.device.type == DeviceType::cpu ? memory.peak_bytes : memory.peak_device_bytes;
+  const int64_t bytes = peak_memory(o.device);
   char first[48];
   std::snprintf(first, sizeof first, "; the first step was done after %.2f s", first_step);
   context.say(peak.text().front(), "; memory ", bytes / (o.batch << 20), " MiB an image", first);
