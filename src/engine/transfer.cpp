@@ -1,5 +1,9 @@
 #include "reid/engine/transfer.h"
 
+#include <bit>
+#include <cstring>
+#include <utility>
+
 #include "pinned_ring.h"
 
 namespace reid {
@@ -40,6 +44,51 @@ Tensor Uploads::start(const Tensor& host) {
 void Uploads::arrive() {
   for (void* event : started_) accelerator(device_).wait(current_stream(device_).native(), event);
   started_.clear();
+}
+
+Downloads::Downloads(Device device) : device_(device) {}
+
+Downloads::~Downloads() {
+  for (const Slot& slot : slots_) {
+    if (slot.event) {
+      quietly([&] { accelerator(device_).synchronize_event(slot.event); });
+      quietly([&] { accelerator(device_).close_event(slot.event); });
+    }
+    if (slot.block) quietly([&] { accelerator(device_).release_pinned(slot.block); });
+  }
+}
+
+void Downloads::settle(Slot& slot) {
+  if (!slot.host.defined()) return;
+  const Tensor host = std::exchange(slot.host, {});
+  accelerator(device_).synchronize_event(slot.event);
+  std::memcpy(host.raw(), slot.block, static_cast<size_t>(host.bytes()));
+}
+
+void Downloads::start(const Tensor& there, const Tensor& host) {
+  if (on_cpu(there.device())) return host.copy_from(there);
+  REID_CHECK(there.device() == device_ && on_cpu(host.device()) && there.shape() == host.shape() && there.dtype() == host.dtype(),
+             "[downloads] ", there.shape(), " ", there.dtype(), " on ", there.device(), " to ", host.shape(), " ", host.dtype(), " on ",
+             host.device(), ": takes tensors of ", device_, ", to the CPU");
+  Accelerator& a = accelerator(device_);
+  Slot& slot = slots_[next_++ % slots_.size()];
+  settle(slot);
+  const auto bytes = static_cast<size_t>(host.bytes());
+  if (slot.bytes < bytes) {  // at every step the slot is one that an error may leave behind
+    slot.bytes = 0;
+    if (slot.block) a.release_pinned(std::exchange(slot.block, nullptr));
+    slot.block = a.allocate_pinned(std::bit_ceil(bytes));
+    slot.bytes = std::bit_ceil(bytes);
+  }
+  if (!slot.event) slot.event = a.open_event(device_.index);
+  void* const queue = current_stream(device_).native();
+  a.copy(slot.block, there.raw(), bytes, CopyKind::to_host, queue);
+  a.record(slot.event, queue);
+  slot.host = host;
+}
+
+void Downloads::finish() {
+  for (size_t i = 0; i < slots_.size(); ++i) settle(slots_[next_++ % slots_.size()]);
 }
 
 Readback::Readback(Device device) : device_(device) {

@@ -22,7 +22,8 @@ Tensor mirrored(const Tensor& images) {
 
 Tensor embed(LoadedEncoder& encoder, const Tensor& images, const EmbedOptions& options) {
   Tensor rows = encoder.embed(images);  // [B, D]
-  if (options.flip) rows = ops::scale(ops::add(rows, encoder.embed(mirrored(images))), 0.5);
+  if (options.flip || options.normalize) rows = rows.to(Device{});
+  if (options.flip) rows = ops::scale(ops::add(rows, encoder.embed(mirrored(images)).to(Device{})), 0.5);
   if (options.normalize) rows = ops::l2_normalize(rows).y;
   return rows;
 }

@@ -123,7 +123,7 @@ void LoadedEncoder::move_to(Device device) {
 Tensor LoadedEncoder::embed(const Tensor& images) {
   Pass pass = model_.inference();
   pass.cache = &cache_;
-  return encoder_(Var(images.to(device_)), pass).value().to(Device{});
+  return encoder_(Var(images.to(device_)), pass).value();
 }
 
 Inventory LoadedEncoder::weights() {

@@ -7,43 +7,45 @@
 
 namespace reid {
 
-Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
+Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const DataSettings& data, Feed& feed,
                const std::shared_ptr<ImageCache>& cache, int64_t workers) {
-  LoaderOptions options{.transform = transform, .augment = false, .workers = static_cast<int>(workers), .cache = cache};
+  LoaderOptions options{.transform = feed.transform(), .pixels = feed.pixels(), .workers = static_cast<int>(workers), .cache = cache};
   Loader loader = evaluation_loader(samples, data.embed_batch, options);
+  Feed::Batches batches(feed, loader);
   Tensor all;
   int64_t row = 0;
-  while (const std::optional<Batch> batch = loader.next()) {
-    const Tensor rows = embed(batch->original);  // [B, D]
+  while (const std::optional<Batch> batch = batches.next()) {
+    const Tensor rows = embed(feed.with_views(*batch).original);  // [B, D]
     if (!all.defined()) all = Tensor::empty({static_cast<int64_t>(samples.size()), rows.dim(1)}, rows.dtype());
-    all.rows(row, row + rows.dim(0)).copy_from(rows);
+    feed.fetch(rows, all.rows(row, row + rows.dim(0)));
     row += rows.dim(0);
   }
+  feed.fetched();
   REID_CHECK(all.defined(), "there are no images to embed");
   return all;
 }
 
 namespace {
 
-EvaluationReport evaluate_split(const Dataset& set, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
+EvaluationReport evaluate_split(const Dataset& set, const Embed& embed, const DataSettings& data, Feed& feed,
                                 const std::shared_ptr<ImageCache>& cache, int64_t workers) {
   require_evaluation(set);
   Dataset rows = set;  // of images, or of tracklets
   EvaluationInput input;
-  input.query = pool_tracklets(extract(set.query, embed, data, transform, cache, workers), rows.query);
-  input.gallery = pool_tracklets(extract(set.gallery, embed, data, transform, cache, workers), rows.gallery);
+  input.query = pool_tracklets(extract(set.query, embed, data, feed, cache, workers), rows.query);
+  input.gallery = pool_tracklets(extract(set.gallery, embed, data, feed, cache, workers), rows.gallery);
   static_cast<RetrievalLabels&>(input) = retrieval_labels(rows);
   return evaluate(input);
 }
 
 }  // namespace
 
-EvaluationReport evaluate_dataset(std::span<const Dataset> splits, const Embed& embed, const DataSettings& data,
-                                  const TransformConfig& transform, const std::shared_ptr<ImageCache>& cache, int64_t workers) {
+EvaluationReport evaluate_dataset(std::span<const Dataset> splits, const Embed& embed, const DataSettings& data, Feed& feed,
+                                  const std::shared_ptr<ImageCache>& cache, int64_t workers) {
   REID_CHECK(!splits.empty(), "there is no data set to evaluate on");
-  EvaluationReport mean = evaluate_split(splits.front(), embed, data, transform, cache, workers);
+  EvaluationReport mean = evaluate_split(splits.front(), embed, data, feed, cache, workers);
   for (const Dataset& split : splits.subspan(1)) {
-    const EvaluationReport report = evaluate_split(split, embed, data, transform, cache, workers);
+    const EvaluationReport report = evaluate_split(split, embed, data, feed, cache, workers);
     mean.mAP += report.mAP;
     mean.mINP += report.mINP;
     for (size_t k = 0; k < mean.cmc.size(); ++k) mean.cmc[k] += report.cmc[k];

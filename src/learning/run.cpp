@@ -64,7 +64,7 @@ Run::Run(fs::path folder, bool resume, const RunConfig& config, const ConfigKeys
       ports_(std::move(ports)),
       cache_(std::make_shared<ImageCache>(config.data.cache_mib << 20)),
       resume_(resume),
-      uploads_(config.device),
+      feed_(config.device, transform_, config.model.rounds() ? DType::bf16 : DType::f32),
       readbacks_{Readback(config.device), Readback(config.device)},
       replay_(config.eager ? Device{} : config.device) {
   config_.optimizer.schedule.epochs = static_cast<double>(config.run.epochs);
@@ -183,18 +183,10 @@ bool Run::train_epoch(Method& method) {
     append_metrics("epoch", epoch_, step_, logged_);
     prepared_ = true;
   }
-  const LoaderOptions options{.transform = transform_, .workers = static_cast<int>(config_.run.workers), .cache = cache_};
+  const LoaderOptions options{
+      .transform = transform_, .pixels = feed_.pixels(), .workers = static_cast<int>(config_.run.workers), .cache = cache_};
   Loader loader(method.samples(), method.plan(), options, rng(epoch_).at("augment"), batch_);
-  const auto next = [&] {
-    std::optional<Batch> batch = loader.next();
-    if (!batch) return batch;
-    batch->augmented = uploads_.start(batch->augmented);
-    batch->original = uploads_.start(batch->original);
-    return batch;
-  };
-  // An accelerator's next batch travels while it computes, and is asked for before.
-  const bool accelerated = config_.device.type != DeviceType::cpu;
-  std::optional<Batch> ahead = accelerated ? next() : std::nullopt;
+  Feed::Batches batches(feed_, loader);
   for (;;) {
     if (ports_.stop_requested()) {
       save(method);
@@ -202,13 +194,11 @@ bool Run::train_epoch(Method& method) {
       return false;
     }
     const Clock::time_point start = Clock::now();
-    const std::optional<Batch> batch = accelerated ? std::move(ahead) : next();
+    const std::optional<Batch> batch = batches.next();
     if (!batch) {
       finish_line();
       return true;
     }
-    uploads_.arrive();
-    if (accelerated) ahead = next();
     train_batch(method, *batch);
     const double seconds = seconds_since(start);
     spent_.training += seconds;
@@ -223,8 +213,8 @@ void Run::train_batch(Method& method, const Batch& batch) {
   logged_ = Json::object();
   const int64_t before = allocator_stats(config_.device).bytes_in_use;
   try {
-    const Batch here = in_place(batch);
-    replay_.run([&] { method.step(*this, here); });
+    const Batch here = feed_.in_place(batch);
+    replay_.run([&] { method.step(*this, feed_.with_views(here)); });
   } catch (const OutOfMemory& e) {
     fail(str(e.what(), "; ", fitting_batch(e.shortage, before, batch.size())));
   }
@@ -232,19 +222,6 @@ void Run::train_batch(Method& method, const Batch& batch) {
   ++batch_;
   ++step_;
   end_line();
-}
-
-// The batch where replayed steps look for it.
-Batch Run::in_place(const Batch& batch) {
-  if (config_.device.type == DeviceType::cpu) return batch;
-  Batch here = batch;
-  for (const auto& [from, place, to] :
-       {std::tuple{&batch.augmented, &augmented_, &here.augmented}, {&batch.original, &original_, &here.original}}) {
-    if (!place->defined() || place->shape() != from->shape()) *place = Tensor::empty(from->shape(), from->dtype(), config_.device);
-    place->copy_from(*from);
-    *to = *place;
-  }
-  return here;
 }
 
 void Run::show_progress() {
@@ -273,7 +250,7 @@ Tensor Run::extract(const std::vector<Sample>& samples, const std::function<Tens
   const Clock::time_point start = Clock::now();
   WeightCache made;
   const auto embed_batch = [&](const Tensor& images) { return embed(images, made); };
-  const Tensor rows = reid::extract(samples, embed_batch, config_.data, transform_, cache_, config_.run.workers);
+  const Tensor rows = reid::extract(samples, embed_batch, config_.data, feed_, cache_, config_.run.workers);
   spent_.extraction += seconds_since(start);
   return rows;
 }
@@ -285,7 +262,7 @@ Json Run::evaluate_all(Method& method) {
   const auto embed = [&](const Tensor& images) { return method.embed(images, made); };
   for (const NamedDataset& named : evaluation_sets_) {
     ports_.progress("evaluating on " + named.name);
-    const EvaluationReport report = evaluate_dataset(named.splits, embed, config_.data, transform_, cache_, config_.run.workers);
+    const EvaluationReport report = evaluate_dataset(named.splits, embed, config_.data, feed_, cache_, config_.run.workers);
     results[named.name] = to_json(report);
     ports_.say(str("epoch ", epoch_, "  ", named.name, ": ", headline(report)));
     Json line = to_json(report);

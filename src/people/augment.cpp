@@ -149,16 +149,52 @@ PixelView draw_view(const TransformConfig& config, const Rng& rng) {
   return view;
 }
 
+namespace {
+
+// An augmented view as it is drawn.
+struct Drawn {
+  PixelView view;
+  bool blurred, jittered;
+
+  Drawn(const Image& resized, const TransformConfig& config, const Rng& rng)
+      : view(draw_view(config, rng)), blurred(rng.at("blur").chance(config.blur)), jittered(rng.at("jitter").chance(config.jitter)) {
+    REID_CHECK(resized.height == config.height && resized.width == config.width, "[transform] an image of ", resized.height, " x ",
+               resized.width, " for a transform of ", config.height, " x ", config.width);
+  }
+  Image window(const Image& resized, const TransformConfig& config, const Rng& rng) const {  // with its colors, before it is erased
+    Image image = crop({resized, view});
+    if (blurred) gaussian_blur(image, rng.at("sigma").uniform(config.blur_min, config.blur_max));
+    if (jittered) jitter(image, config, rng.at("color"));
+    return image;
+  }
+};
+
+}  // namespace
+
 void augmented_view(const Image& resized, const TransformConfig& config, const Normalizer& normalize, const Rng& rng, float* dst) {
-  REID_CHECK(resized.height == config.height && resized.width == config.width, "[transform] an image of ", resized.height, " x ",
-             resized.width, " for a transform of ", config.height, " x ", config.width);
-  const PixelView view = draw_view(config, rng);
-  const bool blurred = rng.at("blur").chance(config.blur), jittered = rng.at("jitter").chance(config.jitter);
-  Image image = crop({resized, view});
-  if (blurred) gaussian_blur(image, rng.at("sigma").uniform(config.blur_min, config.blur_max));
-  if (jittered) jitter(image, config, rng.at("color"));
-  weak_view(image, normalize, dst);  // at once: by rows it lowers the clock, and costs more than passing over the bytes twice
-  erase(dst, config, view);
+  const Drawn drawn(resized, config, rng);
+  // At once: by rows it lowers the clock, and costs more than passing over the bytes twice.
+  weak_view(drawn.window(resized, config, rng), normalize, dst);
+  erase(dst, config, drawn.view);
+}
+
+PixelView augmented_pixels(const Image& resized, const TransformConfig& config, const Rng& rng, uint8_t* pixels) {
+  Drawn drawn(resized, config, rng);
+  if (!drawn.blurred && !drawn.jittered) {
+    std::ranges::copy(resized.rgb, pixels);
+    return drawn.view;
+  }
+  std::ranges::copy(drawn.window(resized, config, rng).rgb, pixels);
+  drawn.view.down = drawn.view.right = drawn.view.mirrored = 0;
+  return drawn.view;
+}
+
+PixelColors pixel_colors(const TransformConfig& config) {
+  PixelColors colors;
+  std::ranges::copy(config.mean, colors.mean);
+  std::ranges::copy(config.std, colors.std);
+  std::ranges::copy(config.erase_value, colors.fill);
+  return colors;
 }
 
 }  // namespace reid

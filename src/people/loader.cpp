@@ -101,8 +101,15 @@ std::unique_ptr<Work> BatchMaker::open(int64_t index) const {
   work->batch.entries = plan_.batches[static_cast<size_t>(index)];
   const TransformConfig& t = options_.transform;
   const Shape shape{work->batch.size(), t.height, t.width, 3};
-  if (options_.augment) work->batch.augmented = Tensor::empty(shape, DType::f32);
-  work->batch.original = Tensor::empty(shape, DType::f32);
+  if (options_.pixels) {
+    BatchPixels& pixels = work->batch.pixels;
+    pixels.images = Tensor::empty(shape, DType::u8);
+    if (options_.augment && t.colors()) pixels.colored = Tensor::empty(shape, DType::u8);
+    if (options_.augment) pixels.views = Tensor::empty({work->batch.size(), kPixelViewFields}, DType::i32);
+  } else {
+    if (options_.augment) work->batch.augmented = Tensor::empty(shape, DType::f32);
+    work->batch.original = Tensor::empty(shape, DType::f32);
+  }
   work->outcomes.resize(work->batch.entries.size());
   return work;
 }
@@ -114,15 +121,27 @@ void BatchMaker::fill(Work& work, int64_t slot) {
     const int64_t position = starts_[static_cast<size_t>(work.batch.index)] + slot;
     const std::shared_ptr<const Image> image = load(entry, position, outcome);
     if (image == nullptr) return;
-    const TransformConfig& t = options_.transform;
-    const int64_t at = slot * t.height * t.width * 3;
-    weak_view(*image, normalize_, work.batch.original.data<float>() + at);
-    if (!options_.augment) return;
     const Rng draws = rng_.at(static_cast<uint64_t>(position)).at("augmented");
-    augmented_view(*image, t, normalize_, draws, work.batch.augmented.data<float>() + at);
+    options_.pixels ? fill_pixels(work.batch.pixels, slot, *image, draws) : fill_views(work.batch, slot, *image, draws);
   } catch (...) {
     outcome.error = std::current_exception();
   }
+}
+
+void BatchMaker::fill_views(const Batch& batch, int64_t slot, const Image& image, const Rng& draws) const {
+  const int64_t at = slot * static_cast<int64_t>(image.rgb.size());
+  weak_view(image, normalize_, batch.original.data<float>() + at);
+  if (options_.augment) augmented_view(image, options_.transform, normalize_, draws, batch.augmented.data<float>() + at);
+}
+
+void BatchMaker::fill_pixels(const BatchPixels& pixels, int64_t slot, const Image& image, const Rng& draws) const {
+  const int64_t at = slot * static_cast<int64_t>(image.rgb.size());
+  std::ranges::copy(image.rgb, pixels.images.data<uint8_t>() + at);
+  if (!options_.augment) return;
+  const TransformConfig& t = options_.transform;
+  const PixelView view =
+      pixels.colored.defined() ? augmented_pixels(image, t, draws, pixels.colored.data<uint8_t>() + at) : draw_view(t, draws);
+  std::memcpy(pixels.views.data<int32_t>() + slot * kPixelViewFields, &view, sizeof view);
 }
 
 std::shared_ptr<const Image> BatchMaker::try_load(int64_t sample, Outcome& outcome) const {
@@ -277,17 +296,16 @@ std::optional<Batch> Loader::State::finish(std::unique_ptr<Work> work) {
   Batch& batch = work->batch;
   if (static_cast<int64_t>(kept.size()) == batch.size()) return std::move(batch);
 
-  const auto close_up = [&](Tensor& images) {
-    if (!images.defined()) return;
-    const auto smaller = Tensor::empty({static_cast<int64_t>(kept.size()), images.dim(1), images.dim(2), 3}, DType::f32);
+  const auto close_up = [&](Tensor& rows) {
+    if (!rows.defined()) return;
     for (size_t i = 0; i < kept.size(); ++i) {
       const auto row = static_cast<int64_t>(i);
-      smaller.rows(row, row + 1).copy_from(images.rows(kept[i], kept[i] + 1));
+      if (kept[i] != row) rows.rows(row, row + 1).copy_from(rows.rows(kept[i], kept[i] + 1));
     }
-    images = smaller;
+    rows = rows.rows(0, static_cast<int64_t>(kept.size()));
   };
-  close_up(batch.augmented);
-  close_up(batch.original);
+  for (Tensor* rows : {&batch.augmented, &batch.original, &batch.pixels.images, &batch.pixels.colored, &batch.pixels.views})
+    close_up(*rows);
   for (size_t i = 0; i < kept.size(); ++i) batch.entries[i] = batch.entries[static_cast<size_t>(kept[i])];
   batch.entries.resize(kept.size());
   return std::move(batch);

@@ -37,6 +37,8 @@ class BatchMaker {
   void fill(Work& work, int64_t slot);  // throws nothing: errors go into the slot's outcome
 
  private:
+  void fill_views(const Batch& batch, int64_t slot, const Image& image, const Rng& draws) const;
+  void fill_pixels(const BatchPixels& pixels, int64_t slot, const Image& image, const Rng& draws) const;
   std::shared_ptr<const Image> load(PlanEntry& entry, int64_t position, Outcome& outcome);  // null: dropped
   std::shared_ptr<const Image> try_load(int64_t sample, Outcome& outcome) const;            // null: damaged, and booked
   void list_substitutes();

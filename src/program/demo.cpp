@@ -106,9 +106,10 @@ class Measure {
     return {.transform = transform_, .augment = false, .workers = static_cast<int>(config_.common.run.workers), .cache = cache_};
   }
   Reports both(LoadedEncoder& encoder) const {
+    Feed feed(config_.common.device, transform_);
     const auto report = [&](const Dataset& set) {
       return evaluate_dataset(
-          std::span(&set, 1), [&](const Tensor& x) { return encoder.embed(x); }, config_.common.data, transform_, cache_,
+          std::span(&set, 1), [&](const Tensor& x) { return encoder.embed(x); }, config_.common.data, feed, cache_,
           config_.common.run.workers);
     };
     return {report(sets_[0]), report(sets_[1])};

@@ -98,8 +98,11 @@ Embedded embed_all(const Context& context, const Options& o, LoadedEncoder& enco
   const auto started = std::chrono::steady_clock::now();
   Embedded all;
   all.features = Tensor::empty({static_cast<int64_t>(samples.size()), encoder.width()}, DType::f32);
-  Loader loader =
-      evaluation_loader(samples, o.batch, {.transform = encoder.transform(), .workers = context.threads, .on_damage = OnDamage::drop});
+  Feed feed(o.embed.flip ? Device{} : context.device, encoder.transform());  // images are mirrored on the CPU
+  const LoaderOptions options{
+      .transform = feed.transform(), .pixels = feed.pixels(), .workers = context.threads, .on_damage = OnDamage::drop};
+  Loader loader = evaluation_loader(samples, o.batch, options);
+  Feed::Batches batches(feed, loader);
   size_t next = 0;  // samples before this one are settled
   const auto skip_to = [&](size_t end) {
     for (; next < end; ++next) {
@@ -108,15 +111,17 @@ Embedded embed_all(const Context& context, const Options& o, LoadedEncoder& enco
       report_bad(all.skipped.back().error);
     }
   };
-  while (const std::optional<Batch> batch = loader.next()) {
+  while (const std::optional<Batch> batch = batches.next()) {
     const auto row = static_cast<int64_t>(all.paths.size());
     for (const int64_t sample : batch->samples()) {
       skip_to(static_cast<size_t>(sample));
       all.paths.push_back(samples[next++].path);
     }
-    if (all.skipped.empty() || o.skip_bad) all.features.rows(row, row + batch->size()).copy_from(embed(encoder, batch->original, o.embed));
+    if (all.skipped.empty() || o.skip_bad)
+      feed.fetch(embed(encoder, feed.with_views(*batch).original, o.embed), all.features.rows(row, row + batch->size()));
     if (next < samples.size()) ports.progress(progress_line(next, samples.size(), seconds_since(started)));
   }
+  feed.fetched();
   skip_to(samples.size());
   ports.say(progress_line(samples.size(), samples.size(), seconds_since(started)));
   REID_CHECK(all.skipped.empty() || o.skip_bad, all.skipped.size(), " of ", samples.size(),

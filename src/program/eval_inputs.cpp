@@ -45,6 +45,7 @@ class FeatureStore {
     constexpr size_t kSlice = 512;  // images between two lines of progress
     LoadedEncoder encoder(o.weights);
     encoder.move_to(context.device);
+    Feed feed(o.flip ? Device{} : context.device, encoder.transform());  // images are mirrored on the CPU
     const RunPorts ports = screen_ports(context);
     const auto cache = std::make_shared<ImageCache>(0);
     features_ = Tensor::empty({static_cast<int64_t>(samples_.size()), encoder.width()}, DType::f32);
@@ -52,8 +53,8 @@ class FeatureStore {
       const size_t end = std::min(begin + kSlice, samples_.size());
       const std::vector<Sample> slice(samples_.begin() + static_cast<int64_t>(begin), samples_.begin() + static_cast<int64_t>(end));
       const Tensor rows = extract(
-          slice, [&](const Tensor& images) { return embed(encoder, images, {.flip = o.flip, .normalize = false}); }, DataSettings{},
-          encoder.transform(), cache, context.threads);
+          slice, [&](const Tensor& images) { return embed(encoder, images, {.flip = o.flip, .normalize = false}); }, DataSettings{}, feed,
+          cache, context.threads);
       features_.rows(static_cast<int64_t>(begin), static_cast<int64_t>(end)).copy_from(rows);
       if (end < samples_.size()) ports.progress(str(end, "/", samples_.size(), " images"));
     }

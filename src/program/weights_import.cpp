@@ -80,7 +80,8 @@ Json compare_on(const std::vector<std::string>& images, const Context& context, 
   const std::vector<Sample> samples = list_images(images);
   const auto embed = [&](LoadedEncoder& encoder) {
     const auto batch = [&](const Tensor& x) { return encoder.embed(x); };
-    return extract(samples, batch, DataSettings{}, encoder.transform(), std::make_shared<ImageCache>(0), context.threads);  // [N, D]
+    Feed feed(Device{}, encoder.transform());
+    return extract(samples, batch, DataSettings{}, feed, std::make_shared<ImageCache>(0), context.threads);  // [N, D]
   };
   const EmbeddingComparison compared = compare_embeddings(embed(a), embed(b), "the first", "the second");
   context.say(compared.images, " images embedded with both: ", compared.summary());

@@ -247,6 +247,32 @@ TEST_CASE("transfer: batches arrive beside computing, scalars come back later") 
   emu::set_pace(emu::Pace::late);
 }
 
+TEST_CASE("transfer: rows come back in order, beside computing") {
+  for (const emu::Pace pace : {emu::Pace::late, emu::Pace::early}) {
+    emu::set_pace(pace);
+    Downloads downloads(test_device());
+    for (int round = 0; round < 2; ++round) {
+      const int64_t size = round == 0 ? 3 : 700;
+      const Tensor all = Tensor::full({5, size}, -1, DType::f32);
+      for (int64_t i = 0; i < 5; ++i) {
+        downloads.start(ops::relu(Tensor::full({1, size}, static_cast<double>(i), DType::f32, test_device())), all.rows(i, i + 1));
+        const int64_t waiting = std::max<int64_t>(i - 1, 0);  // the last two are never waited for
+        for (int64_t row = waiting; row <= i; ++row) CHECK(all.data<float>()[row * size] == -1);
+        for (int64_t row = 0; row < waiting; ++row) CHECK(all.data<float>()[row * size] == static_cast<float>(row));
+      }
+      downloads.finish();
+      for (int64_t i = 0; i < 5; ++i) CHECK(bitwise_equal(all.rows(i, i + 1), Tensor::full({1, size}, static_cast<double>(i), DType::f32)));
+    }
+    const Tensor here = Tensor::full({2}, 1, DType::f32), there = here.to(test_device());
+    CHECK_THROWS_WITH_AS(downloads.start(there, there), doctest::Contains("to the CPU"), Error);
+    CHECK_THROWS_WITH_AS(downloads.start(there, Tensor::empty({3}, DType::f32)), doctest::Contains("[2] f32 on"), Error);
+    const Tensor copied = Tensor::empty({2}, DType::f32);
+    downloads.start(here, copied);  // computed on the CPU
+    CHECK(bitwise_equal(copied, here));
+  }
+  emu::set_pace(emu::Pace::late);
+}
+
 TEST_CASE("transfer: only f32 scalars of the device are read back, 64 at a time") {
   Readback readback(test_device());
   const Tensor one = Tensor::full({1}, 1, DType::f32, test_device());

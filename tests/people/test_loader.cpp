@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "formats/scratch.h"
+#include "reid/engine/ops.h"
 #include "reid/formats/files.h"
 #include "reid/people/data.h"
 
@@ -108,6 +109,43 @@ TEST_CASE("loader: the weak view is resized and normalized, an image drawn twice
   const Image resized = resize(read_image(f.samples[4].path), 16, 8, Filter::bicubic);
   augmented_view(resized, f.options.transform, Normalizer(f.options.transform), Rng(5).at(2).at("augmented"), view.data());
   CHECK(std::memcmp(batches[1].augmented.data<float>(), view.data(), view.size() * sizeof(float)) == 0);
+}
+
+TEST_CASE("loader: views of its pixels are its views, bit for bit") {
+  const Fixture f;
+  f.damage(4);  // dropped: its batch is closed up
+  BatchPlan plan;
+  for (size_t i = 0; i < 12; i += 4) plan.batches.push_back({f.entries[i], f.entries[i + 1], f.entries[i + 2], f.entries[i + 3]});
+  for (const double colors : {0.0, 0.5})
+    for (const int workers : {0, 3}) {
+      LoaderOptions options = f.options;
+      options.transform.blur = options.transform.jitter = colors;
+      options.transform.erase = 0.5;
+      options.workers = workers;
+      options.on_damage = OnDamage::drop;
+      const std::vector<Batch> expected = load(f, plan, options);
+      options.pixels = true;
+      const std::vector<Batch> batches = load(f, plan, options);
+      REQUIRE(batches.size() == 3);
+      for (size_t i = 0; i < 3; ++i) {
+        const BatchPixels& p = batches[i].pixels;
+        CHECK(batches[i].entries == expected[i].entries);
+        CHECK(!batches[i].original.defined());
+        CHECK(!batches[i].augmented.defined());
+        CHECK(p.colored.defined() == (colors > 0));
+        CHECK(p.augmented().raw() == (colors > 0 ? p.colored : p.images).raw());
+        CHECK(p.images.shape() == Shape{i == 1 ? 3 : 4, 16, 8, 3});
+        const PixelColors normal = pixel_colors(options.transform);
+        const Tensor whole = Tensor::zeros(p.views.shape(), DType::i32);
+        CHECK(bitwise_equal(ops::views_from_pixels(p.images, whole, normal), expected[i].original));
+        CHECK(bitwise_equal(ops::views_from_pixels(p.augmented(), p.views, normal), expected[i].augmented));
+      }
+      options.augment = false;
+      const std::vector<Batch> weak = load(f, plan, options);
+      CHECK(bitwise_equal(weak[1].pixels.images, batches[1].pixels.images));
+      CHECK(!weak[1].pixels.colored.defined());
+      CHECK(!weak[1].pixels.views.defined());
+    }
 }
 
 TEST_CASE("loader: an unreadable image is an error in the turn of its batch, and loading can go on") {

@@ -187,9 +187,7 @@ TEST_CASE("views: made of pixels by the operation they have the same bits, but f
   const TransformConfig config{.height = 21, .width = 9, .pad = 4, .blur = 0, .jitter = 0, .erase = 0.5, .erase_value = {0.5f, -2.f, 0.f}};
   constexpr int64_t kImages = 64;
   const Normalizer normalize(config);
-  PixelColors colors{};
-  std::ranges::copy(config.mean, colors.mean), std::ranges::copy(config.std, colors.std),
-      std::ranges::copy(config.erase_value, colors.fill);
+  PixelColors colors = pixel_colors(config);
   const Shape shape{kImages, config.height, config.width, 3};
   const Tensor x = Tensor::empty(shape, DType::u8), views = Tensor::empty({kImages, kPixelViewFields}, DType::i32);
   const Tensor weak = Tensor::empty(shape, DType::f32), augmented = Tensor::empty(shape, DType::f32);
@@ -215,6 +213,34 @@ TEST_CASE("views: made of pixels by the operation they have the same bits, but f
   CHECK_THROWS_AS(ops::views_from_pixels(weak, views, colors), Error);
   colors.std[1] = 0;
   CHECK_THROWS_AS(ops::views_from_pixels(x, views, colors), Error);
+}
+
+TEST_CASE("views: of augmented pixels they have the bits of augmented views, blur and colors too") {
+  for (const auto& [blur, jitter] : {std::pair{0.0, 0.0}, {1.0, 0.0}, {0.0, 1.0}, {0.5, 0.5}}) {
+    const TransformConfig config{
+        .height = 21, .width = 9, .pad = 4, .blur = blur, .jitter = jitter, .erase = 0.5, .erase_value = {0.5f, -2.f, 0.f}};
+    const Normalizer normalize(config);
+    const Shape shape{1, config.height, config.width, 3};
+    const Tensor x = Tensor::empty(shape, DType::u8), expected = Tensor::empty(shape, DType::f32);
+    int moved = 0, erased = 0;
+    for (uint64_t i = 0; i < 32; ++i) {
+      const Image image = noise(config.height, config.width, i);
+      const Rng rng = Rng(8).at(i);
+      augmented_view(image, config, normalize, rng, expected.data<float>());
+      const PixelView view = augmented_pixels(image, config, rng, x.data<uint8_t>());
+      const std::vector<int32_t> fields = {view.down, view.right, view.mirrored, view.top, view.left, view.height, view.width};
+      CHECK(bitwise_equal(ops::views_from_pixels(x, Tensor::from(fields, {1, kPixelViewFields}), pixel_colors(config)), expected));
+      moved += view.down != 0 || view.right != 0 || view.mirrored != 0, erased += view.height > 0;
+    }
+    CHECK(std::min(erased, 32 - erased) > 4);
+    const double colored = 1 - (1 - blur) * (1 - jitter);  // these are cut already
+    CHECK(moved <= 32 * (colored < 1));
+    if (colored == 0) CHECK(moved > 24);
+    if (colored == 0.75) CHECK((moved > 1 && moved < 20));
+  }
+  const TransformConfig other{.height = 20, .width = 9};
+  std::vector<uint8_t> pixels(20 * 9 * 3);
+  CHECK_THROWS_AS(augmented_pixels(noise(21, 9, 1), other, Rng(1), pixels.data()), Error);
 }
 
 TEST_CASE("views: draws are named, so one operation's switch leaves the others' draws alone") {

@@ -1,7 +1,8 @@
 #pragma once
 // Copies beside computing: batches on their way to an accelerator while it works on the one before, numbers on their way back while nobody
-// waits. Where the device is the CPU, both do nothing and cost nothing.
+// waits. Where the device is the CPU, nothing waits and uploads cost nothing.
 
+#include <array>
 #include <memory>
 #include <vector>
 
@@ -28,6 +29,33 @@ class Uploads {
   void* computed_ = nullptr;  // an event of the compute stream
   std::unique_ptr<PinnedRing> ring_;
   std::vector<void*> started_;  // events of copies that arrive() has not seen
+};
+
+// Brings tensors of a device to the host, in order, while it goes on computing. Not for the inside of replayed steps.
+class Downloads {
+ public:
+  explicit Downloads(Device device);
+  ~Downloads();
+  Downloads(const Downloads&) = delete;
+  Downloads& operator=(const Downloads&) = delete;
+
+  // `host` is written some time before finish() returns; same shape and dtype. The device may use the memory of `there` for work that is
+  // queued later. Waits for the last but one that was started. From the CPU: copies at once.
+  void start(const Tensor& there, const Tensor& host);
+  void finish();  // waits until all have arrived
+
+ private:
+  struct Slot {
+    void* block = nullptr;  // pinned
+    size_t bytes = 0;
+    void* event = nullptr;  // the block is filled
+    Tensor host = {};       // who waits for it
+  };
+  void settle(Slot& slot);
+
+  Device device_;
+  std::array<Slot, 2> slots_;
+  size_t next_ = 0;
 };
 
 // Scalars (f32) of a device, for the host to read when they have come. What they are computed from may change meanwhile.

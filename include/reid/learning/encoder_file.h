@@ -23,7 +23,7 @@ class LoadedEncoder {
   LoadedEncoder(const ModelSettings& model, const TransformConfig& transform, uint64_t seed);
 
   void move_to(Device device);         // computes there from now on
-  Tensor embed(const Tensor& images);  // [B, H, W, 3] -> [B, D], running statistics, not normalized; on the CPU, wherever it computes
+  Tensor embed(const Tensor& images);  // [B, H, W, 3] -> [B, D] where it computes; running statistics, not normalized
   // Sets batch norm's running statistics to those of the given images: the mean of every batch's statistics.
   void estimate_statistics(const std::vector<Tensor>& batches);
   const ModelSettings& model() const { return model_; }

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "reid/engine/replay.h"
-#include "reid/engine/transfer.h"
 #include "reid/engine/weight_cache.h"
+#include "reid/learning/feed.h"
 #include "reid/learning/settings.h"
 #include "reid/learning/state.h"
 #include "reid/people/data.h"
@@ -63,16 +63,17 @@ struct RunConfig {
   void visit(ConfigKeys& keys);
 };
 
-using Embed = std::function<Tensor(const Tensor& images)>;  // [B, H, W, 3] -> [B, D]
+using Embed = std::function<Tensor(const Tensor& images)>;  // [B, H, W, 3] -> [B, D], wherever it was computed
 
-// Images in the order given, as weak views, through `embed`: [N, D]. Rows do not depend on the batch size. Damaged images fail.
-Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const DataSettings& data, const TransformConfig& transform,
+// Images in the order given, as weak views, through `embed`: [N, D], on the CPU. Rows do not depend on the batch size. Damaged images fail.
+// On an accelerator loading, uploads, computing and the rows' way back go on beside each other, if `embed` waits for nothing.
+Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const DataSettings& data, Feed& feed,
                const std::shared_ptr<ImageCache>& cache, int64_t workers);
 
 // Query against gallery of a data set; with several splits, the mean of its figures over them, with the counts of the first. An image
 // that several splits name is embedded for each.
-EvaluationReport evaluate_dataset(std::span<const Dataset> splits, const Embed& embed, const DataSettings& data,
-                                  const TransformConfig& transform, const std::shared_ptr<ImageCache>& cache, int64_t workers);
+EvaluationReport evaluate_dataset(std::span<const Dataset> splits, const Embed& embed, const DataSettings& data, Feed& feed,
+                                  const std::shared_ptr<ImageCache>& cache, int64_t workers);
 
 Json to_json(const EvaluationReport& report);          // mAP, mINP, rank1, rank5, rank10 as fractions, and the counts
 std::string headline(const EvaluationReport& report);  // "mAP 61.0 %, Rank-1 84.0 %"
@@ -129,7 +130,6 @@ class Run {
   void train_batch(Method& method, const Batch& batch);
   void end_line();
   void finish_line();
-  Batch in_place(const Batch& batch);
   void show_progress();
   void append_metrics(const char* kind, int64_t epoch, int64_t step, Json line);
   Json evaluate_all(Method& method);
@@ -167,10 +167,9 @@ class Run {
   };
   std::vector<std::string> late_;  // of the current step
   std::optional<Line> waiting_;
-  Uploads uploads_;
+  Feed feed_;
   std::array<Readback, 2> readbacks_;  // of steps with even and odd numbers
   Replay replay_;
-  Tensor augmented_, original_;  // an accelerator's batch: at the same address in every step
   PhaseSeconds spent_;
   std::chrono::steady_clock::time_point started_{};
   int64_t first_step_ = 0;

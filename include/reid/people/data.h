@@ -86,11 +86,20 @@ class ImageCache {
   std::unique_ptr<State> state_;
 };
 
+// 8-bit images instead of views, for ops::views_from_pixels to make these where a network computes. All are undefined in a batch of views.
+struct BatchPixels {
+  Tensor images;   // [B, H, W, 3] u8: resized; the original view is of them
+  Tensor colored;  // [B, H, W, 3] u8: what the augmented view is of, by augmented_pixels; undefined where that is `images` in every batch
+  Tensor views;    // [B, 7] i32: the augmented view, a PixelView each; undefined when the loader makes weak views only
+  const Tensor& augmented() const { return colored.defined() ? colored : images; }
+};
+
 // One batch of a plan.
 struct Batch {
   int64_t index = 0;               // in the plan
   Tensor augmented;                // [B, H, W, 3] f32; undefined when the loader makes weak views only
   Tensor original;                 // [B, H, W, 3] f32: resized and normalized
+  BatchPixels pixels;              // instead of both, when the loader was asked for pixels
   std::vector<PlanEntry> entries;  // [B]: what was loaded
   int64_t size() const { return static_cast<int64_t>(entries.size()); }
   std::vector<int64_t> samples() const;
@@ -110,6 +119,7 @@ enum class OnDamage : uint8_t {
 struct LoaderOptions {
   TransformConfig transform;
   bool augment = true;  // make the augmented view
+  bool pixels = false;  // make BatchPixels instead of views
   int workers = 1;      // threads; 0: loading happens inside next()
   int prefetch = 2;     // batches ready or in work beyond the one handed out; bounds memory
   OnDamage on_damage = OnDamage::fail;

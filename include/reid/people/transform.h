@@ -55,7 +55,8 @@ struct TransformConfig {
   double erase_aspect_min = 0.3, erase_aspect_max = 3.33;  // height / width, uniform
   std::array<float, 3> erase_value = {0, 0, 0};            // after normalization: 0 is the mean color
 
-  void check() const;  // throws, naming the first parameter that makes no sense
+  bool colors() const { return blur > 0 || jitter > 0; }  // whether an augmented view may be blurred or colored
+  void check() const;                                     // throws, naming the first parameter that makes no sense
 };
 
 // Normalization of 8-bit values: (v / 255 - mean) / std in f32, rounded at each step, as torchvision computes it. Copies share tables.
@@ -76,5 +77,10 @@ void augmented_view(const Image& resized, const TransformConfig& config, const N
 
 // What augmented_view draws of where pixels lie: its window, mirror image and rectangle.
 PixelView draw_view(const TransformConfig& config, const Rng& rng);
+
+// 8-bit pixels [height, width, 3], fully overwritten, and the view of them of which ops::views_from_pixels makes what augmented_view does,
+// bit for bit. Where blur or colors are drawn they are the window with these, and only the rectangle is left to the view; else `resized`.
+PixelView augmented_pixels(const Image& resized, const TransformConfig& config, const Rng& rng, uint8_t* pixels);
+PixelColors pixel_colors(const TransformConfig& config);  // of both views
 
 }  // namespace reid
