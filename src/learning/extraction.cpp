@@ -35,7 +35,9 @@ EvaluationReport evaluate_split(const Dataset& set, const Embed& embed, const Da
   input.query = pool_tracklets(extract(set.query, embed, data, feed, cache, workers), rows.query);
   input.gallery = pool_tracklets(extract(set.gallery, embed, data, feed, cache, workers), rows.gallery);
   static_cast<RetrievalLabels&>(input) = retrieval_labels(rows);
-  return evaluate(input);
+  EvaluationOptions options;
+  options.device = feed.device();
+  return evaluate(input, options);
 }
 
 }  // namespace

@@ -17,6 +17,7 @@ class Feed {
   // dtype: of the views that an accelerator makes; bf16 for networks that round their images to it, which are the same bits.
   Feed(Device device, const TransformConfig& transform, DType dtype = DType::f32);
 
+  Device device() const { return device_; }
   const TransformConfig& transform() const { return transform_; }
   bool pixels() const { return device_.type != DeviceType::cpu; }  // the LoaderOptions::pixels of its loaders
 

@@ -70,8 +70,8 @@ using Embed = std::function<Tensor(const Tensor& images)>;  // [B, H, W, 3] -> [
 Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const DataSettings& data, Feed& feed,
                const std::shared_ptr<ImageCache>& cache, int64_t workers);
 
-// Query against gallery of a data set; with several splits, the mean of its figures over them, with the counts of the first. An image
-// that several splits name is embedded for each.
+// Query against gallery of a data set, matched on the feed's device; with several splits, the mean of its figures over them, with the
+// counts of the first. An image that several splits name is embedded for each.
 EvaluationReport evaluate_dataset(std::span<const Dataset> splits, const Embed& embed, const DataSettings& data, Feed& feed,
                                   const std::shared_ptr<ImageCache>& cache, int64_t workers);
 
