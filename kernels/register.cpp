@@ -23,6 +23,7 @@ void register_kernels() {
   register_metric();
   register_fused();
   register_pixels();
+  register_jaccard();
   register_optim();
 }
 

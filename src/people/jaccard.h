@@ -34,6 +34,11 @@ struct EncodingOptions {
   std::function<double(int64_t i, double distance)> weight;
 };
 
+// List entries that stand for k1, for k1/2 and for k2. Lists longer than the set are cut, so k may be anything: bounded before adding.
+struct EncodingLengths {
+  EncodingLengths(const EncodingOptions& options, int64_t count);
+  int64_t full, half, expansion;
+};
 // Entries of neighbor lists that an encoding of `count` rows reads.
 int64_t encoding_list_length(const EncodingOptions& options, int64_t count);
 

@@ -18,6 +18,7 @@ void register_reference_metric();
 void register_reference_optim();
 void register_reference_fused();
 void register_reference_pixels();
+void register_reference_jaccard();
 
 inline const char* refuse_other_dtypes(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f64 ? nullptr : "takes f32 and f64 only";

@@ -14,6 +14,7 @@ void register_cpu() {
   cpu::register_reference_optim();
   cpu::register_reference_fused();
   cpu::register_reference_pixels();
+  cpu::register_reference_jaccard();
 }
 
 }  // namespace reid
