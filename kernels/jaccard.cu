@@ -3,22 +3,20 @@
 //
 // Layout: lists [N, width] with k1 = `full` used entries, sparse rows of about 2 k1 entries, of about 5 k1 after expansion.
 // Map: a warp, which is a block, for each row. What a row is made of is gathered in a table of columns in shared memory (open addressing)
-// and
-//      leaves it in ascending order, by counting smaller ones. Lists that are added to sums follow one another and the 32 lanes
-//      take entries of one list, which are in different columns: no two threads meet in a sum, and each sum has the order of the lists. A
-//      row of more columns than the table takes is done in ranges of columns, halved until they fit: any length is right, long ones take
-//      longer. reciprocal_members  a thread for each list entry; then a lane for each candidate, whose list is looked up in the table
+//      and leaves it in ascending order, by counting smaller ones. Lists that are added to sums follow one another and the 32 lanes take
+//      entries of one list, which are in different columns: no two threads meet in a sum, and each sum has the order of the lists. A row
+//      of more columns than the table takes is done in ranges of columns, halved until they fit: any length is right, a long one slower.
+//      reciprocal_members  a thread for each list entry; then a lane for each candidate, whose list is looked up in the table
 //      reciprocal_rows     a union in the table; distances that lists lack by the whole warp
 //      mean_rows           sums in the table; where a range begins and ends in a row the lanes find for 32 rows at a time
-//      running_total       one block
 //      transpose_rows      counts and places by integer atomics; the order that they leave to chance is mended in the table
 //      jaccard_within      as mean_rows, over the columns of row i and the rows of the transpose
-// State: 6 KB of table a block, 2 KB without sums; in global memory 2 bytes a list entry, 4 a row and 4 an entry while transposing.
+// State: 6 KB of table a block, 2 KB without sums; in global memory 4 bytes a row while counting, and 4 an entry more while transposing.
 // Bytes: N = 12936, k1 = 30, k2 = 6, D = 2048 in f32, rows of 60 and 150 entries. reciprocal_rows reads the rows of about 30 members that
-// its
-//      list lacks, 8 KB each: 3.2 GB, or 106 MB if each row came from memory once. jaccard_within reads half of what shares a column
-//      with a row, 12 bytes each: 150^2 / 2 x 12 N = 1.7 GB, or 47 MB. The other operations move below 0.2 GB. Calculated floor, by 4.3
-//      TB/s: 0.07 ms if all that is read twice stayed in a cache, 1.2 ms if nothing did. Not measured yet.
+//      its list lacks, 8 KB each: 3.2 GB, or 106 MB if each row came from memory once. jaccard_within reads half of what shares a column
+//      with a row, 12 bytes each: 150^2 / 2 x 12 N = 1.7 GB, or 47 MB. The others move below 0.2 GB. Calculated floor, by 4.3 TB/s: 0.07 ms
+//      if all that is read again stayed in a cache, 1.2 ms if nothing did. 0.8 billion differences take 5 operations in double each, not
+//      fused: 0.24 ms by half of 34 TFLOP/s. Not measured yet.
 
 #include "kernels.h"
 #include "pair_distance.cuh"
@@ -155,6 +153,48 @@ __device__ void add_rows(const Table& table, int64_t first, int64_t end, const i
   }
 }
 
+// --- where entries begin ---
+
+constexpr int kEach = 8;  // counts of a thread
+
+// total[0] = 0, total[r + 1] = total[r] + count[r]; one block.
+__global__ void running_total_kernel(const int32_t* count, int64_t rows, int64_t* totals) {
+  SHARED_ARRAY(int64_t, of_warps, kThreads / kWarpSize);
+  const int thread = static_cast<int>(threadIdx.x), in_warp = thread % kWarpSize, warp = thread / kWarpSize;
+  int64_t total = 0;
+  if (thread == 0) totals[0] = 0;
+  for (int64_t base = 0; base < rows; base += kThreads * kEach) {
+    const int64_t first = base + thread * kEach;
+    int64_t own = 0;
+    for (int64_t r = first; r < least(first + kEach, rows); ++r) own += count[r];
+    int64_t up_to = own;
+    for (int d = 1; d < kWarpSize; d *= 2) {
+      const int64_t before = __shfl_up_sync(kAll, up_to, static_cast<unsigned>(d));
+      up_to += in_warp >= d ? before : 0;
+    }
+    if (in_warp == kWarpSize - 1) of_warps[warp] = up_to;
+    __syncthreads();
+    int64_t sum = total + up_to - own;
+    for (int w = 0; w < kThreads / kWarpSize; ++w) {
+      sum += w < warp ? of_warps[w] : 0;
+      total += of_warps[w];
+    }
+    for (int64_t r = first; r < least(first + kEach, rows); ++r) {
+      sum += count[r];
+      totals[r + 1] = sum;
+    }
+    __syncthreads();
+  }
+}
+
+// Launches what fills the rows of a sparse matrix or, where it has no offset yet, counts their entries.
+template <class Kernel, class Args>
+void launch_counted(Kernel kernel, const Args& a, Stream& stream) {
+  int32_t* const counts = a.offset ? nullptr : static_cast<int32_t*>(stream.workspace(static_cast<size_t>(a.rows) * sizeof(int32_t)));
+  if (a.rows > 0) launch(kernel, blocks_for(a.rows, 1), kWarpSize, 0, stream, a, counts);
+  if (!a.offset) launch(running_total_kernel, 1, kThreads, 0, stream, counts, a.rows, a.made);
+}
+
 // --- reciprocal_members ---
 
 __global__ void members_kernel(ReciprocalMembersArgs a) {
@@ -229,14 +269,14 @@ __device__ int64_t expanded_set(const ReciprocalRowsArgs& a, const Table& table,
 }
 
 template <class T>
-__global__ void reciprocal_rows_kernel(ReciprocalRowsArgs a) {
+__global__ void reciprocal_rows_kernel(ReciprocalRowsArgs a, int32_t* counts) {
   SHARED_ARRAY(int32_t, columns, kSlots);
   SHARED_ARRAY(int32_t, taken, 1);
   const int64_t i = blockIdx.x, start = a.offset ? a.offset[i] : 0;
   int32_t* const column = a.offset ? a.column + start : nullptr;
   const int64_t count = expanded_set(a, {columns, nullptr, taken}, i, column);
   if (!a.offset) {
-    if (lane() == 0) a.count[i] = static_cast<int32_t>(count);
+    if (lane() == 0) counts[i] = static_cast<int32_t>(count);
     return;
   }
   double* const value = a.value + start;
@@ -266,18 +306,12 @@ __global__ void reciprocal_rows_kernel(ReciprocalRowsArgs a) {
 }
 
 void reciprocal_rows(const ReciprocalRowsArgs& a, Stream& stream) {
-  if (a.rows == 0) return;
-  const unsigned blocks = blocks_for(a.rows, 1);
-  if (a.dtype == DType::f64) {
-    launch(reciprocal_rows_kernel<double>, blocks, kWarpSize, 0, stream, a);
-  } else {
-    launch(reciprocal_rows_kernel<float>, blocks, kWarpSize, 0, stream, a);
-  }
+  launch_counted(a.dtype == DType::f64 ? reciprocal_rows_kernel<double> : reciprocal_rows_kernel<float>, a, stream);
 }
 
 // --- mean_rows ---
 
-__global__ void mean_rows_kernel(MeanRowsArgs a) {
+__global__ void mean_rows_kernel(MeanRowsArgs a, int32_t* counts) {
   SHARED_ARRAY(int32_t, columns, kSlots);
   SHARED_ARRAY(double, sums, kSlots);
   SHARED_ARRAY(int32_t, taken, 1);
@@ -299,47 +333,10 @@ __global__ void mean_rows_kernel(MeanRowsArgs a) {
           a.value[start + place] = __ddiv_rn(sum, static_cast<double>(a.terms));
         });
   });
-  if (!a.offset && lane() == 0) a.count[i] = static_cast<int32_t>(count);
+  if (!a.offset && lane() == 0) counts[i] = static_cast<int32_t>(count);
 }
 
-void mean_rows(const MeanRowsArgs& a, Stream& stream) {
-  if (a.rows > 0) launch(mean_rows_kernel, blocks_for(a.rows, 1), kWarpSize, 0, stream, a);
-}
-
-// --- running_total ---
-
-constexpr int kEach = 8;  // counts of a thread
-
-__global__ void running_total_kernel(RunningTotalArgs a) {
-  SHARED_ARRAY(int64_t, of_warps, kThreads / kWarpSize);
-  const int thread = static_cast<int>(threadIdx.x), in_warp = thread % kWarpSize, warp = thread / kWarpSize;
-  int64_t total = 0;
-  if (thread == 0) a.total[0] = 0;
-  for (int64_t base = 0; base < a.rows; base += kThreads * kEach) {
-    const int64_t first = base + thread * kEach;
-    int64_t own = 0;
-    for (int64_t r = first; r < least(first + kEach, a.rows); ++r) own += a.count[r];
-    int64_t up_to = own;
-    for (int d = 1; d < kWarpSize; d *= 2) {
-      const int64_t before = __shfl_up_sync(kAll, up_to, static_cast<unsigned>(d));
-      up_to += in_warp >= d ? before : 0;
-    }
-    if (in_warp == kWarpSize - 1) of_warps[warp] = up_to;
-    __syncthreads();
-    int64_t sum = total + up_to - own;
-    for (int w = 0; w < kThreads / kWarpSize; ++w) {
-      sum += w < warp ? of_warps[w] : 0;
-      total += of_warps[w];
-    }
-    for (int64_t r = first; r < least(first + kEach, a.rows); ++r) {
-      sum += a.count[r];
-      a.total[r + 1] = sum;
-    }
-    __syncthreads();
-  }
-}
-
-void running_total(const RunningTotalArgs& a, Stream& stream) { launch(running_total_kernel, 1, kThreads, 0, stream, a); }
+void mean_rows(const MeanRowsArgs& a, Stream& stream) { launch_counted(mean_rows_kernel, a, stream); }
 
 // --- transpose_rows ---
 
@@ -385,7 +382,7 @@ void transpose_rows(const TransposeRowsArgs& a, Stream& stream) {
   int32_t* const rows = counts + a.rows;
   if (a.rows > 0) launch(clear_kernel, blocks_for(a.rows, kThreads), kThreads, 0, stream, counts, a.rows);
   if (a.entries > 0) launch(count_columns_kernel, blocks_for(a.entries, kThreads), kThreads, 0, stream, a.in_column, a.entries, counts);
-  running_total({.count = counts, .total = a.offset, .rows = a.rows}, stream);
+  launch(running_total_kernel, 1, kThreads, 0, stream, counts, a.rows, a.offset);
   if (a.entries == 0) return;
   launch(scatter_rows_kernel, blocks_for(a.rows, 1), kWarpSize, 0, stream, a, counts, rows);
   launch(order_rows_kernel, blocks_for(a.rows, 1), kWarpSize, 0, stream, a, rows);
@@ -410,7 +407,11 @@ __global__ void within_kernel(JaccardWithinArgs a) {
   };
   for_ranges(table, i + 1, a.total, add_shared, [&](int64_t, int64_t) {
     count = table.in_order(
-        count, [&](double s) { return __dsub_rn(1, __ddiv_rn(s, __dsub_rn(2, s))) <= a.radius; },
+        count,
+        [&](double s) {
+          const double d = __dsub_rn(1, __ddiv_rn(s, __dsub_rn(2, s)));
+          return (d > 0 ? d : 0) <= a.radius;
+        },
         [&](int32_t j, double, int64_t place) {
           if (place < a.capacity) found[place] = j;
         });
@@ -432,7 +433,6 @@ void register_jaccard() {
   add<ReciprocalMembers>(REID_KERNEL_NAME("list_entries"), nullptr, reciprocal_members);
   add<ReciprocalRows>(REID_KERNEL_NAME("warp_rows"), refuse_bf16, reciprocal_rows);
   add<MeanRows>(REID_KERNEL_NAME("warp_rows"), nullptr, mean_rows);
-  add<RunningTotal>(REID_KERNEL_NAME("one_block"), nullptr, running_total);
   add<TransposeRows>(REID_KERNEL_NAME("counted"), nullptr, transpose_rows);
   add<JaccardWithin>(REID_KERNEL_NAME("warp_rows"), nullptr, jaccard_within);
 }

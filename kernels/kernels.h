@@ -27,7 +27,7 @@ void register_rows();                    // l2_normalize and its gradient, one_p
 void register_metric();                  // triplet_rows, circle_logits, row_distances_backward
 void register_fused();                   // centroid_rows, nearest_rows
 void register_pixels();                  // views_from_pixels
-void register_jaccard();                 // reciprocal_members, reciprocal_rows, mean_rows, running_total, transpose_rows, jaccard_within
+void register_jaccard();                 // reciprocal_members, reciprocal_rows, mean_rows, transpose_rows, jaccard_within
 void register_optim();                   // sgd, adam, ema_update
 
 }  // namespace reid::REID_TARGET

@@ -19,7 +19,7 @@ void ReciprocalRowsArgs::describe(Visitor& v) const {
   v.input("joins", joins, {rows, full}, DType::u8);
   v.input("offset", offset, {rows + 1}, DType::i64);
   v.attribute("half", static_cast<double>(half));
-  v.output("count", count, {rows}, DType::i32);
+  v.output("made", made, {rows + 1}, DType::i64);
   v.output("column", column, {entries}, DType::i32);
   v.output("value", value, {entries}, DType::f64);
 }
@@ -30,13 +30,9 @@ void MeanRowsArgs::describe(Visitor& v) const {
   v.input("in_value", in_value, {in_entries}, DType::f64);
   v.input("offset", offset, {rows + 1}, DType::i64);
   v.attribute("terms", static_cast<double>(terms));
-  v.output("count", count, {rows}, DType::i32);
+  v.output("made", made, {rows + 1}, DType::i64);
   v.output("column", column, {entries}, DType::i32);
   v.output("value", value, {entries}, DType::f64);
-}
-void RunningTotalArgs::describe(Visitor& v) const {
-  v.input("count", count, {rows}, DType::i32);
-  v.output("total", total, {rows + 1}, DType::i64);
 }
 void TransposeRowsArgs::describe(Visitor& v) const {
   v.input("in_offset", in_offset, {rows + 1}, DType::i64);

@@ -1,5 +1,7 @@
 // Ops of k-reciprocal encodings: sparse matrices of which nobody knows the size before.
 
+#include <utility>
+
 #include "op_checks.h"
 #include "reid/engine/op_args_jaccard.h"
 #include "reid/engine/ops.h"
@@ -24,20 +26,16 @@ void require_lists(const char* op, const Tensor& index) {
   REID_CHECK(index.dim(1) >= 1 && index.dim(1) <= index.dim(0), "[", op, "] lists of ", index.dim(1), " among ", index.dim(0), " rows");
 }
 
-// Dispatches Op twice: for the counts of entries, then for the entries themselves.
+// Dispatches Op twice: for the places of entries, then for the entries themselves.
 template <class Op>
 SparseRows counted(Device device, typename Op::Args args) {
-  const Tensor count = Tensor::empty({args.rows}, DType::i32, device);
-  args.count = count.template address<int32_t>();
-  dispatch<Op>(device, args);
   SparseRows result{Tensor::empty({args.rows + 1}, DType::i64, device), {}, {}};
-  dispatch<RunningTotal>(
-      device, {.count = count.template address<int32_t>(), .total = result.offset.template address<int64_t>(), .rows = args.rows});
+  args.made = result.offset.template address<int64_t>();
+  dispatch<Op>(device, args);
   args.entries = static_cast<int64_t>(result.offset.rows(args.rows, args.rows + 1).item());
   result.column = Tensor::empty({args.entries}, DType::i32, device);
   result.value = Tensor::empty({args.entries}, DType::f64, device);
-  args.offset = result.offset.template address<int64_t>();
-  args.count = nullptr;
+  args.offset = std::exchange(args.made, nullptr);
   args.column = result.column.template address<int32_t>();
   args.value = result.value.template address<double>();
   dispatch<Op>(device, args);
@@ -81,7 +79,7 @@ SparseRows reciprocal_rows(const Tensor& x, const Tensor& scale, const Tensor& i
                                               .member = sets.member.address<uint8_t>(),
                                               .joins = sets.joins.address<uint8_t>(),
                                               .offset = nullptr,
-                                              .count = nullptr,
+                                              .made = nullptr,
                                               .column = nullptr,
                                               .value = nullptr,
                                               .rows = x.dim(0),
@@ -104,7 +102,7 @@ SparseRows mean_rows(const SparseRows& rows, const Tensor& index, int64_t terms)
                                             .in_column = rows.column.address<int32_t>(),
                                             .in_value = rows.value.address<double>(),
                                             .offset = nullptr,
-                                            .count = nullptr,
+                                            .made = nullptr,
                                             .column = nullptr,
                                             .value = nullptr,
                                             .rows = index.dim(0),

@@ -56,30 +56,36 @@ struct Given {
   }
 };
 
+template <class Op>
+void given_lists(Given<Op>& g, const Tensor& index) {
+  g.p.args.rows = index.dim(0), g.p.args.width = index.dim(1);
+  g.in("index", &Op::Args::index, index);
+}
+
 void check_members(const ProblemLine& line, Sweep& sweep, const Tensor& index, int64_t full, int64_t half) {
   using A = ReciprocalMembersArgs;
   Given<ReciprocalMembers> g;
-  g.p.args.rows = index.dim(0), g.p.args.width = index.dim(1), g.p.args.full = full, g.p.args.half = half;
-  g.in("index", &A::index, index);
+  given_lists(g, index);
+  g.p.args.full = full, g.p.args.half = half;
   g.out("member", &A::member, {index.dim(0), full}, DType::u8);
   g.out("joins", &A::joins, {index.dim(0), full}, DType::u8);
   g.check(line, sweep);
 }
 
-// The counts of entries, then the entries.
+// The places of entries, then the entries.
 template <class Op, class Inputs>
 void check_counted(const ProblemLine& line, Sweep& sweep, const ops::SparseRows& made, Inputs inputs) {
   using A = typename Op::Args;
   const int64_t rows = made.offset.dim(0) - 1, entries = made.column.dim(0);
-  Given<Op> counts, filled;
-  inputs(counts);
+  Given<Op> places, filled;
+  inputs(places);
   inputs(filled);
-  counts.out("count", &A::count, {rows}, DType::i32);
+  places.out("made", &A::made, {rows + 1}, DType::i64);
   filled.p.args.entries = entries;
   filled.in("offset", &A::offset, made.offset);
   filled.out("column", &A::column, {entries}, DType::i32);
   filled.out("value", &A::value, {entries}, DType::f64);
-  counts.check(line, sweep);
+  places.check(line, sweep);
   filled.check(line, sweep);
 }
 
@@ -115,6 +121,37 @@ void check_within(const ProblemLine& line, Sweep& sweep, const ops::SparseRows& 
   g.check(line, sweep);
 }
 
+void check_means(const ProblemLine& line, Sweep& sweep, const ops::SparseRows& rows, const Tensor& index, int64_t terms) {
+  check_counted<MeanRows>(line, sweep, ops::mean_rows(rows, index, terms), [&](Given<MeanRows>& g) {
+    using A = MeanRowsArgs;
+    given_lists(g, index);
+    g.p.args.terms = terms, g.p.args.in_entries = rows.column.dim(0);
+    g.in("in_offset", &A::in_offset, rows.offset);
+    g.in("in_column", &A::in_column, rows.column);
+    g.in("in_value", &A::in_value, rows.value);
+  });
+}
+
+// A matrix with entries in the first row, in the first column and on the diagonal: the longest rows and columns among the shortest.
+void arrow(const ProblemLine& line, Sweep& sweep) {
+  const auto n = static_cast<int32_t>(line.at("n"));
+  Rng rng = Rng(8).at(line.text);
+  std::vector<int64_t> offset{0};
+  std::vector<int32_t> column, index;
+  std::vector<double> value;
+  for (int32_t i = 0; i < n; ++i) {
+    for (int32_t g = 0; g < n; ++g) {
+      if (i == 0 || g == 0 || i == g) column.push_back(g), value.push_back(0.3 + 0.2 * rng.uniform());
+    }
+    offset.push_back(static_cast<int64_t>(column.size()));
+    index.insert(index.end(), {i, i % 50 == 7 ? 0 : (i + 1) % n});
+  }
+  const ops::SparseRows rows{Tensor::from(offset), Tensor::from(column), Tensor::from(value)};
+  check_means(line, sweep, rows, Tensor::from(index, {n, 2}), 2);
+  check_transpose(line, sweep, rows);
+  check_within(line, sweep, rows);
+}
+
 // All operations from lists to pairs. What each reads was made by the reference, which the CPU prefers.
 void jaccard(const ProblemLine& line, Sweep& sweep) {
   const int64_t n = line.at("n"), width = line.at("width"), full = line.get("full", width), half = line.at("half");
@@ -128,41 +165,22 @@ void jaccard(const ProblemLine& line, Sweep& sweep) {
   const ops::SparseRows plain = ops::reciprocal_rows(x, scale, index, distance, sets);
   check_counted<ReciprocalRows>(line, sweep, plain, [&](Given<ReciprocalRows>& g) {
     using A = ReciprocalRowsArgs;
-    g.p.args.rows = n, g.p.args.width = width, g.p.args.full = full, g.p.args.half = half, g.p.args.depth = depth;
+    given_lists(g, index);
+    g.p.args.full = full, g.p.args.half = half, g.p.args.depth = depth;
     g.in("x", &A::x, x);
     g.in("scale", &A::scale, scale);
-    g.in("index", &A::index, index);
     g.in("distance", &A::distance, distance);
     g.in("member", &A::member, sets.member);
     g.in("joins", &A::joins, sets.joins);
   });
+  check_means(line, sweep, plain, index, terms);
   const ops::SparseRows v = ops::mean_rows(plain, index, terms);
-  check_counted<MeanRows>(line, sweep, v, [&](Given<MeanRows>& g) {
-    using A = MeanRowsArgs;
-    g.p.args.rows = n, g.p.args.width = width, g.p.args.terms = terms, g.p.args.in_entries = plain.column.dim(0);
-    g.in("index", &A::index, index);
-    g.in("in_offset", &A::in_offset, plain.offset);
-    g.in("in_column", &A::in_column, plain.column);
-    g.in("in_value", &A::in_value, plain.value);
-  });
   check_transpose(line, sweep, v);
   check_within(line, sweep, v);
 }
 
-void running_total(const ProblemLine& line, Sweep& sweep) {
-  const int64_t n = line.at("n");
-  std::vector<int32_t> counts(static_cast<size_t>(n));
-  Rng rng = Rng(7).at(line.text);
-  for (int32_t& c : counts) c = static_cast<int32_t>(rng.below(2) * rng.below(uint64_t{1} << 31));  // their sum leaves 32 bits
-  Given<RunningTotal> g;
-  g.p.args.rows = n;
-  g.in("count", &RunningTotalArgs::count, Tensor::from(counts));
-  g.out("total", &RunningTotalArgs::total, {n + 1}, DType::i64);
-  g.check(line, sweep);
-}
-
 }  // namespace
 
-Families jaccard_families() { return {{"jaccard", jaccard}, {"running_total", running_total}}; }
+Families jaccard_families() { return {{"jaccard", jaccard}, {"arrow", arrow}}; }
 
 }  // namespace reid::test

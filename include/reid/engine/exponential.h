@@ -31,15 +31,13 @@ REID_ANYWHERE inline double power_of_two(int k) {
 }  // namespace exact
 
 // x <= 0 and not NaN; the error is below 1 ulp, and e^0 is 1.
-//
 // x = k ln 2 + r with |r| <= ln(2) / 2 and k an integer. ln 2 is taken in two parts, of which k times the first is exact; Taylor's series
 // of e^r, which ends behind r^13 / 13!, lacks 2^-57 of its value. It is summed as 1 + (r + r^2 q), where the last two sums are what counts:
 // an ulp of results in [0.7, 1) is 2^-53, r + r^2 q adds at most 2^-55 to the half of it that rounding costs, the rest less.
 REID_ANYWHERE inline double exponential(double x) {
   using exact::product, exact::sum;
-  constexpr double kPerLn2 = 0x1.71547652b82fep+0;                         // 1 / ln 2
+  constexpr double kPerLn2 = 0x1.71547652b82fep+0, kRound = 0x1.8p52;      // 1 / ln 2; added and subtracted, it leaves the nearest integer
   constexpr double kLn2 = 0x1.62e42feep-1, kRest = 0x1.a39ef35793c76p-33;  // ln 2: its first 32 bits, what is left
-  constexpr double kRound = 0x1.8p52;                                      // added and subtracted, it leaves the nearest integer
   constexpr double kFactorial[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320,
                                    1.0 / 5040,       1.0 / 720,       1.0 / 120,      1.0 / 24,      1.0 / 6,      1.0 / 2};
   if (x < -746) return 0;  // below half of the least number
@@ -49,8 +47,7 @@ REID_ANYWHERE inline double exponential(double x) {
   for (int n = 1; n < 12; ++n) q = sum(product(q, r), kFactorial[n]);
   const double lost = sum(sum(high, -r), low);  // of r
   const double above_one = sum(r, sum(product(product(r, r), q), lost)), value = sum(1, above_one);
-  // In two steps: 2^k itself may be too small for a number.
-  const int k = static_cast<int>(whole), half = k / 2;
+  const int k = static_cast<int>(whole), half = k / 2;  // in two steps: 2^k itself may be too small for a number
   return product(product(value, exact::power_of_two(half)), exact::power_of_two(k - half));
 }
 

@@ -2,10 +2,10 @@
 // The arguments of the operations that k-reciprocal encodings and their Jaccard distances are made of (Zhong et al., CVPR 2017): see
 // op_args.h and, for R, R*, V and s, jaccard_distance in people/cluster.h.
 //
-// Lists: index [N, width] i32, row i holding i itself and then its neighbors. Sparse matrices are three arrays: offset [N + 1], and column
-// (ascending within a row) and value of entries offset[i], ..., offset[i + 1] - 1. All in double, sums in the order that is stated: every
-// implementation gives the same bits. How many entries a row has depends on the data: the operations that make them are called twice,
-// without `offset` for the counts and then, with their running total, for the entries.
+// Lists: index [N, width] i32, row i holding i itself and then its neighbors, none twice. Sparse matrices are three arrays: offset
+// [N + 1], and column (ascending within a row) and value of entries offset[i], ..., offset[i + 1] - 1. All in double, sums in the order
+// that is stated: every implementation gives the same bits. How many entries a row has depends on the data: the operations that make them
+// are called twice, without `offset`, which is then `made`, and with it for the entries.
 
 #include "reid/engine/op_args.h"
 
@@ -28,15 +28,14 @@ struct ReciprocalMembers {
 // the list of i says or, where j is not in it, the cosine distance min(2, |scale_i x_i - scale_j x_j|^2 / 2), whose sum has 32 parts: the
 // elements modulo 32, of which upper halves are added to lower ones until one is left.
 struct ReciprocalRowsArgs {
-  const void* x;           // [N, depth]
-  const double* scale;     // [N] 1 / |x_i|
-  const int32_t* index;    // [N, width]
-  const double* distance;  // [N, width] >= 0
-  const uint8_t* member;   // [N, full], as the next: of reciprocal_members
-  const uint8_t* joins;
-  const int64_t* offset;  // [N + 1]; null: only counts are made
-  int32_t* count;         // [N]; not written where there is an offset
-  int32_t* column;        // [entries], as the next
+  const void* x;                  // [N, depth]
+  const double* scale;            // [N] 1 / |x_i|
+  const int32_t* index;           // [N, width]
+  const double* distance;         // [N, width] >= 0
+  const uint8_t *member, *joins;  // [N, full] of reciprocal_members
+  const int64_t* offset;          // [N + 1]; null: it is made
+  int64_t* made;                  // [N + 1]; not written where there is an offset
+  int32_t* column;                // [entries], as the next
   double* value;
   int64_t rows, width, full, half, depth, entries;
   DType dtype;  // of x
@@ -54,7 +53,7 @@ struct MeanRowsArgs {
   const int32_t* in_column;  // [in_entries], as the next
   const double* in_value;
   const int64_t* offset;  // these four as in ReciprocalRowsArgs
-  int32_t* count;
+  int64_t* made;
   int32_t* column;
   double* value;
   int64_t rows, width, terms, in_entries, entries;  // 1 <= terms <= width
@@ -65,25 +64,13 @@ struct MeanRows {
   static constexpr const char* name = "mean_rows";
 };
 
-// total[0] = 0, total[i + 1] = total[i] + count[i].
-struct RunningTotalArgs {
-  const int32_t* count;  // [N]
-  int64_t* total;        // [N + 1]
-  int64_t rows;
-  void describe(Visitor&) const;
-};
-struct RunningTotal {
-  using Args = RunningTotalArgs;
-  static constexpr const char* name = "running_total";
-};
-
 // Of a square sparse matrix.
 struct TransposeRowsArgs {
-  const int64_t* in_offset;  // [N + 1]
-  const int32_t* in_column;  // [entries], as the next
+  const int64_t* in_offset;
+  const int32_t* in_column;
   const double* in_value;
-  int64_t* offset;  // [N + 1]
-  int32_t* column;  // [entries], as the next
+  int64_t* offset;
+  int32_t* column;
   double* value;
   int64_t rows, entries;
   void describe(Visitor&) const;
@@ -96,8 +83,8 @@ struct TransposeRows {
 // Of rows i = first, ..., first + rows - 1 the columns j > i with 1 - s / (2 - s) <= radius < 1, where s = sum over the columns g of row i,
 // ascending, of min(V[i, g], V[j, g]).
 struct JaccardWithinArgs {
-  const int64_t* offset;  // [N + 1] V
-  const int32_t* column;  // [entries], as the next
+  const int64_t* offset;  // V
+  const int32_t* column;
   const double* value;
   const int64_t* inverse_offset;  // its transpose
   const int32_t* inverse_column;

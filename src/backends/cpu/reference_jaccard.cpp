@@ -57,6 +57,7 @@ double squared_difference(const T* a, double scale_a, const T* b, double scale_b
 
 template <class T>
 void reciprocal_rows(const ReciprocalRowsArgs& a) {
+  if (!a.offset) a.made[0] = 0;
   for (int64_t i = 0; i < a.rows; ++i) {
     const int32_t* list = a.index + i * a.width;
     std::set<int32_t> all;
@@ -67,7 +68,7 @@ void reciprocal_rows(const ReciprocalRowsArgs& a) {
       }
     }
     if (!a.offset) {
-      a.count[i] = static_cast<int32_t>(all.size());
+      a.made[i + 1] = a.made[i] + static_cast<int64_t>(all.size());
       continue;
     }
     double sum = 0;
@@ -85,6 +86,7 @@ void reciprocal_rows(const ReciprocalRowsArgs& a) {
 }
 
 void mean_rows(const MeanRowsArgs& a) {
+  if (!a.offset) a.made[0] = 0;
   std::vector<double> sums(static_cast<size_t>(a.rows), 0.0);
   for (int64_t i = 0; i < a.rows; ++i) {
     std::set<int32_t> all;
@@ -95,7 +97,7 @@ void mean_rows(const MeanRowsArgs& a) {
         sums[static_cast<size_t>(a.in_column[e])] += a.in_value[e];
       }
     }
-    if (!a.offset) a.count[i] = static_cast<int32_t>(all.size());
+    if (!a.offset) a.made[i + 1] = a.made[i] + static_cast<int64_t>(all.size());
     int64_t at = a.offset ? a.offset[i] : 0;
     for (const int32_t g : all) {
       const double sum = std::exchange(sums[static_cast<size_t>(g)], 0.0);
@@ -104,11 +106,6 @@ void mean_rows(const MeanRowsArgs& a) {
       a.value[at++] = sum / static_cast<double>(a.terms);
     }
   }
-}
-
-void running_total(const RunningTotalArgs& a) {
-  a.total[0] = 0;
-  for (int64_t i = 0; i < a.rows; ++i) a.total[i + 1] = a.total[i] + a.count[i];
 }
 
 void transpose_rows(const TransposeRowsArgs& a) {
@@ -157,7 +154,6 @@ void register_reference_jaccard() {
   add<ReciprocalMembers, reciprocal_members>();
   REID_REFERENCE(ReciprocalRows, reciprocal_rows);
   add<MeanRows, mean_rows>();
-  add<RunningTotal, running_total>();
   add<TransposeRows, transpose_rows>();
   add<JaccardWithin, jaccard_within>();
 }
