@@ -1,24 +1,17 @@
-// What passes over a large matrix without holding it: the softmax loss over similarities to centroids, and nearest rows. The equations
-// stand beside the arguments in op_args_fused.h.
+// The softmax loss over similarities to centroids, which passes over their matrix without holding it. The equations stand beside the
+// arguments in op_args_fused.h.
 //
 // Map: the matrix is made 8192 columns at a time, by the tiles of gemm/ (B x 8192 floats: 2 MB at B = 64, which stays in L2), and what a
-//      row must remember of the columns so far is carried from one to the next by a block of 128 threads for each row:
-//      centroid_rows   the maximum t and the sum of exp(z - t) of z = s / tau, rescaled when t grows (Milakov and Gimelshein, arXiv
-//                      1805.02867), sum and number of the positives' z, sum of all z. A second pass makes the similarities again, turns
-//                      them into ds = w (exp(z - total) - target) / tau, and adds ds c to dx, as FlashAttention's backward pass does (Dao
-//                      et al., NeurIPS 2022). One chunk is not made twice. Few rows make few tiles of dx, so parts of 512 columns are
-//                      summed by blocks of their own and added in order.
-//      nearest_rows    the nearest so far, as 64-bit keys: the distance's bits above the index, which order like (distance, index), since
-//                      distances are not negative. A merge picks the smallest key above the last picked, `count` times; a thread
-//                      remembers the smallest of its own and looks again only when that was picked.
+//      row must remember of the columns so far is carried from one to the next by a block of 128 threads for each row: the maximum t and
+//      the sum of exp(z - t) of z = s / tau, rescaled when t grows (Milakov and Gimelshein, arXiv 1805.02867), sum and number of the
+//      positives' z, sum of all z. A second pass makes the similarities again, turns them into ds = w (exp(z - total) - target) / tau, and
+//      adds ds c to dx, as FlashAttention's backward pass does (Dao et al., NeurIPS 2022). One chunk is not made twice. Few rows make few
+//      tiles of dx, so parts of 512 columns are summed by blocks of their own and added in order.
 // bf16: similarities by tensor cores. ds is split into two bf16, its rounding and what that lacks, which lie behind one another along the
-//      sum: their products with c are those of ds to 2^-16, at twice the flops of a product that waits for memory anyway. Distances are
-//      sums of squared differences, which tensor cores cannot make; from products they would lose the digits of near rows.
-// Versions of centroid_rows: f32 by register tiles; bf16 by mma_async (D in eights, arrays at 16 bytes) and mma_gather (the rest).
-// Flops: 6 B M D (4 B M D with one chunk; 2 B M D more in bf16), and 3 M N K. Floors on H200: f32 by FMA at 67 Tflop/s: 128 x 10,000 x
-// 2048, 0.23 ms, and 12,936^2 x 2048, 15 ms; bf16 by memory, c three times at 4.3 TB/s: 10,000 x 2048, 29 us. No version was measured yet.
-
-#include <utility>
+//      sum: their products with c are those of ds to 2^-16, at twice the flops of a product that waits for memory anyway.
+// Versions: f32 by register tiles; bf16 by mma_async (D in eights, arrays at 16 bytes) and mma_gather (the rest).
+// Flops: 6 B M D (4 B M D with one chunk; 2 B M D more in bf16). Floors on H200: f32 by FMA at 67 Tflop/s: 128 x 10,000 x 2048, 0.23 ms;
+// bf16 by memory, c three times at 4.3 TB/s: 10,000 x 2048, 29 us. No version was measured yet.
 
 #include "gemm/mma_tile.cuh"
 #include "gemm/parts.cuh"
@@ -224,82 +217,6 @@ void centroid_rows(const CentroidRowsArgs& a, Stream& stream) {
   });
 }
 
-// --- nearest rows ---
-
-constexpr uint64_t kNoKey = ~uint64_t{0};
-
-// A distance's square and its column as a number that orders like the pair. NaN is farther than infinity.
-__device__ uint64_t key_of(float square, int64_t column) {
-  uint32_t bits;
-  memcpy(&bits, &square, sizeof(bits));
-  return uint64_t{bits & 0x7FFFFFFFu} << 32 | static_cast<uint32_t>(column);
-}
-
-template <class T>
-struct SquareProblem : MatrixProblem<T, T, true, true> {
-  float* d;
-  __device__ static float term(float sum, float x, float y) { return sum + (x - y) * (x - y); }
-  __device__ void store(int64_t, int64_t i, int64_t j, float sum) const { d[i * this->n + j] = sum; }
-};
-
-// The squared distances of all rows of x to `columns` rows of y.
-template <class T>
-void squares(const NearestRowsArgs& a, int64_t first, int64_t columns, float* d, Stream& stream) {
-  SquareProblem<T> p{};
-  p.m = a.m, p.n = columns, p.depth = a.k;
-  p.left = {in<T>(a.x), 0, a.k, 1}, p.right = {in<T>(a.y) + first * a.k, 0, a.k, 1};
-  p.d = d;
-  run_register_tile<64, 64>(p, 1, stream);
-}
-
-// Row blockIdx.x: the nearest of those `before` (none when the chunk is the first) and of the chunk's columns. Keys are unique.
-__global__ void merge_nearest_kernel(NearestRowsArgs a, const float* chunk, int64_t first, int64_t columns, const uint64_t* before,
-                                     uint64_t* after) {
-  const float* squares = chunk + blockIdx.x * columns;
-  const uint64_t* old = before + blockIdx.x * a.count;
-  const int64_t kept = first < a.count ? first : a.count;
-  // The smallest of this thread's keys above `last`, or at all.
-  const auto next_own = [&](uint64_t last, bool any) {
-    uint64_t least = kNoKey;
-    const auto offer = [&](uint64_t key) { least = (any || key > last) && key < least ? key : least; };
-    for_columns(columns, [&](int64_t c) { offer(key_of(squares[c], first + c)); });
-    for_columns(kept, [&](int64_t r) { offer(old[r]); });
-    return least;
-  };
-  const int64_t wanted = first + columns < a.count ? first + columns : a.count;
-  uint64_t own = next_own(0, true);
-  for (int64_t r = 0; r < wanted; ++r) {
-    const uint64_t picked = block_reduce(own, Min());
-    if (own == picked) own = next_own(picked, false);
-    if (threadIdx.x == 0) after[blockIdx.x * a.count + r] = picked;
-  }
-}
-
-__global__ void write_nearest_kernel(NearestRowsArgs a, const uint64_t* keys) {
-  const int64_t i = int64_t{blockIdx.x} * kRowThreads + threadIdx.x;
-  if (i >= a.m * a.count) return;
-  const uint32_t bits = static_cast<uint32_t>(keys[i] >> 32);
-  float square;
-  memcpy(&square, &bits, sizeof(square));
-  out<float>(a.d)[i] = sqrtf(square);
-  a.index[i] = static_cast<int32_t>(keys[i] & 0xFFFFFFFFu);
-}
-
-void nearest_rows(const NearestRowsArgs& a, Stream& stream) {
-  if (a.m * a.count == 0) return;
-  const int64_t widest = a.n < kChunk ? a.n : kChunk, lists = a.m * a.count;
-  auto* keys = static_cast<uint64_t*>(
-      stream.workspace(static_cast<size_t>(2 * lists) * sizeof(uint64_t) + static_cast<size_t>(a.m * widest) * sizeof(float)));
-  auto* chunk = reinterpret_cast<float*>(keys + 2 * lists);
-  uint64_t *before = keys, *after = keys + lists;
-  for_chunks(a.n, [&](int64_t first, int64_t columns) {
-    with_type(a.dtype, [&](auto element) { squares<decltype(element)>(a, first, columns, chunk, stream); });
-    launch(merge_nearest_kernel, blocks_for(a.m, 1), kRowThreads, 0, stream, a, chunk, first, columns, before, after);
-    std::swap(before, after);
-  });
-  launch(write_nearest_kernel, blocks_for(lists, kRowThreads), kRowThreads, 0, stream, a, before);
-}
-
 const char* refuse_f32(const CentroidRowsArgs& a) { return refuse_other_than_f32(a.dtype); }
 const char* refuse_bf16(const CentroidRowsArgs& a) { return refuse_other_than_bf16(a.dtype); }
 const char* refuse_pieces(const CentroidRowsArgs& a) {
@@ -313,8 +230,6 @@ void register_fused() {
   add<CentroidRows>(REID_KERNEL_NAME("online_softmax"), refuse_f32, centroid_rows<RegisterTile>);
   add<CentroidRows>(REID_KERNEL_NAME("online_softmax_mma_async"), refuse_pieces, centroid_rows<MmaAsync>);
   add<CentroidRows>(REID_KERNEL_NAME("online_softmax_mma_gather"), refuse_bf16, centroid_rows<MmaGather>);
-  add<NearestRows>(
-      REID_KERNEL_NAME("running_lists"), [](const NearestRowsArgs& a) { return refuse_other_floats(a.dtype); }, nearest_rows);
 }
 
 }  // namespace reid::REID_TARGET

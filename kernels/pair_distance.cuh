@@ -5,6 +5,12 @@
 
 namespace reid::REID_TARGET {
 
+// The sum over a warp's lanes, for lane 0: halves are added until one is left.
+__device__ inline double sum_of_lanes(double sum) {
+  for (int half = kWarpSize / 2; half > 0; half /= 2) sum = __dadd_rn(sum, __shfl_down_sync(0xFFFFFFFFu, sum, half));
+  return sum;
+}
+
 // |scale_a a - scale_b b|^2 of rows of `width`, for lane 0 of a warp, all lanes of which must call it. Lane l sums the elements k = l
 // modulo 32 and halves are added until one is left: the order of the people wing's squared_difference, whose definition is to the last bit
 // what neighbor lists and clusters are made of. No compiler may fuse a product and a sum here.
@@ -15,8 +21,7 @@ __device__ double squared_difference(const T* a, double scale_a, const T* b, dou
     const double d = __dsub_rn(__dmul_rn(static_cast<double>(a[k]), scale_a), __dmul_rn(static_cast<double>(b[k]), scale_b));
     sum = __dadd_rn(sum, __dmul_rn(d, d));
   }
-  for (int half = kWarpSize / 2; half > 0; half /= 2) sum = __dadd_rn(sum, __shfl_down_sync(0xFFFFFFFFu, sum, half));
-  return sum;
+  return sum_of_lanes(sum);
 }
 
 }  // namespace reid::REID_TARGET

@@ -22,6 +22,7 @@ void register_kernels() {
   register_rows();
   register_metric();
   register_fused();
+  register_pairs();
   register_pixels();
   register_jaccard();
   register_optim();

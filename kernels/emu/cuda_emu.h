@@ -144,6 +144,7 @@ inline int __popc(unsigned bits) { return std::popcount(bits); }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 inline double __ddiv_rn(double a, double b) { return a / b; }
 
 // Threads change places at barriers and collectives only, so plain reads and writes are atomic. Each returns the old value.

@@ -283,12 +283,6 @@ void CentroidRowsArgs::describe(Visitor& v) const {
   v.output("loss", loss, {rows}, wide(dtype));
   v.output("dx", dx, {rows, depth}, wide(dtype));
 }
-void NearestRowsArgs::describe(Visitor& v) const {
-  v.input("x", x, {m, k}, dtype);
-  v.input("y", y, {n, k}, dtype);
-  v.output("d", d, {m, count}, wide(dtype));
-  v.output("index", index, {m, count}, DType::i32);
-}
 void TripletRowsArgs::describe(Visitor& v) const {
   v.input("d", d, {rows, columns}, dtype);
   v.input("mask", mask, {rows, columns}, DType::u8);

@@ -99,7 +99,8 @@ void PPLR::begin_epoch(Run& run, int64_t epoch) {
   run.progress("comparing the neighbors of whole and parts");
   std::vector<double> agreement;
   for (int64_t n = 1; n <= cfg_.parts; ++n) {
-    const std::vector<double> part = cross_agreement(views.front(), views[static_cast<size_t>(n)], cfg_.agreement_neighbors);
+    const std::vector<double> part =
+        cross_agreement(views.front(), views[static_cast<size_t>(n)], cfg_.agreement_neighbors, cfg_.common.device);
     agreement.insert(agreement.end(), part.begin(), part.end());
   }
   agreement_ = Tensor::from(agreement, {cfg_.parts, static_cast<int64_t>(images_.samples.size())});

@@ -35,7 +35,7 @@ UnlabeledImages read_unlabeled(Run& run, int64_t neighbors, const char* key) {
 Clusters pseudo_label(Run& run, const Tensor& features, const ClusterSettings& settings, const std::vector<int64_t>& truth) {
   const ClusterProgress progress = [&run](const std::string& phase, double) { run.progress("clustering: " + phase); };
   Clusters clusters = dbscan_jaccard(features, {.k1 = settings.k1, .k2 = settings.k2},
-                                     {.eps = settings.eps, .min_samples = settings.min_samples}, progress);
+                                     {.eps = settings.eps, .min_samples = settings.min_samples, .device = run.config().device}, progress);
   const int64_t count = features.dim(0);
   run.log("clusters", static_cast<double>(clusters.count));
   run.log("noise", static_cast<double>(clusters.noise) / static_cast<double>(count));

@@ -192,7 +192,7 @@ void ReMix::label_video(Run& run, int64_t video, double eps, const Rng& rng, Pse
 
 // Clusters of one image say nothing about sameness: they count as noise.
 Clusters ReMix::cluster(const Tensor& embeddings, double eps) const {
-  const DbscanOptions options{.eps = eps, .min_samples = cfg_.min_samples};
+  const DbscanOptions options{.eps = eps, .min_samples = cfg_.min_samples, .device = cfg_.common.device};
   Clusters c = cfg_.pseudo_metric == "jaccard" ? dbscan_jaccard(embeddings, {.k1 = cfg_.k1, .k2 = cfg_.k2}, options)
                                                : dbscan_features(embeddings, Metric::cosine, options);
   std::vector<int64_t> sizes(static_cast<size_t>(c.count)), renamed(static_cast<size_t>(c.count), -1);

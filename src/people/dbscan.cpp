@@ -228,7 +228,7 @@ Clusters dbscan(const Tensor& distances, const DbscanOptions& options) {
 
 Clusters dbscan_features(const Tensor& features, Metric metric, const DbscanOptions& options, const ClusterProgress& progress) {
   check_options(options);
-  const DistanceTiles pairs(features, "[dbscan] features", metric);
+  const DistanceTiles pairs(features, "[dbscan] features", metric, options.device);
   return cluster_pairs(pairs.count(), options, progress,
                        [&](const Progress& on_pairs, FunctionRef<void(int64_t, std::span<const int32_t>)> use) {
                          for_each_pair_within(pairs, options.eps, on_pairs, use);
@@ -238,7 +238,7 @@ Clusters dbscan_features(const Tensor& features, Metric metric, const DbscanOpti
 Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, const DbscanOptions& options,
                         const ClusterProgress& progress) {
   check_options(options);
-  const DistanceTiles pairs(features, "[dbscan] features", Metric::cosine);
+  const DistanceTiles pairs(features, "[dbscan] features", Metric::cosine, options.device);
   const KReciprocalEncoding encoding = encode(pairs, jaccard, progress);
   if (options.eps >= 1) return all_together(pairs.count(), options);  // no Jaccard distance is above 1
   return cluster_pairs(pairs.count(), options, progress,

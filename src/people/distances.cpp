@@ -116,7 +116,8 @@ std::vector<double> squared_lengths(const Tensor& features) {
   return features.dtype() == DType::f32 ? squared_lengths_as<float>(features) : squared_lengths_as<double>(features);
 }
 
-DistanceTiles::DistanceTiles(const Tensor& a, const std::string& what_a, const Tensor& b, const std::string& what_b, Metric metric)
+DistanceTiles::DistanceTiles(const Tensor& a, const std::string& what_a, const Tensor& b, const std::string& what_b, Metric metric,
+                             Device device)
     : a_(a),
       b_(b),
       metric_(metric),
@@ -126,15 +127,18 @@ DistanceTiles::DistanceTiles(const Tensor& a, const std::string& what_a, const T
   REID_CHECK(a.dtype() == b.dtype(), what_a, " is ", a.dtype(), " but ", what_b, " is ", b.dtype(), ": convert one of them");
   REID_CHECK(a.dim(1) == b.dim(1), what_a, " has ", a.dim(1), " columns but ", what_b, " has ", b.dim(1),
              ": they come from different models");
+  there_a_ = a.to(device), there_b_ = b.to(device);
 }
 
-DistanceTiles::DistanceTiles(const Tensor& features, const std::string& what, Metric metric)
+DistanceTiles::DistanceTiles(const Tensor& features, const std::string& what, Metric metric, Device device)
     : a_(features),
       b_(features),
       metric_(metric),
       same_(true),
       squared_a_(checked_lengths(features, metric, what)),
-      squared_b_(squared_a_) {}
+      squared_b_(squared_a_) {
+  there_a_ = there_b_ = features.to(device);
+}
 
 int64_t DistanceTiles::rows_per_block() const {
   constexpr int64_t kTileBytes = int64_t{64} << 20;

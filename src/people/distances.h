@@ -17,9 +17,9 @@ std::vector<double> squared_lengths(const Tensor& features);
 // The distances of the rows of `a` to all rows of `b`, some rows at a time.
 class DistanceTiles {
  public:
-  // Checks both (`what_*` name them in errors). Keeps the features alive.
-  DistanceTiles(const Tensor& a, const std::string& what_a, const Tensor& b, const std::string& what_b, Metric metric);
-  DistanceTiles(const Tensor& features, const std::string& what, Metric metric);  // among themselves
+  // Checks both (`what_*` name them in errors). Keeps the features alive. Searches among them happen on `device`, which gets a copy.
+  DistanceTiles(const Tensor& a, const std::string& what_a, const Tensor& b, const std::string& what_b, Metric metric, Device device = {});
+  DistanceTiles(const Tensor& features, const std::string& what, Metric metric, Device device = {});  // among themselves
 
   int64_t count() const { return a_.dim(0); }
   int64_t width() const { return b_.dim(0); }
@@ -28,6 +28,9 @@ class DistanceTiles {
   bool same() const { return same_; }  // a set among itself
   const Tensor& a() const { return a_; }
   const Tensor& b() const { return b_; }
+  Device device() const { return there_a_.device(); }
+  const Tensor& there_a() const { return there_a_; }  // the copies; on the CPU the features themselves
+  const Tensor& there_b() const { return there_b_; }
   const std::vector<double>& squared_a() const { return squared_a_; }  // squared lengths
   const std::vector<double>& squared_b() const { return squared_b_; }
   int64_t rows_per_block() const;                 // a tile of at most 64 MB, at least one row
@@ -42,7 +45,7 @@ class DistanceTiles {
   template <class T>
   double exact(int64_t i, int64_t j) const;  // from the differences; euclidean: squared
 
-  Tensor a_, b_;
+  Tensor a_, b_, there_a_, there_b_;
   Metric metric_;
   bool same_;
   std::vector<double> squared_a_, squared_b_;

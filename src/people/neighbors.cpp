@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "people/accelerator_search.h"
+
 namespace reid {
 
 namespace {
@@ -186,12 +188,13 @@ Neighbors nearest_neighbors(const DistanceTiles& pairs, int64_t width, const Nei
   REID_CHECK(width >= 1, "[neighbors] ", width, " neighbors were asked for, expected at least 1");
   REID_CHECK(pairs.width() < std::numeric_limits<int32_t>::max(), "[neighbors] ", pairs.width(), " rows, expected fewer than 2^31");
   const int64_t count = pairs.count();
+  const PairFilter filter(pairs);
+  if (pairs.device() != Device{}) return nearest_there(pairs, filter, std::min(width, pairs.width()), options);
   Neighbors result;
   result.width = std::min(width, pairs.width());
   result.index.resize(static_cast<size_t>(count * result.width));
   if (options.distances) result.distance.resize(result.index.size());
   if (options.farthest) result.farthest.resize(static_cast<size_t>(count));
-  const PairFilter filter(pairs);
   const int64_t sought = pairs.same() ? result.width - 1 : result.width;
   std::vector<BestRows> wanted;  // the nearest, then the farthest
   if (sought > 0) wanted.emplace_back(pairs, filter, sought, false);
@@ -241,9 +244,9 @@ void for_each_pair_within(const DistanceTiles& pairs, double radius, const Progr
                           FunctionRef<void(int64_t i, std::span<const int32_t> columns)> use) {
   REID_CHECK(pairs.width() < std::numeric_limits<int32_t>::max(), "[neighbors] ", pairs.width(), " rows, expected fewer than 2^31");
   const PairFilter filter(pairs);
+  if (pairs.device() != Device{}) return for_each_pair_within_there(pairs, filter, radius, progress, use);
   const double key = filter.half_square(radius);
-  std::vector<float> edges;
-  for (double h : filter.half_b()) edges.push_back(to_float((1 - filter.margin()) * h));
+  const std::vector<float> edges = filter.lower_edges();
   std::vector<std::vector<int32_t>> found;
   filter.for_each(progress, [&](const ProductTile& tile) {
     found.resize(std::max(found.size(), static_cast<size_t>(tile.rows)));

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "people/row_kernels.h"
+#include "reid/engine/op_args_pairs.h"
 #include "reid/engine/ops.h"
 #include "reid/engine/registry.h"
 
@@ -21,9 +22,14 @@ constexpr int64_t kPrepared = 1024;  // rows at a time, for their lengths and co
 constexpr int64_t kMostWidth = int64_t{1} << 20;  // where the bound of the header is still below 1/8
 
 // Tiles are tall: preparing and packing a row of b costs as much as multiplying it by some 30 rows of a, and the other way
-// round. A set among itself wastes half of the tiles on the diagonal, which are as wide as the strip of columns.
+// round. A set among itself wastes half of the tiles on the diagonal, which are as wide as the strip of columns. On an accelerator a tile
+// of 256 MB fills every multiprocessor a hundred times.
 struct TileSize {
-  TileSize(int64_t rows_a, int64_t rows_b, bool same) {
+  TileSize(int64_t rows_a, int64_t rows_b, bool same, Device device = {}) {
+    if (device != Device{}) {
+      rows = std::min(rows_a, accelerator_tile), columns = std::min(rows_b, accelerator_tile);
+      return;
+    }
     constexpr int64_t kTask = 224;  // rows of a task of the CPU's matrix product
     columns = std::min(rows_b, same ? std::clamp<int64_t>(rows_b / 16 / kTask * kTask, 2 * kTask, 5 * kTask) : 9 * kTask);
     rows = std::min(rows_a, same ? 4 * columns : 9 * kTask);
@@ -76,6 +82,13 @@ PairFilter::PairFilter(const DistanceTiles& pairs) : pairs_(pairs) {
   }
   const std::vector<double>& scales = same() ? scale_a_ : scale_b_;
   center_ = pairs.dtype() == DType::f32 ? center_of<float>(pairs.b(), scale_, scales) : center_of<double>(pairs.b(), scale_, scales);
+  if (device() != Device{}) {
+    const double cuts = (1.1 * static_cast<double>(width) + 32) * 0x1p-23;
+    margin_ = 3.02 * 0x1p-18 + cuts / (1 - cuts);
+    half_a_ = split_there(false, parts_a_);
+    if (!same()) half_b_ = split_there(true, parts_b_);
+    return;
+  }
   const bool fast = ops::fast_code_products();
   half_a_ = half_lengths(false, fast ? &codes_a_ : nullptr);
   if (!same()) half_b_ = half_lengths(true, fast ? &codes_b_ : nullptr);
@@ -131,19 +144,59 @@ std::vector<double> PairFilter::half_lengths(bool b, CodedRows* codes) const {
   return half;
 }
 
+std::vector<double> PairFilter::split_there(bool b, Parts& parts) const {
+  const Tensor& x = b ? pairs_.there_b() : pairs_.there_a();
+  const int64_t rows = x.dim(0), width = x.dim(1);
+  const std::vector<double>& own = b ? scale_b_ : scale_a_;
+  const Tensor scale = Tensor::from(own.empty() ? std::vector<double>(static_cast<size_t>(rows), scale_) : own).to(device());
+  const Tensor center = Tensor::from(center_).to(device()), half = Tensor::empty({rows}, DType::f64, device());
+  parts = {Tensor::empty({rows, width}, DType::bf16, device()), Tensor::empty({rows, width}, DType::bf16, device())};
+  dispatch<CenterRows>(device(), {.x = x.raw(),
+                                  .scale = scale.raw(),
+                                  .center = center.raw(),
+                                  .high = parts.high.raw(),
+                                  .low = parts.low.raw(),
+                                  .half = half.raw(),
+                                  .rows = rows,
+                                  .columns = width,
+                                  .dtype = x.dtype()});
+  const Tensor here = half.to(Device{});
+  return {here.data<double>(), here.data<double>() + rows};
+}
+
+std::vector<float> PairFilter::edges(double weight) const {
+  std::vector<float> edges;
+  for (double h : half_b()) edges.push_back(to_float(weight * h));
+  return edges;
+}
+
 // The tiles' memory. Without codes also the blocks of prepared rows, that of b kept while the column stays.
 class PairFilter::Products {
  public:
   Products(const PairFilter& filter, const TileSize& size)
-      : filter_(filter), width_(filter.pairs_.a().dim(1)), products_(Tensor::empty({size.rows, size.columns}, DType::f32)) {
-    if (filter.coded_) return;
+      : filter_(filter),
+        width_(filter.pairs_.a().dim(1)),
+        products_(Tensor::empty({size.rows, size.columns}, DType::f32, filter.device())) {
+    if (filter.coded_ || filter.device() != Device{}) return;
     a_ = Tensor::empty({size.rows, width_}, DType::f32);
     b_ = Tensor::empty({size.columns, width_}, DType::f32);
   }
 
   ProductTile tile(int64_t row, int64_t m, int64_t column, int64_t n, bool mirrored) {
-    filter_.coded_ ? multiply_codes(row, m, column, n) : multiply(row, m, column, n, filter_.same() && !mirrored);
-    return {row, m, column, n, products_.data<float>(), mirrored};
+    if (filter_.device() != Device{}) {
+      const Parts &a = filter_.parts_a_, &b = filter_.same() ? a : filter_.parts_b_;
+      const auto product = [&](const Tensor& left, const Tensor& right, bool accumulate) {
+        multiply(left.rows(row, row + m), right.rows(column, column + n), accumulate);
+      };
+      product(a.high, b.high, false);
+      product(a.high, b.low, true);
+      product(a.low, b.high, true);
+    } else if (filter_.coded_) {
+      multiply_codes(row, m, column, n);
+    } else {
+      prepare_and_multiply(row, m, column, n, filter_.same() && !mirrored);
+    }
+    return {row, m, column, n, products_.address<float>(), mirrored};
   }
 
  private:
@@ -159,18 +212,23 @@ class PairFilter::Products {
                                       .k = width_});
   }
 
-  void multiply(int64_t row, int64_t m, int64_t column, int64_t n, bool diagonal) {
+  void prepare_and_multiply(int64_t row, int64_t m, int64_t column, int64_t n, bool diagonal) {
     if (column != column_) filter_.prepare(true, column, column + n, b_);
     column_ = column;
     if (!diagonal) filter_.prepare(false, row, row + m, a_);
-    dispatch<Gemm>(Device{}, {.a = diagonal ? b_.raw() : a_.raw(),
-                              .b = b_.raw(),
-                              .c = products_.raw(),
-                              .m = m,
-                              .n = n,
-                              .k = width_,
-                              .transpose_b = true,
-                              .dtype = DType::f32});
+    multiply(diagonal ? b_.rows(0, n) : a_.rows(0, m), b_.rows(0, n), false);
+  }
+
+  void multiply(const Tensor& a, const Tensor& b, bool accumulate) {
+    dispatch<Gemm>(filter_.device(), {.a = a.raw(),
+                                      .b = b.raw(),
+                                      .c = products_.raw(),
+                                      .m = a.dim(0),
+                                      .n = b.dim(0),
+                                      .k = width_,
+                                      .transpose_b = true,
+                                      .accumulate = accumulate,
+                                      .dtype = a.dtype()});
   }
 
   const PairFilter& filter_;
@@ -178,18 +236,19 @@ class PairFilter::Products {
   Tensor a_, b_, products_;
 };
 
-void PairFilter::for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const {
+void PairFilter::for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use, bool whole) const {
   const int64_t rows = pairs_.count(), columns = pairs_.width();
-  const TileSize size(rows, columns, same());
+  const bool half = same() && !whole;
+  const TileSize size(rows, columns, same(), device());
   initialize();
   Products products(*this, size);
   for (int64_t column = 0; column < columns; column += size.columns) {
     const int64_t n = std::min(size.columns, columns - column);
-    const int64_t above = same() ? column : rows;  // rows that come before the diagonal
-    for (int64_t row = 0; row < above; row += size.rows) use(products.tile(row, std::min(size.rows, above - row), column, n, same()));
-    if (same()) use(products.tile(column, n, column, n, false));
+    const int64_t above = half ? column : rows;  // rows that come before the diagonal
+    for (int64_t row = 0; row < above; row += size.rows) use(products.tile(row, std::min(size.rows, above - row), column, n, half));
+    if (half) use(products.tile(column, n, column, n, false));
     const double share = static_cast<double>(column + n) / static_cast<double>(columns);
-    if (progress) progress(same() ? share * share : share);
+    if (progress) progress(half ? share * share : share);
   }
 }
 

@@ -1,5 +1,5 @@
 #pragma once
-// Inside the people wing: which pairs of rows can lie within a distance, told from f32 scalar products whose error is bounded.
+// Inside the people wing: which pairs of rows can lie within a distance, told from scalar products whose error is bounded.
 //
 // Design: every metric becomes q = |x_i - x_j|^2 / 2 of prepared rows x: unit rows under cosine (q is the distance), rows scaled
 // by a power of two under the euclidean ones. A block of rows is prepared when it is needed: scaled and centered in double (a
@@ -13,9 +13,16 @@
 //   | y_i . y_j - y'_i . y'_j |  <=  |y_i| |e_j| + |e_i| (|y_j| + |e_j|)  <=  (2 r + r^2) |y_i| |y_j|  <=  (2 r + r^2) (h_i + h_j)
 //
 // stands in for most of D u: c = (2 r + r^2) + (D / 64 + 24) u / (1 - ...), with a rounding for each block of codes. In both cases
-// t = 2^22 (2^-52 (D + 16))^2 + 2^-74, bounds the rounding errors in double of the distance that is
-// defined by DistanceTiles::pair, and f32 underflow. Whoever decides by these bounds and asks pair() about the pairs between them gets
-// the answer that pair() alone would give for all pairs, bit for bit.
+// t = 2^22 (2^-52 (D + 16))^2 + 2^-74 bounds the rounding errors in double of the distance that is
+// defined by DistanceTiles::pair, and f32 underflow.
+//
+// An accelerator multiplies on tensor cores: y = a + b + e with a = y rounded to bf16, b = y - a rounded to bf16, |b| <= 2^-9 (1 + 2^-9)
+// |y| and |e| <= 2^-18 |y|. p = a . a' + a . b' + b . a' lacks b . b' and all that e takes part in, at most 3.02 2^-18 |y_i| |y_j|. Its
+// sums are f32 that may be cut off instead of rounded, with v = 2^-23 for each term and once more for each product of 16 terms: 17/16 D v
+// of the terms' magnitudes, which add up to (1 + 2^-9)^2 |y_i| |y_j| and 2^-8 of that: c = 3.02 2^-18 + (1.1 D + 32) v / (1 - ...).
+//
+// Whoever decides by these bounds and asks pair() about the pairs between them gets the answer that pair() alone would give for all pairs,
+// bit for bit.
 
 #include <functional>
 #include <span>
@@ -28,7 +35,7 @@ namespace reid {
 
 using Progress = std::function<void(double share)>;  // called now and then, from the calling thread; may be empty
 
-// Products of some rows of a with some rows of b.
+// Products of some rows of a with some rows of b, where the features lie.
 struct ProductTile {
   int64_t row = 0, rows = 0;        // of a
   int64_t column = 0, columns = 0;  // of b
@@ -41,14 +48,16 @@ class PairFilter {
  public:
   explicit PairFilter(const DistanceTiles& pairs);  // `pairs` must stay
 
-  // All tiles in a fixed order, from one thread; the tile's memory is reused. Tiles on the diagonal hold both triangles.
-  void for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use) const;
+  // All tiles in a fixed order, from one thread: the rows of a strip of columns, then the next strip; the tile's memory is reused. Tiles on
+  // the diagonal hold both triangles. `whole`: a set among itself is multiplied below the diagonal, too, and no tile is mirrored.
+  void for_each(const Progress& progress, FunctionRef<void(const ProductTile&)> use, bool whole = false) const;
 
   // An upper limit of what for_each and this object hold.
   static int64_t bytes(int64_t rows_a, int64_t rows_b, int64_t width, bool same);
   static int64_t tile_pairs(int64_t rows_a, int64_t rows_b, bool same);  // of the largest tile
 
   bool same() const { return pairs_.same(); }
+  Device device() const { return pairs_.device(); }
   bool coded() const { return coded_; }                       // products of codes, not of f32
   double margin() const { return margin_; }                   // c
   double absolute() const { return absolute_; }               // t
@@ -58,12 +67,20 @@ class PairFilter {
   double lower(int64_t i, int64_t j, float product) const { return (1 - margin_) * sum(i, j) - double{product} - absolute_; }
   double upper(int64_t i, int64_t j, float product) const { return (1 + margin_) * sum(i, j) - double{product} + absolute_; }
   double half_square(double distance) const;  // the q of a distance
+  // The weights of h in f32 tests: edges (1 - c) h_j, or (1 + c) h_j, of all rows of b.
+  std::vector<float> lower_edges() const { return edges(1 - margin_); }
+  std::vector<float> upper_edges() const { return edges(1 + margin_); }
 
  private:
   double sum(int64_t i, int64_t j) const { return half_a_[static_cast<size_t>(i)] + half_b()[static_cast<size_t>(j)]; }
   class Products;
+  struct Parts {
+    Tensor high, low;  // bf16, [rows, D]
+  };
   void prepare(bool b, int64_t begin, int64_t end, const Tensor& block) const;
   std::vector<double> half_lengths(bool b, CodedRows* codes) const;  // and the codes, where they are wanted
+  std::vector<double> split_there(bool b, Parts& parts) const;       // and the parts
+  std::vector<float> edges(double weight) const;
 
   const DistanceTiles& pairs_;
   double scale_ = 1;                       // of all rows, a power of two; cosine: 1
@@ -72,6 +89,7 @@ class PairFilter {
   std::vector<double> half_a_, half_b_;
   CodedRows codes_a_, codes_b_;
   bool coded_ = false;
+  Parts parts_a_, parts_b_;  // on an accelerator
   double margin_, absolute_;
 };
 
@@ -83,6 +101,8 @@ inline bool any_reaches(const float* products, const float* edges, int64_t count
 }
 
 inline constexpr int64_t kFilterColumns = 128;  // tested at a time before single pairs are looked at
+
+inline int64_t accelerator_tile = 8192;  // rows and columns of a tile there; tests of several tiles lower it
 
 float to_float(double value);  // nearest, infinities become the largest numbers
 

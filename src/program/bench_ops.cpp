@@ -291,10 +291,6 @@ void loss_rows(Rows& rows, int64_t features) {
       {rows.random({batch, features}, f32), rows.random({clusters, features}, f32), labels(batch), nullptr, same(0), same(clusters), ones(),
        ones(), rows.zeros({batch}, f32), rows.zeros({batch, features}, f32), batch, clusters, features, 0.0, f32},
       4 * b * static_cast<double>(clusters) * d);
-  rows.time<NearestRows>(str("nearest 30, ", batch, " x ", images, " x ", features),
-                         {rows.random({batch, features}, f32), rows.random({images, features}, f32), rows.zeros({batch, 30}, f32),
-                          static_cast<int32_t*>(rows.zeros({batch, 30}, DType::i32)), batch, images, features, 30, f32},
-                         3 * b * static_cast<double>(images) * d);
   rows.time<L2Normalize>(
       str("unit rows, ", batch, " x ", features),
       {rows.random({batch, features}, f32), rows.zeros({batch, features}, f32), rows.zeros({batch}, f32), batch, features, 1e-12, f32});

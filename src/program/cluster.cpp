@@ -105,7 +105,7 @@ int64_t mebibytes(int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
 
 void run(const Context& context, const Options& o) {
   const Tensor features = read_features(o.features);
-  const DbscanOptions options{.eps = o.eps, .min_samples = o.min_samples};
+  const DbscanOptions options{.eps = o.eps, .min_samples = o.min_samples, .device = context.device};
   const bool by_jaccard = o.metric == "jaccard";
   const JaccardOptions jaccard{.k1 = o.k1, .k2 = o.k2, .k1_counts_self = o.k1_counts_self == "yes"};
   const Metric metric = by_jaccard ? Metric::cosine : parse_metric(o.metric);
@@ -155,9 +155,12 @@ void run(const Context& context, const Options& o) {
 
 Verb cluster_verb() {
   auto o = std::make_shared<Options>();
-  return {"cluster", "group the rows of a feature file by DBSCAN",
+  return {"cluster",
+          "group the rows of a feature file by DBSCAN",
           "reid cluster --features E.safetensors --metric cosine --eps 0.3 --min-samples 4 --out labels.csv",
-          [o](Flags& f) { declare(f, *o); }, [o](const Context& context) { run(context, *o); }};
+          [o](Flags& f) { declare(f, *o); },
+          [o](const Context& context) { run(context, *o); },
+          true};
 }
 
 }  // namespace reid::program

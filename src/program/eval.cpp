@@ -63,7 +63,8 @@ void run(const Context& context, const EvalOptions& o) {
   if (o.metric != "auto") options.metric = parse_metric(o.metric);
   options.repeats = o.repeats;
   options.seed = static_cast<uint64_t>(o.seed);
-  const Refinement refinement = parse_refinement(o.refine, o.preset);
+  options.device = context.device;
+  const Refinement refinement = parse_refinement(o.refine, o.preset, context.device);
 
   std::vector<EvalTarget> targets;
   if (o.data.empty()) {

@@ -174,7 +174,7 @@ void run_verb(const Verb& verb, std::vector<std::string> words) {
   std::string device = "cpu";
   int64_t thread_count = threads();
   flags.option("--device", device, "DEVICE",
-               verb.networks ? "where networks compute: cpu, cuda or cuda:N" : "cpu: this verb runs no network");
+               verb.on_device ? "where networks compute and rows are searched: cpu, cuda or cuda:N" : "cpu: this verb computes there");
   flags.option("--threads", thread_count, "worker threads; results do not depend on it", Range::closed(1, 1024));
   flags.flag("--quiet", context.quiet, "print nothing but errors");
   flags.option("--json", context.json, "FILE", "write the result as JSON ('-': standard output)");
@@ -195,7 +195,7 @@ void run_verb(const Verb& verb, std::vector<std::string> words) {
   }
   flags.check_required();
   if (device != "cpu" && !device.starts_with("cuda")) throw UsageError("--device takes cpu, cuda or cuda:N, not '" + device + "'");
-  if (device != "cpu" && !verb.networks) throw UsageError("--device " + device + ": this verb runs no network and computes on the CPU");
+  if (device != "cpu" && !verb.on_device) throw UsageError("--device " + device + ": this verb computes on the CPU");
   context.device = parse_device(device);
   context.threads = static_cast<int>(thread_count);
   set_threads(context.threads);

@@ -32,10 +32,10 @@ int64_t whole(const std::string& flag, const char* name, double value) {
   return number;
 }
 
-ExpansionOptions parse_expansion(const std::string& flag, const std::string& text) {
+ExpansionOptions parse_expansion(const std::string& flag, const std::string& text, Device device) {
   const std::vector<double> values = numbers(flag, text, 2, "K,ALPHA, such as 10,3");
   if (!(values[1] >= 0 && values[1] < 1e6)) throw UsageError(str(flag, ": ALPHA is ", values[1], ", expected a number >= 0"));
-  return {whole(flag, "K", values[0]), values[1]};
+  return {whole(flag, "K", values[0]), values[1], device};
 }
 
 std::string memory_words(int64_t bytes) {
@@ -61,19 +61,19 @@ void declare_refinement(Flags& f, RefineFlags& flags) {
   f.option("--dba", flags.dba, "K,ALPHA", "the same for the gallery among itself, before");
 }
 
-Refinement parse_refinement(const RefineFlags& flags, const std::string& preset) {
+Refinement parse_refinement(const RefineFlags& flags, const std::string& preset, Device device) {
   Refinement r;
-  if (!flags.dba.empty()) r.dba = parse_expansion("--dba", flags.dba);
+  if (!flags.dba.empty()) r.dba = parse_expansion("--dba", flags.dba, device);
   if (!flags.aqe.empty()) {
     r.aqe_union = flags.aqe.ends_with(",union");
-    r.aqe = parse_expansion("--aqe", r.aqe_union ? flags.aqe.substr(0, flags.aqe.size() - 6) : flags.aqe);
+    r.aqe = parse_expansion("--aqe", r.aqe_union ? flags.aqe.substr(0, flags.aqe.size() - 6) : flags.aqe, device);
   }
   if (flags.rerank.empty()) {
     if (flags.variant != "auto") throw UsageError("--rerank-variant needs --rerank K1,K2,LAMBDA");
     return r;
   }
   const std::vector<double> values = numbers("--rerank", flags.rerank, 3, "K1,K2,LAMBDA, such as 20,6,0.3");
-  r.rerank = RerankOptions{whole("--rerank", "K1", values[0]), whole("--rerank", "K2", values[1]), values[2], RerankVariant::zhong};
+  r.rerank = RerankOptions{whole("--rerank", "K1", values[0]), whole("--rerank", "K2", values[1]), values[2], RerankVariant::zhong, device};
   if (!(values[2] >= 0 && values[2] <= 1)) throw UsageError(str("--rerank: LAMBDA is ", values[2], ", expected a number in [0, 1]"));
   const bool has_own = preset == "fastreid" || preset == "torchreid";
   r.rerank->variant = parse_rerank_variant(flags.variant != "auto" ? flags.variant : has_own ? preset : "zhong");

@@ -27,7 +27,7 @@ struct Refinement {
   // The distances to rank by: re-ranked, which says what memory it will take before it starts, or those of `metric`.
   DistanceRows distances(const Context& context, const Tensor& query, const Tensor& gallery, Metric metric) const;
 };
-// Throws UsageError for what cannot be read. `preset` decides on a variant that is "auto".
-Refinement parse_refinement(const RefineFlags& flags, const std::string& preset);
+// Throws UsageError for what cannot be read. `preset` decides on a variant that is "auto"; neighbors are searched on `device`.
+Refinement parse_refinement(const RefineFlags& flags, const std::string& preset, Device device);
 
 }  // namespace reid::program

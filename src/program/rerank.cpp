@@ -118,7 +118,7 @@ void run(const Context& context, const Options& o) {
   const bool csv = o.out.ends_with(".csv");
   if (!csv && !o.out.ends_with(".safetensors")) throw UsageError("--out " + o.out + " ends in neither .csv nor .safetensors: rename it");
   if (csv && o.distances) throw UsageError("--distances writes .safetensors: rename --out");
-  const Refinement refinement = parse_refinement(o.refine, "");
+  const Refinement refinement = parse_refinement(o.refine, "", context.device);
   const Metric metric = parse_metric(o.metric);
   Tensor query = read_features(o.query), gallery = read_features(o.gallery);
   check_features(query, metric, o.query);
@@ -154,9 +154,12 @@ void run(const Context& context, const Options& o) {
 
 Verb rerank_verb() {
   auto o = std::make_shared<Options>();
-  return {"rerank", "rank a gallery for each query, with re-ranking and expansion",
+  return {"rerank",
+          "rank a gallery for each query, with re-ranking and expansion",
           "reid rerank --query Q.safetensors --gallery G.safetensors --rerank 20,6,0.3 --top 10 --out lists.csv",
-          [o](Flags& f) { declare(f, *o); }, [o](const Context& context) { run(context, *o); }};
+          [o](Flags& f) { declare(f, *o); },
+          [o](const Context& context) { run(context, *o); },
+          true};
 }
 
 }  // namespace reid::program

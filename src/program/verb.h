@@ -65,7 +65,7 @@ class Flags {
 
 // What every verb can count on, whatever its flags.
 struct Context {
-  Device device;    // where networks compute
+  Device device;    // where networks compute and rows are searched
   int threads = 1;  // already handed to set_threads()
   bool quiet = false;
   std::string json;                // where --json writes, "-" for standard output, "" for nowhere
@@ -94,7 +94,7 @@ struct Verb {
   std::string name, summary, example;
   std::function<void(Flags&)> declare;
   std::function<void(const Context&)> run;
-  bool networks = false;  // runs networks, on the device of --device
+  bool on_device = false;  // runs networks or searches among rows, on the device of --device
 };
 
 // Verbs that can stop in good order call watch_for_stop() first and then poll stop_requested(), which turns true on the

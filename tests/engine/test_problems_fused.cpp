@@ -76,25 +76,8 @@ void centroid_rows(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
-void nearest_rows(const ProblemLine& line, Sweep& sweep) {
-  using A = NearestRowsArgs;
-  const int64_t m = line.at("m"), n = line.at("n"), k = line.at("k"), count = line.at("count");
-  Problem<NearestRows> p{.args = {}, .fields = {}, .bound = {}};
-  p.args.m = m, p.args.n = n, p.args.k = k, p.args.count = count;
-  p.fields = {{"x", Field<A>::input, &A::x, {m, k}},
-              {"y", Field<A>::input, &A::y, {n, k}},
-              {"d", Field<A>::wide_output, &A::d, {m, count}},
-              {"index", Field<A>::output, &A::index, {m, count}, Content::any, DType::i32}};
-  p.bound = [k](const Values&, const Values& oracle) {
-    Values b = oracle;
-    for (double& v : b["d"]) v *= 4 * std::sqrt(static_cast<double>(k)) + 8;
-    return b;
-  };
-  check_problem(p, line, sweep);
-}
-
 }  // namespace
 
-Families fused_families() { return {{"centroid_rows", centroid_rows}, {"nearest_rows", nearest_rows}}; }
+Families fused_families() { return {{"centroid_rows", centroid_rows}}; }
 
 }  // namespace reid::test

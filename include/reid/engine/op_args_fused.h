@@ -29,20 +29,4 @@ struct CentroidRows {
   static constexpr const char* name = "centroid_rows";
 };
 
-// The `count` rows of y that are nearest to each row of x, nearest first, of equally distant ones the first: Euclidean distances, from
-// differences (row_distances without a floor). 1 <= count <= N. The [M, N] distances are never held.
-struct NearestRowsArgs {
-  const void* x;   // [M, K]
-  const void* y;   // [N, K]
-  void* d;         // [M, count] wide
-  int32_t* index;  // [M, count]
-  int64_t m, n, k, count;
-  DType dtype;
-  void describe(Visitor&) const;
-};
-struct NearestRows {
-  using Args = NearestRowsArgs;
-  static constexpr const char* name = "nearest_rows";
-};
-
 }  // namespace reid

@@ -70,6 +70,7 @@ struct DbscanOptions {
   double eps = 0.5;                         // > 0. Neighbors have d <= eps, compared in the dtype of the distances (eps is rounded to it)
   int64_t min_samples = 4;                  // >= 1. A core point has at least that many neighbors, itself included
   int64_t pair_bytes = int64_t{256} << 20;  // >= 0. Most memory for pairs that wait, see dbscan_features. Labels do not depend on it
+  Device device = {};                       // where pairs are searched, with the same result
 };
 
 struct Clusters {
@@ -150,7 +151,8 @@ Calibration calibrated_eps(const Tensor& features, const std::vector<int64_t>& l
 
 // For each row, how alike its neighborhoods in two spaces are: |A n B| / |A u B|, A and B the k rows nearest to it in a [N, D] and
 // b [N, E] by cosine, itself left out, ties by index (the cross agreement of PPLR: Cho et al., CVPR 2022). k >= 1; N > k.
-std::vector<double> cross_agreement(const Tensor& a, const Tensor& b, int64_t k);
+// Neighbors are searched on `device`, with the same result.
+std::vector<double> cross_agreement(const Tensor& a, const Tensor& b, int64_t k, Device device = {});
 
 // --- how good are pseudo labels ---
 

@@ -75,6 +75,7 @@ struct EvaluationOptions {
 
   std::vector<int64_t> ranks = {1, 5, 10};  // the k of CMC rank-k, each >= 1
   bool per_query = false;                   // fill EvaluationReport::queries
+  Device device = {};                       // where features meet (but for draws), with the same result
 };
 
 // fastreid, torchreid, openreid, market-matlab, cuhk03-single-shot (torchreid's), cuhk03-openreid: each what that program computes;

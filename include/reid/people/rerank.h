@@ -33,6 +33,7 @@ struct RerankOptions {
   int64_t k1 = 20, k2 = 6;  // >= 1: neighbors looked at, rows averaged by the local query expansion
   double lambda = 0.3;      // in [0, 1]: the share of the base distance
   RerankVariant variant = RerankVariant::zhong;
+  Device device = {};  // where neighbors are searched, with the same result
 };
 
 // The final distances, f32 rows made when they are asked for; the neighbor search and the encodings happen here. Equals the references to
@@ -48,8 +49,9 @@ int64_t rerank_bytes(int64_t queries, int64_t gallery, int64_t width, DType dtyp
 // A row becomes the mean of its k nearest, itself first, each multiplied by its cosine with the row to the power alpha (a power that is not
 // a number, of a negative cosine, counts as 0). Neighbors are found by cosine, the features averaged as they are.
 struct ExpansionOptions {
-  int64_t k = 10;    // >= 1, the row itself included; cut at what there is
-  double alpha = 3;  // >= 0
+  int64_t k = 10;      // >= 1, the row itself included; cut at what there is
+  double alpha = 3;    // >= 0
+  Device device = {};  // as above
 };
 
 Tensor expand_queries(const Tensor& query, const Tensor& gallery,

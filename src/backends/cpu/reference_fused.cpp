@@ -1,7 +1,6 @@
-// Reference: losses over similarities to centroids, and nearest rows. Whole rows of the matrix at a time.
+// Reference: losses over similarities to centroids. Whole rows of the matrix at a time.
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "reference.h"
@@ -46,35 +45,8 @@ void centroid_rows(const CentroidRowsArgs& a) {
   }
 }
 
-template <class T>
-void nearest_rows(const NearestRowsArgs& a) {
-  std::vector<double> squares(static_cast<size_t>(a.n));
-  std::vector<int32_t> order(static_cast<size_t>(a.n));
-  for (int64_t i = 0; i < a.m; ++i) {
-    const T* x = in<T>(a.x) + i * a.k;
-    for (int64_t j = 0; j < a.n; ++j) {
-      double square = 0;
-      for (int64_t l = 0; l < a.k; ++l) {
-        const double gap = double{x[l]} - double{in<T>(a.y)[j * a.k + l]};
-        square += gap * gap;
-      }
-      squares[static_cast<size_t>(j)] = square;
-    }
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](int32_t u, int32_t v) { return squares[static_cast<size_t>(u)] < squares[static_cast<size_t>(v)]; });
-    for (int64_t r = 0; r < a.count; ++r) {
-      a.index[i * a.count + r] = order[static_cast<size_t>(r)];
-      out<Wide<T>>(a.d)[i * a.count + r] = static_cast<Wide<T>>(std::sqrt(squares[static_cast<size_t>(order[static_cast<size_t>(r)])]));
-    }
-  }
-}
-
 }  // namespace
 
-void register_reference_fused() {
-  REID_REFERENCE_BF16(CentroidRows, centroid_rows);
-  REID_REFERENCE_BF16(NearestRows, nearest_rows);
-}
+void register_reference_fused() { REID_REFERENCE_BF16(CentroidRows, centroid_rows); }
 
 }  // namespace reid::cpu

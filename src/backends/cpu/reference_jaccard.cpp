@@ -43,19 +43,6 @@ void reciprocal_members(const ReciprocalMembersArgs& a) {
 }
 
 template <class T>
-double squared_difference(const T* a, double scale_a, const T* b, double scale_b, int64_t width) {
-  double sums[32] = {};
-  for (int64_t k = 0; k < width; ++k) {
-    const double d = static_cast<double>(a[k]) * scale_a - static_cast<double>(b[k]) * scale_b;
-    sums[k % 32] += d * d;
-  }
-  for (int half = 16; half > 0; half /= 2) {
-    for (int l = 0; l < half; ++l) sums[l] += sums[l + half];
-  }
-  return sums[0];
-}
-
-template <class T>
 void reciprocal_rows(const ReciprocalRowsArgs& a) {
   if (!a.offset) a.made[0] = 0;
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -75,8 +62,9 @@ void reciprocal_rows(const ReciprocalRowsArgs& a) {
     int64_t at = a.offset[i];
     for (const int32_t j : all) {
       const auto e = std::find(list, list + a.width, j) - list;
-      const double square =
-          e < a.width ? 0 : squared_difference(in<T>(a.x) + i * a.depth, a.scale[i], in<T>(a.x) + j * a.depth, a.scale[j], a.depth);
+      const double square = e < a.width ? 0 : sum_of_squares(a.depth, [&](int64_t k) {
+        return double{in<T>(a.x)[i * a.depth + k]} * a.scale[i] - double{in<T>(a.x)[j * a.depth + k]} * a.scale[j];
+      });
       a.column[at] = j;
       a.value[at] = exponential(-2 * (e < a.width ? a.distance[i * a.width + e] : std::min(2.0, square / 2)));
       sum += a.value[at++];

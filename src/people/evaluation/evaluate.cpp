@@ -280,7 +280,7 @@ EvaluationReport evaluate(const EvaluationInput& input, const EvaluationOptions&
   if (options.single_shot) {
     report = evaluate(input, distance_rows(input.query, input.gallery, options.metric), options);
   } else {
-    const DistanceTiles pairs(input.query, "[evaluate] query", input.gallery, "[evaluate] gallery", options.metric);
+    const DistanceTiles pairs(input.query, "[evaluate] query", input.gallery, "[evaluate] gallery", options.metric, options.device);
     const RetrievalFilter filter(input, pairs.count(), pairs.width());
     check_options(input, options);
     count_lists(filter, report);

@@ -92,14 +92,14 @@ Tensor unit_rows(const Tensor& features) {
 
 Tensor expand_queries(const Tensor& query, const Tensor& gallery, const ExpansionOptions& options) {
   check(options);
-  const DistanceTiles pairs(query, "[expand] query", gallery, "[expand] gallery", Metric::cosine);
+  const DistanceTiles pairs(query, "[expand] query", gallery, "[expand] gallery", Metric::cosine, options.device);
   if (options.k == 1) return query.clone();
   return expand(&query, gallery, nearest_neighbors(pairs, options.k - 1, with_distances()), options.alpha);
 }
 
 Tensor expand_rows(const Tensor& features, const ExpansionOptions& options) {
   check(options);
-  const DistanceTiles pairs(features, "[expand] features", Metric::cosine);
+  const DistanceTiles pairs(features, "[expand] features", Metric::cosine, options.device);
   return expand(nullptr, features, nearest_neighbors(pairs, options.k, with_distances()), options.alpha);
 }
 

@@ -63,7 +63,7 @@ class Reranking {
         lambda_(options.lambda),
         base_(prepare(query, "[rerank] query"), "[rerank] query", prepare(gallery, "[rerank] gallery"), "[rerank] gallery",
               base_metric(rule_)) {
-    const DistanceTiles all(stacked(base_.a(), base_.b()), "[rerank] query and gallery", base_metric(rule_));
+    const DistanceTiles all(stacked(base_.a(), base_.b()), "[rerank] query and gallery", base_metric(rule_), options.device);
     EncodingOptions encoding = encoding_options(options);
     NeighborOptions search;
     search.distances = true;
