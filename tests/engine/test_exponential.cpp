@@ -1,5 +1,6 @@
 // e^x with the same bits everywhere, against the host's in extended precision.
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -9,12 +10,11 @@
 namespace reid::test {
 namespace {
 
-// In ulps of the right number, whose exponent the double nearest to it has (or one more, where an ulp is twice that).
+// In ulps of the right number.
 double error_of(double x) {
   const long double right = std::exp(static_cast<long double>(x));
-  const auto near = static_cast<double>(right);
-  const double ulp = near == 0 ? std::numeric_limits<double>::denorm_min() : near - std::nextafter(near, 0.0);
-  return static_cast<double>(std::fabs(static_cast<long double>(exponential(x)) - right) / static_cast<long double>(ulp));
+  const int exponent = std::max(std::ilogb(right) - 52, -1074);
+  return static_cast<double>(std::ldexp(std::fabs(static_cast<long double>(exponential(x)) - right), -exponent));
 }
 
 TEST_CASE("exponential: below one ulp from 0 to where nothing is left") {
@@ -34,7 +34,8 @@ TEST_CASE("exponential: below one ulp from 0 to where nothing is left") {
     for (const double x : {edge, std::nextafter(edge, 0.0), std::nextafter(edge, -1e9), -k * 0.6931471805599453}) look(x);
   }
   INFO("at ", at);
-  CHECK(worst < 1);
+  // Two roundings of at most 0.5 and 0.25 ulp, and those of r^2 q. What r lacks would be 0.08 more.
+  CHECK(worst < 0.9);
   CHECK(worst > 0.5);  // this is no rounding of the right number: the measure measures
 }
 

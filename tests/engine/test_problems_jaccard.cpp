@@ -17,8 +17,8 @@ Tensor lists(const ProblemLine& line) {
     Rng rng = Rng(5).at(line.text).at(static_cast<uint64_t>(i));
     std::vector<int32_t> near, list{static_cast<int32_t>(i)};
     for (int64_t j = i % groups; j < n; j += groups) near.push_back(static_cast<int32_t>(j));
-    for (size_t t = near.size(); t > 1; --t) std::swap(near[t - 1], near[static_cast<size_t>(rng.below(t))]);
-    for (size_t t = 0; t + 6 < near.size(); t += 7) near[t] = static_cast<int32_t>(rng.below(static_cast<uint64_t>(n)));
+    for (size_t t = near.size(); t > 1; --t) std::swap(near[t - 1], near[static_cast<size_t>(rng.below(static_cast<int64_t>(t)))]);
+    for (size_t t = 0; t + 6 < near.size(); t += 7) near[t] = static_cast<int32_t>(rng.below(n));
     for (int64_t t = 0; t < n; ++t) near.push_back(static_cast<int32_t>((i + t) % n));
     std::vector<bool> seen(static_cast<size_t>(n), false);
     seen[static_cast<size_t>(i)] = true;

@@ -1,6 +1,7 @@
 // Reference: k-reciprocal encodings and the pairs within a Jaccard distance. Contraction is off: sums are as they are written.
 
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "reference.h"
