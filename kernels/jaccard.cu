@@ -90,6 +90,7 @@ struct Table {
       const bool moves = c != kEmpty && kept(value);
       const unsigned votes = __ballot_sync(kAll, moves);
       const int to = count + __popc(votes & ((1u << lane()) - 1));
+      __syncwarp();  // votes order no memory: all have read before one writes
       if (moves) column[to] = c;
       if (moves && sum) sum[to] = value;
       count += __popc(votes);
