@@ -2,7 +2,7 @@
 # Everything that needs a GPU, on a machine that has one: builds, tests, sanitizes, measures, compares. No network, no root; works from
 # `make bundle`'s archive. Leaves JSON files and a table in --out.
 #
-#   tools/gpu_check.sh [--phase build|test|sanitize|bench|compare]... [--out FOLDER] [--seconds N] [--baseline SCRIPT]
+#   tools/gpu_check.sh [--phase build|test|sanitize|bench|search|compare]... [--out FOLDER] [--seconds N] [--baseline SCRIPT]
 #
 # Without --phase all of them run, in this order; each ends by itself within N seconds (default 480): what does not fit is reported as skipped,
 # a step that takes longer than its own limit as cut. A tool that is missing or refuses the device is reported as skipped, never passed over.
@@ -20,7 +20,7 @@ while [ $# -gt 0 ]; do
     *) sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//'; exit 2 ;;
   esac
 done
-[ ${#phases[@]} -gt 0 ] || phases=(build test sanitize bench compare)
+[ ${#phases[@]} -gt 0 ] || phases=(build test sanitize bench search compare)
 mkdir -p "$out"
 build=$out/build
 results=$out/results.tsv   # phase, step, verdict, seconds, remark
@@ -75,8 +75,9 @@ phase_test() {
   step test 'the device answers' "$build/reid" bench machine --device cuda || return
   REID_DEVICE=cuda step test 'every op and problem line' "$build/reid_tests" -tc='problems*'
   REID_DEVICE=cuda step test 'tensors, networks, graphs, transfers, clocks' "$build/reid_tests" -tc='device:*,device bench:*,replay:*,transfer:*'
+  REID_DEVICE=cuda step test 'searches among rows: the bits of the CPU' "$build/reid_tests" -tc='accelerator*'
   REID_DEVICE=cuda step test 'runs: agree with the CPU, repeat, resume' "$build/reid_tests" -tc='device runs:*'
-  step test 'the suite on the CPU' "$build/reid_tests" -tce='problems*,device*,replay:*,transfer:*'
+  step test 'the suite on the CPU' "$build/reid_tests" -tce='problems*,device*,replay:*,transfer:*,accelerator*'
 }
 
 phase_sanitize() {
@@ -132,6 +133,15 @@ phase_bench() {
     # shellcheck disable=SC2086
     REID_VENDOR_ALLOW=rounded-gradients most=$limit step bench "$name" "$build/reid" bench $arguments --device cuda --json "$out/$name.json" </dev/null
   done < <(bench_steps)
+}
+
+# Clustering, evaluation and neighbors at the sizes of data sets, host and device together; at Market-1501's on the CPU alone, too.
+phase_search() {
+  local name
+  for name in market1501 msmt17 large; do
+    most=150 step search "search_$name" "$build/reid" bench search --scale "$name" --steps 5 --device cuda --json "$out/search_$name.json"
+  done
+  most=150 step search search_market1501_cpu "$build/reid" bench search --scale market1501 --steps 3 --json "$out/search_market1501_cpu.json"
 }
 
 phase_compare() {

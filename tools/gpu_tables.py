@@ -66,6 +66,21 @@ def networks(records):
             + table(["", "reid.cpp", "PyTorch eager", "times", "in a CUDA graph", "times", "compiled", "times"], rows))
 
 
+def costs(records):
+    rows = []
+    for batch in (64, 128, 256):
+        ours = records.get(f"network_bf16_{batch}")
+        if "first_step_seconds" not in ours:
+            continue
+        times = ours["training"]["times"]
+        rows.append([f"{batch}", f"{1e3 * times['median']:.2f} ({1e3 * times['least']:.2f} to {1e3 * times['most']:.2f})", f"{ours['first_step_seconds']:.2f}",
+                     f"{ours['training']['processors']:.1f}", f"{ours['peak_bytes'] / 2**30:.1f}"])
+    if not rows:
+        return None
+    return ("What a training step costs, bf16; the first step counts from the program's beginning to draw weights and images.\n\n"
+            + table(["batch", "ms (least to most)", "first step after, s", "processors kept busy", "peak, GiB"], rows))
+
+
 def convolutions(records):
     rows = []
     for batch in (64, 128, 256):
@@ -98,6 +113,27 @@ def products(records):
     return "Products, bf16, TFLOP/s.\n\n" + table(["M x N x K", "reid.cpp", "cuBLASLt", "times"], rows) if rows else None
 
 
+def norms(records):
+    """Batch and instance norms: statistics and normalization, then the gradients; ours with the ReLU that follows, PyTorch's without one."""
+    ours = {r["name"]: r["times"]["median"] for r in records.get("ops_bf16_64").get("rows", []) if "times" in r}
+    theirs = records.get("torch").get("norms_b64")
+    rows = []
+    for r in theirs if isinstance(theirs, list) else []:
+        kind = r["op"].split("_")[0]
+        for name in [n.rsplit(":", 1)[0] for n in ours if n.startswith(f"{kind} norm {r['c']} x ") and n.endswith(": statistics")]:
+            height, width = (int(word) for word in name.split(" x ")[1:])
+            size = 2 * 64 * r["c"] * height * width  # bytes of a map
+            if height * width != r["hw"]:
+                continue
+            pairs = [(ours[f"{name}: statistics"] + ours[f"{name}: apply, ReLU"], 3 * size / r["forward_GB/s_of_3_passes"] / 1e9),
+                     (ours[f"{name}: backward, ReLU"], 5 * size / r["backward_GB/s_of_5_passes"] / 1e9)]
+            rows.append([name] + [cell for own, other in pairs for cell in (f"{1e6 * own:.1f}", f"{1e6 * other:.1f}", ratio(other, own))])
+    if not rows:
+        return None
+    return ("Norms, batch 64, bf16, us: statistics and normalization, gradients; ours with ReLU, PyTorch's without.\n\n"
+            + table(["", "forward", "PyTorch", "times", "backward", "PyTorch", "times"], rows))
+
+
 def passes(records):
     rows = [[r["name"], f"{1e6 * r['times']['median']:.1f}", f"{r['gigabytes_per_second']:,.0f}", f"{100 * r['share_of_floor']:.0f} %"]
             for r in records.get("ops_bf16_64").get("rows", []) if "times" in r]
@@ -106,11 +142,22 @@ def passes(records):
     return "Norms, pools, losses, optimizers; batch 64, maps in bf16.\n\n" + table(["op", "us", "GB/s", "of the floor"], rows)
 
 
+def searches(records):
+    cpu = {r["name"]: r["median"] for r in records.get("search_market1501_cpu").get("rows", [])}
+    rows = [[r["name"], f"{1e3 * r['median']:.1f}", f"{1e3 * cpu[r['name']]:.0f}" if r["name"] in cpu else "",
+             ratio(cpu.get(r["name"]), r["median"]), r["found"]]
+            for scale in ("market1501", "msmt17", "large") for r in records.get(f"search_{scale}").get("rows", [])]
+    if not rows:
+        return None
+    return ("Searches among rows of 2048, features on the host, ms.\n\n"
+            + table(["", "with the GPU", "this machine's CPU alone", "times", "found"], rows))
+
+
 def main():
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
         sys.exit(__doc__)
     records = Records(sys.argv[1])
-    parts = [part for part in (write(records) for write in (ceilings, networks, convolutions, products, passes)) if part]
+    parts = [part for part in (write(records) for write in (ceilings, networks, costs, convolutions, products, norms, passes, searches)) if part]
     (records.folder / "table.md").write_text("\n\n".join(parts) + "\n")
     print(f"{len(parts)} tables in {records.folder / 'table.md'}" if parts else "nothing was measured")
 

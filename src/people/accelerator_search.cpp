@@ -205,6 +205,8 @@ void close_lists(const DistanceTiles& pairs, const PairFilter& filter, const Row
   for (int64_t i = 0; i < count; ++i) {
     if (!is_open(i)) continue;
     std::vector<Place>& places = found[static_cast<size_t>(i)];
+    REID_CHECK(static_cast<int64_t>(places.size()) >= sought, "[neighbors] ", rows.device(), " found ", places.size(), " of ", sought,
+               " neighbors of row ", i, ": its products are less exact than this program relies on");
     std::sort(places.begin(), places.end());
     for (int64_t e = 0; e < sought; ++e) {
       ranked.distance.data<double>()[i * sought + e] = places[static_cast<size_t>(e)].first;

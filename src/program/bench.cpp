@@ -26,8 +26,9 @@ void declare(Flags& f, BenchOptions& o) {
       "WHAT", o.what,
       "network: a training step, inference of a batch and of one image (the default); layers: each convolution of the network; gemm: "
       "products of matrices; ops: norms, pools, losses, optimizers; kernels: ops, products and convolutions by every implementation; "
-      "loader: "
-      "decoding and augmenting, on one thread; machine: the ceilings, and what there is; all: network, layers, gemm, loader, machine");
+      "loader: decoding and augmenting, on one thread; search: clustering, evaluation and neighbors of features; machine: the ceilings, "
+      "and "
+      "what there is; all: network, layers, gemm, loader, machine");
   f.choice("--dtype", o.dtype, all_dtypes(), "all but loader: numbers to compute with; all measures every one");
   f.option("--steps", o.steps, "steps, or calls, measured", Range::at_least(1));
   f.option("--warmup", o.warmup, "steps, or calls, before", Range::at_least(0));
@@ -44,6 +45,7 @@ void declare(Flags& f, BenchOptions& o) {
   f.option("--impl", o.implementation, "NAME",
            "layers, gemm, ops, kernels: this implementation and no other; an unknown one lists what the device has");
   f.options("--size", o.sizes, "MxNxK", "gemm, kernels: sizes of [M, K] x [K, N]; default: square ones and those of 1x1 convolutions");
+  f.choice("--scale", o.scale, search_scales(), "search: as many rows as a data set's training and test images");
   f.option("--images", o.images, "DIR",
            "loader: each folder in it is a set of images; drawn when DIR is absent; default: drawn and removed again");
 }
@@ -122,8 +124,9 @@ Json measured(const Context& context, const BenchOptions& o) {
   if (o.what == "layers") return check_dtype(o, conv_dtypes()), bench_layers(context, o);
   if (o.what == "gemm") return check_dtype(o, gemm_dtypes()), bench_gemm(context, o);
   if (o.what == "ops") return check_dtype(o, network_dtypes()), bench_ops(context, o);
+  if (o.what == "search") return bench_search(context, o);
   if (o.what == "kernels") return check_dtype(o, network_dtypes()), bench_kernels(context, o);
-  throw UsageError(str("'", o.what, "' is not one of network, layers, gemm, ops, kernels, loader, machine, all"));
+  throw UsageError(str("'", o.what, "' is not one of network, layers, gemm, ops, kernels, loader, search, machine, all"));
 }
 
 void run(const Context& context, BenchOptions o) {

@@ -18,7 +18,7 @@
 namespace reid::program {
 
 struct BenchOptions {
-  std::string what = "network", dtype = "f32", implementation, images;
+  std::string what = "network", dtype = "f32", implementation, images, scale = "small";
   std::vector<std::string> sizes;
   ModelSettings model;
   int64_t height = 256, width = 128, batch = 32, steps = 5, warmup = 2;
@@ -173,5 +173,7 @@ Json bench_gemm(const Context& context, const BenchOptions& o);
 Json bench_ops(const Context& context, const BenchOptions& o);      // what passes over memory: norms, pools, losses, optimizers
 Json bench_kernels(const Context& context, const BenchOptions& o);  // those, products and convolutions, by every implementation there is
 Json bench_loader(const Context& context, const BenchOptions& o);
+std::vector<std::string> search_scales();  // what --scale takes
+Json bench_search(const Context& context, const BenchOptions& o);
 
 }  // namespace reid::program

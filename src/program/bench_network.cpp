@@ -3,6 +3,7 @@
 #include <sys/resource.h>
 
 #include <cstdio>
+#include <utility>
 
 #include "program/bench.h"
 #include "reid/engine/optim.h"
@@ -15,25 +16,37 @@ namespace {
 
 constexpr int64_t kCentroids = 1000;
 
-int64_t page_faults() {
+// What the system has done for this process so far.
+struct Usage {
+  int64_t page_faults;
+  double processor_seconds;  // of all threads
+};
+Usage usage_now() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_minflt + usage.ru_majflt;
+  const auto seconds = [](const timeval& t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  return {usage.ru_minflt + usage.ru_majflt, seconds(usage.ru_utime) + seconds(usage.ru_stime)};
 }
 
 // Times of a step, and what all the measured steps together asked of the system.
 struct Measured {
   Times times;
   int64_t allocations, page_faults;
+  double processors;  // that the host kept busy, on average
 };
 
 template <class Step>
 Measured measure_counting(BenchOptions o, Step&& step) {
   for (int64_t i = 0; i < o.warmup; ++i) step();
   o.warmup = 0;
-  const int64_t allocations = allocator_stats(o.device).system_allocations, faults = page_faults();
+  const int64_t allocations = allocator_stats(o.device).system_allocations;
+  const Usage before = usage_now();
+  const Stopwatch all;
   const Times times = measure(o, step, Caches::as_left);  // steps follow one another
-  return {times, allocator_stats(o.device).system_allocations - allocations, page_faults() - faults};
+  const double wall = all.seconds();
+  const Usage after = usage_now();
+  return {times, allocator_stats(o.device).system_allocations - allocations, after.page_faults - before.page_faults,
+          (after.processor_seconds - before.processor_seconds) / wall};
 }
 
 Json report(const Context& context, const char* what, int64_t images, double flop, const Measured& m, const Peak& peak) {
@@ -41,14 +54,32 @@ Json report(const Context& context, const char* what, int64_t images, double flo
   char text[160];
   std::snprintf(text, sizeof text, "%-10s %8.2f images/s  %3.0f %% of the peak  %.4f s (%.4f to %.4f)", what, rate, 100 * share, median,
                 m.times.least(), m.times.most());
-  context.say(text, "  ", m.allocations, " allocations, ", m.page_faults, " page faults");
+  char processors[40];
+  std::snprintf(processors, sizeof processors, "%.1f processors", m.processors);
+  context.say(text, "  ", processors, ", ", m.allocations, " allocations, ", m.page_faults, " page faults");
   return Json::object({{"images", images},
                        {"images_per_second", rate},
                        {"share_of_peak", share},
                        {"gflop", flop / 1e9},
                        {"times", m.times.json()},
+                       {"processors", m.processors},
                        {"allocations", m.allocations},
                        {"page_faults", m.page_faults}});
+}
+
+int64_t peak_memory(Device device) {
+  const AllocatorStats memory = allocator_stats(device);
+  return device.type == DeviceType::cpu ? memory.peak_bytes : memory.peak_device_bytes;
+}
+
+// Of the convolutions, forward and in a whole step; norms, pooling and the optimizer are under a percent.
+std::pair<double, double> flop_of(const BenchOptions& o) {
+  double forward = 0, all = 0;
+  for (const ConvLayer& layer : conv_layers(o)) {
+    forward += layer.flop() * static_cast<double>(layer.count);
+    all += layer.flop() * static_cast<double>(layer.count * layer.passes());
+  }
+  return {forward, all};
 }
 
 }  // namespace
@@ -57,6 +88,7 @@ std::vector<std::string> network_dtypes() { return {"f32", "bf16"}; }
 
 // Training: forward, softmax over 1,000 centroids, backward, Adam.
 Json bench_network(const Context& context, const BenchOptions& o) {
+  const Stopwatch since_start;
   EncoderConfig config = o.model.encoder();
   config.precision = o.dtype;
   Encoder encoder(config, DType::f32, Rng(1));
@@ -80,13 +112,12 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   Replay replay(o.device);
   const auto train = [&] { replay.run(step); };
 
-  double forward = 0, all = 0;  // flop of the convolutions; norms, pooling and the optimizer are under a percent
-  for (const ConvLayer& layer : conv_layers(o)) {
-    forward += layer.flop() * static_cast<double>(layer.count);
-    all += layer.flop() * static_cast<double>(layer.count * layer.passes());
-  }
+  const auto [forward, all] = flop_of(o);
   context.say("ResNet-", o.model.depth, " IBN ", o.model.ibn, ", ", o.height, "x", o.width, ", last stride ", o.model.last_stride,
               ", batch ", o.batch, ", ", o.dtype, ", ", o.model.numerics, " numerics");
+  train();
+  current_stream(o.device).synchronize();
+  const double first_step = since_start.seconds();
   Peak peak(o.device, dtype_named(o.dtype));
   const Measured training = measure_counting(o, train);
   peak.follow();
@@ -100,12 +131,14 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   const Json training_json = report(context, "training", o.batch, all, training, peak);
   const Json inference_json = report(context, "inference", o.batch, forward, inference, peak);
   const Json single_json = report(context, "one image", 1, forward / static_cast<double>(o.batch), single, peak);
-  const AllocatorStats memory = allocator_stats(o.device);
-  const int64_t bytes = o.device.type == DeviceType::cpu ? memory.peak_bytes : memory.peak_device_bytes;
-  context.say(peak.text().front(), "; memory ", bytes / (o.batch << 20), " MiB an image");
+  const int64_t bytes = peak_memory(o.device);
+  char first[48];
+  std::snprintf(first, sizeof first, "; the first step was done after %.2f s", first_step);
+  context.say(peak.text().front(), "; memory ", bytes / (o.batch << 20), " MiB an image", first);
   return Json::object({{"dtype", o.dtype},
                        {"numerics", o.model.numerics},
                        {"batch", o.batch},
+                       {"first_step_seconds", first_step},
                        {"training", training_json},
                        {"inference", inference_json},
                        {"single", single_json},

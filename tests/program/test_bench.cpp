@@ -53,6 +53,8 @@ TEST_CASE("reid bench: the network's rates are those of its times") {
           doctest::Approx(part.at("gflop").number() / seconds / json.at("peak").at("gflops").number()));
   }
   CHECK(json.at("single").at("images").integer() == 1);
+  CHECK(json.at("first_step_seconds").number() > 0);
+  CHECK(json.at("training").at("processors").number() >= 0);  // the system counts in ticks
 }
 
 TEST_CASE("reid bench: the flop of ResNet-50 at 256 x 128, last stride 1, are those counted by hand") {
@@ -201,6 +203,16 @@ TEST_CASE("reid bench loader: draws two sets of images, and measures those that 
   CHECK(all.at("device").string().find("cores") != std::string::npos);
 }
 
+TEST_CASE("reid bench search: times of searches, and what they found") {
+  const Json json = json_of({"search", "--scale", "small"}, {"--steps", "1"});
+  const std::vector<Json>& rows = json.at("rows").items();
+  REQUIRE(rows.size() == 4);
+  for (const Json& row : rows) check_times(row, 1);
+  CHECK(rows[0].at("name").string() == "Jaccard (30, 6) and DBSCAN, 1000");
+  CHECK(rows[1].at("found").string().find("noise") != std::string::npos);
+  CHECK(rows[2].at("found").string().find("mAP 0.") != std::string::npos);  // neither all nor nothing
+}
+
 TEST_CASE("reid bench machine: what there is to be measured") {
   const Json json = json_of({"machine"});
   CHECK(json.at("peak").at("gflops").number() > 0);
@@ -217,7 +229,7 @@ TEST_CASE("reid bench: refuses what it cannot measure") {
     CHECK(r.status == 2);
     CHECK(r.says(message));
   };
-  refused({"layer"}, "'layer' is not one of network, layers, gemm, ops, kernels, loader, machine, all");
+  refused({"layer"}, "'layer' is not one of network, layers, gemm, ops, kernels, loader, search, machine, all");
   refused({"layers", "--impl", "implicit_gem_portable"}, "did you mean 'implicit_gemm_portable'?");
   refused({"gemm", "--impl", "fastest"}, "matmul has no implementation 'fastest'");
   refused({"gemm", "--size", "8x8"}, "--size takes MxNxK");

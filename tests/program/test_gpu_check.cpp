@@ -27,10 +27,15 @@ name=$(basename "${json:-none}" .json)
 passes() { echo "\"forward\": {\"times\": {\"median\": $1}}, \"data\": $2, \"weight\": {\"times\": {\"median\": $1}}"; }
 timed='{"times": {"median": 1e-6}}' refused='{"refused": "no"}' sum='{"median": 2e-6, "share_of_floor": 0.5}'
 case $name in
-  network*) echo '{"training": {"images_per_second": 12000}, "inference": {"images_per_second": 30000}}' >"$json" ;;
+  network*) echo '{"first_step_seconds": 1.5, "peak_bytes": 2147483648, "inference": {"images_per_second": 30000},
+                   "training": {"images_per_second": 12000, "processors": 0.5, "times": {"median": 5e-3, "least": 4e-3, "most": 6e-3}}}' >"$json" ;;
   layers_cudnn*) echo "{\"rows\": [{\"name\": \"a\", $(passes 4e-6 "$refused")}, {\"name\": \"b\", $(passes 1e-6 "$refused")}]}" >"$json" ;;
   layers*) echo "{\"sums\": {\"all\": {\"forward\": $sum, \"data\": $sum, \"weight\": $sum}},
                   \"rows\": [{\"name\": \"a\", $(passes 1e-6 "$timed")}, {\"name\": \"b\", $(passes 1e-6 "$timed")}]}" >"$json" ;;
+  ops*) row() { echo "{\"name\": \"batch norm 64 x 8 x 4: $1\", \"times\": {\"median\": $2}, \"gigabytes_per_second\": 1, \"share_of_floor\": 1}"; }
+    echo "{\"rows\": [$(row statistics 1e-6), $(row 'apply, ReLU' 2e-6), $(row 'backward, ReLU' 4e-6)]}" >"$json" ;;
+  search_market1501) echo '{"rows": [{"name": "clusters of 9", "median": 0.004, "found": "3 clusters"}]}' >"$json" ;;
+  search_market1501_cpu) echo '{"rows": [{"name": "clusters of 9", "median": 0.1, "found": "3 clusters"}]}' >"$json" ;;
   none) ;;
   *) echo '{}' >"$json" ;;
 esac
@@ -40,7 +45,9 @@ constexpr const char* kPython = R"SH(#!/bin/bash
 [ "$1" != -c ] || exit 0
 echo "$*" >>"$PLAYED/python_calls"
 while [ $# -gt 0 ]; do [ "$1" = --out ] && out=$2; shift; done
-echo '{"train_eager_b64_bfloat16_ibn": {"images_per_s": 6000}, "train_graph_b64_bfloat16_ibn": "failed: no memory"}' >"$out"
+echo '{"train_eager_b64_bfloat16_ibn": {"images_per_s": 6000}, "train_graph_b64_bfloat16_ibn": "failed: no memory",
+ "norms_b64": [{"op": "batch_norm", "c": 64, "hw": 32, "forward_GB/s_of_3_passes": 131.072, "backward_GB/s_of_5_passes": 655.36},
+               {"op": "instance_norm", "c": 64, "hw": 32, "forward_GB/s_of_3_passes": 1, "backward_GB/s_of_5_passes": 1}]}' >"$out"
 )SH";
 
 struct Played {
@@ -161,7 +168,7 @@ TEST_CASE("gpu_check: a step that hangs is cut, what then finds no time is skipp
 TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours beside it and beside cuDNN") {
   if (std::system("command -v python3 >/dev/null") != 0) return;
   const Played played;
-  REQUIRE(played.run("--phase bench") == 0);
+  REQUIRE(played.run("--phase bench --phase search") == 0);
   CHECK(played.run("--phase compare --baseline '" + (played.folder / "baseline.py") + "'") == 0);
   const std::vector<std::string> calls = played.lines("python_calls");
   REQUIRE(calls.size() == 2);
@@ -175,6 +182,11 @@ TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours 
   // Forward: 4 and 1 times ours, whose geometric mean is 2; no data gradient; the sums are half of the floor's speed.
   CHECK(table.find("| forward, batch 64 | 0.002 | 50 % | 2.00 (2) | 1.00 |\n") != std::string::npos);
   CHECK(table.find("| data gradient, batch 64 | 0.002 | 50 % |  |  |\n") != std::string::npos);
+  // 64 maps of 64 x 32 numbers are 262,144 bytes: three passes at 131.072 GB/s take 6 us, five at 655.36 take 2.
+  CHECK(table.find("| batch norm 64 x 8 x 4 | 3.0 | 6.0 | 2.00 | 4.0 | 2.0 | 0.50 |\n") != std::string::npos);
+  CHECK(table.find("instance norm") == std::string::npos);
+  CHECK(table.find("| 64 | 5.00 (4.00 to 6.00) | 1.50 | 0.5 | 2.0 |\n") != std::string::npos);
+  CHECK(table.find("| clusters of 9 | 4.0 | 100 | 25.00 | 3 clusters |\n") != std::string::npos);
 
   const Played bare;
   REQUIRE(bare.run("--phase bench") == 0);

@@ -91,7 +91,7 @@ TEST_CASE("program: a device that this build or machine lacks is an error that s
   CHECK(is_one_line(r.err));
   CHECK(r.says("device cuda"));
   CHECK((r.says("no CUDA backend") || r.says("no NVIDIA driver") || r.says("shows no NVIDIA GPU") || r.says("this machine has")));
-  const Outcome other = run_reid({"dataset", "d", "--device", "cuda"});
+  const Outcome other = run_reid({"keys", "remix", "--device", "cuda"});
   CHECK(other.status == 2);
   CHECK(other.says("this verb computes on the CPU"));
 }
