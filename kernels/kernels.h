@@ -23,11 +23,12 @@ void register_norm();                    // norm_statistics, norm_apply, norm_ba
 void register_elementwise();             // relu, relu_backward, add_scaled, multiply, bias_add, cast
 void register_reduce();                  // column_sum
 void register_pool();                    // max_pool, global_pool, stripe_pool and their gradients
-void register_rows();    // l2_normalize and its gradient, one_positive_rows, softmax_rows, hardest_negatives, softmax, soft_target_rows
-void register_metric();  // triplet_rows, circle_logits, row_distances_backward
-void register_fused();   // centroid_rows
-void register_pairs();   // center_rows, pair_distances; nearest rows and pairs of a tile of products
-void register_pixels();  // views_from_pixels
-void register_optim();   // sgd, adam, ema_update
+void register_rows();                    // l2_normalize and its gradient, the rows of losses, hardest_negatives, softmax
+void register_metric();                  // triplet_rows, circle_logits, row_distances_backward
+void register_fused();                   // centroid_rows
+void register_pairs();                   // center_rows, pair_distances; nearest rows and pairs of a tile of products
+void register_pixels();                  // views_from_pixels
+void register_jaccard();                 // reciprocal_members, reciprocal_rows, mean_rows, transpose_rows, jaccard_within
+void register_optim();                   // sgd, adam, ema_update
 
 }  // namespace reid::REID_TARGET

@@ -7,7 +7,7 @@ namespace reid::REID_TARGET {
 
 // The sum over a warp's lanes, for lane 0: halves are added until one is left.
 __device__ inline double sum_of_lanes(double sum) {
-  for (int half = kWarpSize / 2; half > 0; half /= 2) sum = __dadd_rn(sum, __shfl_down_sync(0xFFFFFFFFu, sum, half));
+  for (int half = kWarpSize / 2; half > 0; half /= 2) sum = __dadd_rn(sum, __shfl_down_sync(0xFFFFFFFFu, sum, static_cast<unsigned>(half)));
   return sum;
 }
 

@@ -186,6 +186,10 @@ void fill(const std::string& seed, Content content, Fill fill, const Shape& shap
       static_cast<int32_t*>(data)[i] = 0;
       continue;
     }
+    if (dtype == DType::i64) {
+      static_cast<int64_t*>(data)[i] = 0;
+      continue;
+    }
     const double value = draw(rng, content, fill);
     if (dtype == DType::f32) static_cast<float*>(data)[i] = static_cast<float>(value);
     if (dtype == DType::f64) static_cast<double*>(data)[i] = value;

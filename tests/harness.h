@@ -100,7 +100,8 @@ struct Field {
   // What is wide (op_args.h) is f32 where the problem is in bf16.
   enum Kind : uint8_t { input = 1, output = 2, both = 3, wide_input = 5, wide_output = 6, wide_both = 7 };
   using Place = std::variant<const void * Args::*, void * Args::*, const uint8_t * Args::*, uint8_t * Args::*, const int32_t * Args::*,
-                             int32_t * Args::*, const int16_t * Args::*, const float * Args::*, float * Args::*>;
+                             int32_t * Args::*, const int64_t * Args::*, int64_t * Args::*, const int16_t * Args::*, const float * Args::*,
+                             float * Args::*, const double * Args::*, double * Args::*>;
   const char* name;
   Kind kind;
   Place place;

@@ -75,7 +75,7 @@ phase_test() {
   step test 'the device answers' "$build/reid" bench machine --device cuda || return
   REID_DEVICE=cuda step test 'every op and problem line' "$build/reid_tests" -tc='problems*'
   REID_DEVICE=cuda step test 'tensors, networks, graphs, transfers, clocks' "$build/reid_tests" -tc='device:*,device bench:*,device feed:*,replay:*,transfer:*'
-  REID_DEVICE=cuda step test 'searches among rows: the bits of the CPU' "$build/reid_tests" -tc='accelerator*'
+  REID_DEVICE=cuda step test 'searches among rows, Jaccard pairs: the bits of the CPU' "$build/reid_tests" -tc='accelerator*,jaccard device:*'
   REID_DEVICE=cuda step test 'runs: agree with the CPU, repeat, resume' "$build/reid_tests" -tc='device runs:*'
   step test 'the suite on the CPU' "$build/reid_tests" -tce='problems*,device*,replay:*,transfer:*,accelerator*'
 }

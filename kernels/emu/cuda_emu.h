@@ -145,6 +145,7 @@ inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dsqrt_rn(double a) { return std::sqrt(a); }
+inline double __ddiv_rn(double a, double b) { return a / b; }
 
 // Threads change places at barriers and collectives only, so plain reads and writes are atomic. Each returns the old value.
 template <class T, class F>

@@ -7,6 +7,7 @@
 
 #include "people/distances.h"
 #include "people/jaccard.h"
+#include "people/jaccard_device.h"
 #include "people/neighbors.h"
 
 namespace reid {
@@ -239,12 +240,14 @@ Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, c
                         const ClusterProgress& progress) {
   check_options(options);
   const DistanceTiles pairs(features, "[dbscan] features", Metric::cosine, options.device);
-  const KReciprocalEncoding encoding = encode(pairs, jaccard, progress);
-  if (options.eps >= 1) return all_together(pairs.count(), options);  // no Jaccard distance is above 1
-  return cluster_pairs(pairs.count(), options, progress,
-                       [&](const Progress& on_pairs, FunctionRef<void(int64_t, std::span<const int32_t>)> use) {
-                         encoding.for_each_pair_within(options.eps, on_pairs, use);
-                       });
+  const auto cluster = [&](const auto& encoding) {
+    if (options.eps >= 1) return all_together(pairs.count(), options);  // no Jaccard distance is above 1
+    return cluster_pairs(pairs.count(), options, progress,
+                         [&](const Progress& on_pairs, FunctionRef<void(int64_t, std::span<const int32_t>)> use) {
+                           encoding.for_each_pair_within(options.eps, on_pairs, use);
+                         });
+  };
+  return pairs.device() == Device{} ? cluster(encode(pairs, jaccard, progress)) : cluster(encode_there(pairs, jaccard, progress));
 }
 
 int64_t dbscan_features_bytes(int64_t rows, int64_t columns, const DbscanOptions& options) {

@@ -8,6 +8,8 @@
 #include <numeric>
 #include <utility>
 
+#include "reid/engine/exponential.h"
+
 namespace reid {
 
 namespace {
@@ -105,7 +107,7 @@ SparseRows weights(const DistanceTiles& pairs, const Neighbors& neighbors, const
   return pack_rows(pairs.count(), [&](int64_t i, int, SparseRow& row) {
     double sum = 0;
     with_distances(pairs, neighbors, i, expanded_set(full[static_cast<size_t>(i)], half), [&](int32_t j, double distance) {
-      const double weight = options.weight ? options.weight(i, distance) : std::exp(-2 * distance);  // at least e^-4 under cosine
+      const double weight = options.weight ? options.weight(i, distance) : exponential(-2 * distance);  // at least e^-4 under cosine
       if (weight > 0) row.emplace_back(j, weight);
       sum += weight;
     });
@@ -159,28 +161,24 @@ SparseRows transpose(const SparseRows& rows) {
 
 int64_t half_to_even(int64_t k) { return k / 2 + (k % 4 == 3 ? 1 : 0); }  // round(k / 2)
 
-// List entries that stand for k1, for k1/2 and for k2. Lists longer than the set are cut, so k may be anything: bounded before adding.
-struct Lengths {
-  Lengths(const EncodingOptions& options, int64_t count) {
-    REID_CHECK(options.k1 >= 1, "[jaccard_distance] k1 is ", options.k1, ", expected at least 1");
-    REID_CHECK(options.k2 >= 1, "[jaccard_distance] k2 is ", options.k2, ", expected at least 1");
-    const int64_t k1 = std::min(options.k1, 2 * count + 2);
-    full = k1 + (options.k1_counts_self ? 0 : 1);
-    half = std::min(half_to_even(k1) + 1, full);
-    expansion = std::min(options.k2, count);
-  }
-  int64_t full, half, expansion;
-};
-
 }  // namespace
 
+EncodingLengths::EncodingLengths(const EncodingOptions& options, int64_t count) {
+  REID_CHECK(options.k1 >= 1, "[jaccard_distance] k1 is ", options.k1, ", expected at least 1");
+  REID_CHECK(options.k2 >= 1, "[jaccard_distance] k2 is ", options.k2, ", expected at least 1");
+  const int64_t k1 = std::min(options.k1, 2 * count + 2);
+  full = k1 + (options.k1_counts_self ? 0 : 1);
+  half = std::min(half_to_even(k1) + 1, full);
+  expansion = std::min(options.k2, count);
+}
+
 int64_t encoding_list_length(const EncodingOptions& options, int64_t count) {
-  const Lengths lengths(options, count);
+  const EncodingLengths lengths(options, count);
   return std::min(count, std::max(lengths.full, lengths.expansion));
 }
 
 int64_t encoding_bytes(const EncodingOptions& options, int64_t count) {
-  const Lengths lengths(options, count);
+  const EncodingLengths lengths(options, count);
   const int64_t list = std::min(count, lengths.full), plain = std::min(count, list * 3 / 2);
   const int64_t expanded = lengths.expansion > 1 ? std::min(count, list * (2 + lengths.expansion) / 2) : plain;
   const int64_t sets = 2 * (24 + 16) + 4 * (list + std::min(count, lengths.half));  // vectors of R(i, k1) and R(i, k1/2)
@@ -191,7 +189,7 @@ KReciprocalEncoding::KReciprocalEncoding(const DistanceTiles& pairs, const Neigh
   const int64_t wanted = encoding_list_length(options, pairs.count());
   REID_CHECK(pairs.same() && neighbors.width >= wanted && static_cast<int64_t>(neighbors.index.size()) == pairs.count() * neighbors.width,
              "[jaccard_distance] neighbor lists have ", neighbors.width, " entries, expected ", wanted, " of a set among itself");
-  const Lengths lengths(options, pairs.count());
+  const EncodingLengths lengths(options, pairs.count());
   rows_ = weights(pairs, neighbors, options, lengths.full, lengths.half);
   if (lengths.expansion > 1) rows_ = query_expansion(rows_, neighbors, lengths.expansion);
   inverse_ = transpose(rows_);
@@ -261,17 +259,24 @@ void KReciprocalEncoding::for_each_pair_within(double radius, const Progress& pr
   }
 }
 
-KReciprocalEncoding encode(const DistanceTiles& pairs, const JaccardOptions& options, const ClusterProgress& progress) {
-  const EncodingOptions encoding{.k1 = options.k1, .k2 = options.k2, .k1_counts_self = options.k1_counts_self, .weight = {}};
+EncodingOptions encoding_options(const JaccardOptions& options) {
+  return {.k1 = options.k1, .k2 = options.k2, .k1_counts_self = options.k1_counts_self, .weight = {}};
+}
+
+Neighbors encoding_lists(const DistanceTiles& pairs, const JaccardOptions& options, const ClusterProgress& progress) {
   NeighborOptions search;
   search.distances = true;
   if (progress) {
     progress("neighbors", 0);
     search.progress = [&](double share) { progress("neighbors", share); };
   }
-  const Neighbors neighbors = nearest_neighbors(pairs, encoding_list_length(encoding, pairs.count()), search);
+  Neighbors neighbors = nearest_neighbors(pairs, encoding_list_length(encoding_options(options), pairs.count()), search);
   if (progress) progress("encoding", 0);
-  return KReciprocalEncoding(pairs, neighbors, encoding);
+  return neighbors;
+}
+
+KReciprocalEncoding encode(const DistanceTiles& pairs, const JaccardOptions& options, const ClusterProgress& progress) {
+  return KReciprocalEncoding(pairs, encoding_lists(pairs, options, progress), encoding_options(options));
 }
 
 namespace {

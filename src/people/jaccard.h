@@ -34,6 +34,11 @@ struct EncodingOptions {
   std::function<double(int64_t i, double distance)> weight;
 };
 
+// List entries that stand for k1, for k1/2 and for k2. Lists longer than the set are cut, so k may be anything: bounded before adding.
+struct EncodingLengths {
+  EncodingLengths(const EncodingOptions& options, int64_t count);
+  int64_t full, half, expansion;
+};
 // Entries of neighbor lists that an encoding of `count` rows reads.
 int64_t encoding_list_length(const EncodingOptions& options, int64_t count);
 
@@ -66,7 +71,10 @@ class KReciprocalEncoding {
   SparseRows rows_, inverse_;
 };
 
-// The encoding of jaccard_distance; phases "neighbors" and "encoding".
+// What the options of jaccard_distance mean, and the neighbor lists that they need; phases "neighbors" and, at the end, "encoding".
+EncodingOptions encoding_options(const JaccardOptions& options);
+Neighbors encoding_lists(const DistanceTiles& pairs, const JaccardOptions& options, const ClusterProgress& progress);
+// The encoding of jaccard_distance; phases as above.
 KReciprocalEncoding encode(const DistanceTiles& pairs, const JaccardOptions& options, const ClusterProgress& progress = {});
 
 }  // namespace reid

@@ -6,11 +6,12 @@
 namespace reid::test {
 
 using Families = std::map<std::string, void (*)(const ProblemLine&, Sweep&)>;
-Families dense_families();   // matmul, conv, pointwise, bias
-Families vision_families();  // norm, max_pool, global_pool, stripe_pool, non_local, views
-Families rows_families();    // l2_normalize, rows, optimizer
-Families metric_families();  // distances of rows, triplet, circle, soft targets
-Families fused_families();   // losses over centroids
-Families pairs_families();   // steps of a search among rows
+Families dense_families();    // matmul, conv, pointwise, bias
+Families vision_families();   // norm, max_pool, global_pool, stripe_pool, non_local, views
+Families rows_families();     // l2_normalize, rows, optimizer
+Families metric_families();   // distances of rows, triplet, circle, soft targets
+Families fused_families();    // losses over centroids
+Families pairs_families();    // steps of a search among rows
+Families jaccard_families();  // k-reciprocal encodings and the pairs within a Jaccard distance
 
 }  // namespace reid::test

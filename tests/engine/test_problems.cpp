@@ -14,6 +14,7 @@ Sweep run_file(const std::string& file, Sweep sweep, int part = 0, int parts = 1
   families.merge(metric_families());
   families.merge(fused_families());
   families.merge(pairs_families());
+  families.merge(jaccard_families());
   for (const ProblemLine& line : read_problems(file)) {
     const auto found = families.find(line.family);
     REQUIRE_MESSAGE(found != families.end(), file, ": no family is called ", line.family);

@@ -133,6 +133,24 @@ struct CentroidRowLoss {
 CentroidRowLoss centroid_rows(const Tensor& x, const Tensor& c, const CentroidRowSettings& rows, const Tensor& column_label = {},
                               double smoothing = 0);
 
+// --- k-reciprocal encodings: see op_args_jaccard.h. index: lists i32 [N, width]; a set among itself ---
+struct SparseRows {
+  Tensor offset, column, value;  // i64 [N + 1], i32 and f64 [entries]: of row i those from offset[i] on, columns ascending
+};
+struct ReciprocalSets {
+  Tensor member, joins;  // u8 [N, full]
+  int64_t half;
+};
+ReciprocalSets reciprocal_members(const Tensor& index, int64_t full, int64_t half);
+// x [N, D] f32 or f64, scale f64 [N], distance f64 [N, width]. Waits for the number of entries, as mean_rows does.
+SparseRows reciprocal_rows(const Tensor& x, const Tensor& scale, const Tensor& index, const Tensor& distance, const ReciprocalSets& sets);
+SparseRows mean_rows(const SparseRows& rows, const Tensor& index, int64_t terms);
+SparseRows transpose_rows(const SparseRows& rows);
+struct RowsWithin {
+  Tensor count, found;  // i32 [rows], [rows, capacity]; where count is above capacity the last are missing
+};
+RowsWithin jaccard_within(const SparseRows& v, const SparseRows& inverse, int64_t first, int64_t end, double radius, int64_t capacity);
+
 // --- metric learning ---
 Tensor row_distances(const Tensor& x, const Tensor& y, double floor = 1e-12);  // [M, K], [N, K] -> [M, N]; the floor is of the square
 struct PairGradients {

@@ -19,6 +19,7 @@ void register_reference_optim();
 void register_reference_fused();
 void register_reference_pairs();
 void register_reference_pixels();
+void register_reference_jaccard();
 
 inline const char* refuse_other_dtypes(DType dtype) {
   return dtype == DType::f32 || dtype == DType::f64 ? nullptr : "takes f32 and f64 only";
@@ -60,5 +61,19 @@ double log_sum_exp(int64_t count, F&& value) {
 // log(1 + e^x) and its derivative, without overflow.
 inline double softplus(double x) { return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x)); }
 inline double sigmoid(double x) { return x > 0 ? 1 / (1 + std::exp(-x)) : std::exp(x) / (1 + std::exp(x)); }
+
+// The sum of term(k)^2, k < count, in 32 lanes, whose upper halves are added to the lower ones until one is left.
+double sum_of_squares(int64_t count, auto&& term) {
+  constexpr int64_t kLanes = 32;
+  double lanes[kLanes] = {};
+  for (int64_t k = 0; k < count; ++k) {
+    const double t = term(k);
+    lanes[k % kLanes] += t * t;
+  }
+  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
+    for (int64_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+  }
+  return lanes[0];
+}
 
 }  // namespace reid::cpu

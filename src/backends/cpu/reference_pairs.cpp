@@ -12,21 +12,6 @@ namespace reid::cpu {
 
 namespace {
 
-constexpr int64_t kLanes = 32;
-
-// The sum of term(k)^2 in the lanes of DistanceForm's comment.
-double sum_of_squares(int64_t count, auto&& term) {
-  double lanes[kLanes] = {};
-  for (int64_t k = 0; k < count; ++k) {
-    const double t = term(k);
-    lanes[k % kLanes] += t * t;
-  }
-  for (int64_t half = kLanes / 2; half > 0; half /= 2) {
-    for (int64_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
-  }
-  return lanes[0];
-}
-
 template <class T>
 double distance(const RowSets& r, int64_t i, int64_t j) {
   const T *x = in<T>(r.x) + i * r.columns, *y = in<T>(r.y) + j * r.columns;

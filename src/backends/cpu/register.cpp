@@ -15,6 +15,7 @@ void register_cpu() {
   cpu::register_reference_fused();
   cpu::register_reference_pairs();
   cpu::register_reference_pixels();
+  cpu::register_reference_jaccard();
 }
 
 }  // namespace reid
