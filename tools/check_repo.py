@@ -60,7 +60,7 @@ MAX_BYTES = 1 << 20      # any tracked file
 
 # Lines a folder may hold, everything below it included.
 BUDGET = {
-    "include/reid": 5280,
+    "include/reid": 5500,
     "kernels": 7300,
     "src/backends": 7700,
     "src/engine": 5000,

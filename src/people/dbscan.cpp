@@ -257,7 +257,7 @@ int64_t dbscan_features_bytes(int64_t rows, int64_t columns, const DbscanOptions
 
 int64_t dbscan_jaccard_bytes(int64_t rows, int64_t columns, const JaccardOptions& jaccard, const DbscanOptions& options) {
   check_options(options);
-  const EncodingOptions encoding{.k1 = jaccard.k1, .k2 = jaccard.k2, .k1_counts_self = jaccard.k1_counts_self, .weight = {}};
+  const EncodingOptions encoding = encoding_options(jaccard);
   const int64_t width = encoding_list_length(encoding, rows);
   return std::max({neighbor_bytes(rows, rows, columns, true, width, true), rows * width * 12 + encoding_bytes(encoding, rows),
                    encoding_bytes(encoding, rows) + label_bytes(rows, options)});
