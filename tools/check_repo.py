@@ -67,7 +67,7 @@ BUDGET = {
     "src/formats": 6000,
     "src/people": 13200,
     "src/learning": 5000,
-    "src/program": 6550,
+    "src/program": 6800,
     "tests": 21000,
     "tools": 6300,
 }

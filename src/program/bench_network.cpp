@@ -72,6 +72,12 @@ int64_t peak_memory(Device device) {
   return device.type == DeviceType::cpu ? memory.peak_bytes : memory.peak_device_bytes;
 }
 
+std::string in_words(double first_step) {
+  char text[48];
+  std::snprintf(text, sizeof text, "the first step was done after %.2f s", first_step);
+  return text;
+}
+
 // Of the convolutions, forward and in a whole step; norms, pooling and the optimizer are under a percent.
 std::pair<double, double> flop_of(const BenchOptions& o) {
   double forward = 0, all = 0;
@@ -110,14 +116,17 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   };
 
   Replay replay(o.device);
-  const auto train = [&] { replay.run(step); };
+  double first_step = 0;  // when it was done
+  const auto train = [&] {
+    replay.run(step);
+    if (first_step > 0) return;
+    current_stream(o.device).synchronize();
+    first_step = since_start.seconds();
+  };
 
   const auto [forward, all] = flop_of(o);
   context.say("ResNet-", o.model.depth, " IBN ", o.model.ibn, ", ", o.height, "x", o.width, ", last stride ", o.model.last_stride,
               ", batch ", o.batch, ", ", o.dtype, ", ", o.model.numerics, " numerics");
-  train();
-  current_stream(o.device).synchronize();
-  const double first_step = since_start.seconds();
   Peak peak(o.device, dtype_named(o.dtype));
   const Measured training = measure_counting(o, train);
   peak.follow();
@@ -132,9 +141,7 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   const Json inference_json = report(context, "inference", o.batch, forward, inference, peak);
   const Json single_json = report(context, "one image", 1, forward / static_cast<double>(o.batch), single, peak);
   const int64_t bytes = peak_memory(o.device);
-  char first[48];
-  std::snprintf(first, sizeof first, "; the first step was done after %.2f s", first_step);
-  context.say(peak.text().front(), "; memory ", bytes / (o.batch << 20), " MiB an image", first);
+  context.say(peak.text().front(), "; memory ", bytes / (o.batch << 20), " MiB an image; ", in_words(first_step));
   return Json::object({{"dtype", o.dtype},
                        {"numerics", o.model.numerics},
                        {"batch", o.batch},

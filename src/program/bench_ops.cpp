@@ -2,152 +2,13 @@
 // bandwidth measured here. And by every implementation, with products and convolutions: what a new version is worth.
 
 #include <algorithm>
-#include <cstdio>
-#include <functional>
-#include <optional>
 
-#include "program/bench.h"
+#include "program/bench_rows.h"
 #include "reid/engine/op_args_fused.h"
 #include "reid/engine/op_args_pixels.h"
 
 namespace reid::program {
 namespace {
-
-// The rows of a measurement, and the tensors of the op that is being measured.
-class Rows {
- public:
-  // every: all implementations of each op but the reference of the CPU, one after the other.
-  Rows(const Context& context, const BenchOptions& o, bool every)
-      : context_(context), o_(o), every_(every), dtype_(dtype_named(o.dtype)), peak_(o.device, dtype_) {
-    if (dtype_ != DType::f32) plain_.emplace(o.device, DType::f32);
-    static_cast<void>(peak_.bandwidth());
-    char heading[128];
-    std::snprintf(heading, sizeof heading, "%-60s | %-8s | %-5s | %-7s | %-12s | by", "op", "ms", "GB/s", "GFLOP/s", "of the floor");
-    context.say(heading);
-    if (o.device.type == DeviceType::cpu) context.say("(memory is warm: what the caches hold is faster than the floor, which is memory's)");
-  }
-
-  DType dtype() const { return dtype_; }
-  int64_t batch() const { return o_.batch; }
-  const BenchOptions& options() const { return o_; }
-
-  // Arguments of the next row: fresh random numbers, or memory that holds zeros. They live until release().
-  void* random(const Shape& shape, DType dtype) {
-    return keep(random_normal(shape, Rng(static_cast<uint64_t>(++drawn_)), dtype, o_.device));
-  }
-  void* zeros(const Shape& shape, DType dtype) { return keep(Tensor::zeros(shape, dtype, o_.device)); }
-  void* ones(const Shape& shape) { return keep(Tensor::full(shape, 1, DType::f32, o_.device)); }
-  template <class T>
-  void* from(const std::vector<T>& values) {
-    return keep(Tensor::from(values).to(o_.device));
-  }
-  void release() { kept_.clear(); }
-
-  // also_read: bytes of outputs that are read before they are written, which arguments do not tell.
-  template <class Op>
-  void time(const std::string& name, const typename Op::Args& args, double flop = 0, double also_read = 0) {
-    Json row = Json::object({{"name", name}, {"op", Op::name}, {"problem", problem_line(args)}});
-    const double bytes = traffic(args) + also_read;
-    row["bytes"] = bytes;
-    row["flop"] = flop;
-    DType type = DType::f32;
-    if constexpr (requires { args.dtype; }) type = args.dtype;
-    Json versions = Json::array();
-    for (const Cell& cell : cells<Op>(args)) {
-      Json version = Json::object({{"implementation", cell.implementation}});
-      if (cell.refused.empty()) {
-        add(version, cell.times, bytes, flop, type);
-      } else {
-        version["refused"] = cell.refused;
-      }
-      say(name, cell, bytes, flop, type);
-      versions.push_back(version);
-    }
-    finish(row, versions);
-  }
-
-  // Several ops, one behind the other, as one row; by whatever the registry picks.
-  void together(const std::string& name, double bytes, const std::function<void()>& ops) {
-    if (every_ || !o_.implementation.empty()) return;
-    const Cell cell{"several", "", measure(o_, ops), bytes};
-    Json row = Json::object({{"name", name}, {"bytes", bytes}, {"flop", 0.0}}), version = Json::object({{"implementation", "several"}});
-    add(version, cell.times, bytes, 0, dtype_);
-    say(name, cell, bytes, 0, dtype_);
-    finish(row, Json::array({version}));
-  }
-
-  Json json() const {
-    for (const std::string& line : peak_.text()) context_.say(line);
-    Json result = Json::object({{"dtype", o_.dtype}, {"batch", o_.batch}, {"rows", rows_}, {"peak", peak_.json()}});
-    if (plain_) result["peak_f32"] = plain_->json();
-    return result;
-  }
-
- private:
-  void* keep(const Tensor& tensor) {
-    kept_.push_back(tensor);
-    return tensor.raw();
-  }
-
-  template <class Op>
-  std::vector<Cell> cells(const typename Op::Args& args) {
-    const auto slow = [&](const char* name) { return o_.device.type == DeviceType::cpu && std::string_view(name) == "reference"; };
-    if (!every_) {
-      if (o_.implementation.empty() && slow(Registry::pick<Op>(o_.device.type, args).name))
-        return {{"reference", "nothing else computes it", {}}};
-      return {time_op<Op>(o_, args)};
-    }
-    std::vector<Cell> all;
-    for (const Impl<Op>& impl : Registry::implementations<Op>(o_.device.type)) {
-      const bool wanted = o_.implementation.empty() ? !slow(impl.name) : o_.implementation == impl.name;
-      if (wanted) all.push_back(time_implementation<Op>(o_, impl, args));
-    }
-    return all;
-  }
-
-  const Peak& peak(DType type) const { return plain_ && type == DType::f32 ? *plain_ : peak_; }
-  double floor(double bytes, double flop, DType type) const { return std::max(bytes / peak_.bandwidth(), flop / peak(type).rate()); }
-
-  void add(Json& version, const Times& times, double bytes, double flop, DType type) const {
-    const double seconds = times.median(), least = floor(bytes, flop, type);
-    version["gigabytes_per_second"] = bytes / seconds / 1e9;
-    version["gflops"] = flop / seconds / 1e9;
-    version["floor"] = least;
-    version["share_of_floor"] = least / seconds;
-    version["times"] = times.json();
-  }
-
-  void say(const std::string& name, const Cell& cell, double bytes, double flop, DType type) const {
-    if (!cell.refused.empty()) return context_.say(name, ": ", cell.implementation, " ", cell.refused);
-    const double seconds = cell.times.median();
-    char text[192];
-    std::snprintf(text, sizeof text, "%-60s | %8.4f | %5.0f | %7.0f | %10.0f %% | ", name.c_str(), 1e3 * seconds, bytes / seconds / 1e9,
-                  flop / seconds / 1e9, 100 * floor(bytes, flop, type) / seconds);
-    context_.say(text, cell.implementation);
-  }
-
-  // A row holds its only version's keys, or all versions.
-  void finish(Json& row, const Json& versions) {
-    if (every_) {
-      row["versions"] = versions;
-    } else {
-      for (const auto& [key, value] : versions.items().front().members()) row[key] = value;
-    }
-    rows_.push_back(row);
-    peak_.follow();
-    release();
-  }
-
-  const Context& context_;
-  const BenchOptions& o_;
-  bool every_;
-  DType dtype_;
-  Peak peak_;
-  std::optional<Peak> plain_;
-  int64_t drawn_ = 0;
-  std::vector<Tensor> kept_;
-  Json rows_ = Json::array();
-};
 
 std::string map_text(const ConvShape& s) { return str(s.k, " x ", s.p(), " x ", s.q()); }
 
@@ -158,7 +19,7 @@ struct NormCase {
   NormBackwardArgs backward;
 };
 
-NormCase norm_case(Rows& rows, NormWindow window, bool residual, const Shape& map) {
+NormCase norm_case(BenchRows& rows, NormWindow window, bool residual, const Shape& map) {
   const DType dtype = rows.dtype(), f32 = DType::f32;
   const Shape groups{window.groups, window.count}, channels{window.count};
   void *x = rows.random(map, dtype), *y = rows.random(map, dtype), *dy = rows.random(map, dtype);
@@ -186,7 +47,7 @@ NormCase norm_case(Rows& rows, NormWindow window, bool residual, const Shape& ma
   return c;
 }
 
-void norm_rows(Rows& rows, const ConvShape& s, const char* kind, int64_t groups) {
+void norm_rows(BenchRows& rows, const ConvShape& s, const char* kind, int64_t groups) {
   const Shape map{s.n, s.p(), s.q(), s.k};
   const NormWindow window{groups, s.n * s.p() * s.q() / groups, s.k, 0, s.k};
   const std::string of = str(kind, " norm ", map_text(s), ": ");
@@ -198,7 +59,7 @@ void norm_rows(Rows& rows, const ConvShape& s, const char* kind, int64_t groups)
 }
 
 // The first half of the channels by image, the second over the batch (Pan et al., ECCV 2018), with the ReLU behind it.
-void ibn_rows(Rows& rows, const ConvShape& s) {
+void ibn_rows(BenchRows& rows, const ConvShape& s) {
   const Shape map{s.n, s.p(), s.q(), s.k};
   const int64_t pixels = s.p() * s.q(), half = s.k / 2;
   const NormCase instance = norm_case(rows, {s.n, pixels, s.k, 0, half}, false, map);
@@ -226,7 +87,7 @@ std::vector<ConvLayer> distinct_maps(const std::vector<ConvLayer>& layers) {
   return maps;
 }
 
-void pool_rows(Rows& rows, const ConvShape& stem, const ConvShape& last) {
+void pool_rows(BenchRows& rows, const ConvShape& stem, const ConvShape& last) {
   const DType dtype = rows.dtype(), f32 = DType::f32;
   const PoolShape window{.n = stem.n, .h = stem.p(), .w = stem.q(), .c = stem.k, .kernel = 3, .stride = 2, .pad = 1, .ceil = false};
   const Shape in{window.n, window.h, window.w, window.c}, out{window.n, window.out(window.h), window.out(window.w), window.c};
@@ -251,7 +112,7 @@ void pool_rows(Rows& rows, const ConvShape& stem, const ConvShape& last) {
 }
 
 // A batch's images, each as it is: where a window lies changes nothing of what is written.
-void view_rows(Rows& rows, const ConvShape& images) {
+void view_rows(BenchRows& rows, const ConvShape& images) {
   const Shape x{images.n, images.h, images.w, 3};
   rows.time<ViewsFromPixels>(str("views of ", images.h, " x ", images.w),
                              {.x = static_cast<const uint8_t*>(rows.zeros(x, DType::u8)),
@@ -265,7 +126,7 @@ void view_rows(Rows& rows, const ConvShape& images) {
 }
 
 // Sizes of a cluster-contrast run on Market-1501: a memory of 12,936 images, some thousand clusters.
-void loss_rows(Rows& rows, int64_t features) {
+void loss_rows(BenchRows& rows, int64_t features) {
   const DType f32 = DType::f32;
   const int64_t batch = rows.batch(), images = 12936, clusters = 10000;
   const auto b = static_cast<double>(batch), d = static_cast<double>(features);
@@ -291,12 +152,17 @@ void loss_rows(Rows& rows, int64_t features) {
       {rows.random({batch, features}, f32), rows.random({clusters, features}, f32), labels(batch), nullptr, same(0), same(clusters), ones(),
        ones(), rows.zeros({batch}, f32), rows.zeros({batch, features}, f32), batch, clusters, features, 0.0, f32},
       4 * b * static_cast<double>(clusters) * d);
+  rows.time<HardestNegatives>(
+      str("hardest 50 of ", batch, " x ", clusters),
+      {rows.random({batch, clusters}, f32),
+       static_cast<const uint8_t*>(rows.from(std::vector<uint8_t>(static_cast<size_t>(batch * clusters), kNegative))),
+       static_cast<uint8_t*>(rows.zeros({batch, clusters}, DType::u8)), batch, clusters, 50, f32});
   rows.time<L2Normalize>(
       str("unit rows, ", batch, " x ", features),
       {rows.random({batch, features}, f32), rows.zeros({batch, features}, f32), rows.zeros({batch}, f32), batch, features, 1e-12, f32});
 }
 
-void optimizer_rows(Rows& rows, int64_t count) {
+void optimizer_rows(BenchRows& rows, int64_t count) {
   const DType f32 = DType::f32;
   const Segment all{.offset = 0, .count = count};
   const auto flat = [&] { return rows.random({count}, f32); };
@@ -320,7 +186,7 @@ void optimizer_rows(Rows& rows, int64_t count) {
   rows.time<Cast>("weights to bf16" + of, {flat(), rows.zeros({count}, DType::bf16), count, f32, DType::bf16});
 }
 
-void conv_rows(Rows& rows, const ConvLayer& layer) {
+void conv_rows(BenchRows& rows, const ConvLayer& layer) {
   const ConvShape& s = layer.shape;
   const DType dtype = rows.dtype();
   const Shape x{s.n, s.h, s.w, s.c}, w{s.k, s.r, s.s, s.c}, y{s.n, s.p(), s.q(), s.k};
@@ -333,7 +199,7 @@ void conv_rows(Rows& rows, const ConvLayer& layer) {
                                 {rows.random(x, dtype), rows.random(y, dtype), rows.zeros(w, wide(dtype)), s, dtype}, layer.flop());
 }
 
-void product_rows(Rows& rows, const BenchOptions& o) {
+void product_rows(BenchRows& rows, const BenchOptions& o) {
   const DType dtype = rows.dtype();
   const auto [m, n, k] = o.sizes.empty() ? MatrixSize{4096, 4096, 4096} : parse_size(o.sizes.front());
   rows.time<Gemm>(str("product ", m, " x ", n, " x ", k),
@@ -362,7 +228,7 @@ int64_t parameters(const std::vector<ConvLayer>& layers) {
 
 Json bench_ops(const Context& context, const BenchOptions& o) {
   const std::vector<ConvLayer> layers = conv_layers(o);
-  Rows rows(context, o, false);
+  BenchRows rows(context, o, false);
   view_rows(rows, layers.front().shape);
   for (const ConvLayer& layer : distinct_maps(layers)) {
     norm_rows(rows, layer.shape, "batch", 1);
@@ -372,6 +238,7 @@ Json bench_ops(const Context& context, const BenchOptions& o) {
   }
   pool_rows(rows, layers.front().shape, last_map(layers));
   loss_rows(rows, last_map(layers).k);
+  search_rows(rows, last_map(layers).k);
   optimizer_rows(rows, parameters(layers));
   return rows.json();
 }
@@ -379,7 +246,7 @@ Json bench_ops(const Context& context, const BenchOptions& o) {
 // The problems that docs/kernels.md shows progressions on.
 Json bench_kernels(const Context& context, const BenchOptions& o) {
   const std::vector<ConvLayer> layers = conv_layers(o);
-  Rows rows(context, o, true);
+  BenchRows rows(context, o, true);
   product_rows(rows, o);
   for (const char* name : {"conv1", "layer1.0.conv2", "layer1.0.conv3", "layer3.1.conv2"}) {
     const auto layer = std::ranges::find_if(layers, [&](const ConvLayer& l) { return l.name == name; });

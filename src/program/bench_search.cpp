@@ -61,20 +61,39 @@ class SearchRows {
     Times times;
     const Stopwatch all;
     for (int64_t i = -1; i < o_.steps && (i < 1 || all.seconds() < o_.patience); ++i) {  // the first call fills caches of memory
-      const Stopwatch watch;
+      phases_.clear();
+      watch_ = Stopwatch();
       const std::string now = call();
-      if (i >= 0) times.seconds.push_back(watch.seconds());
+      const double seconds = watch_.seconds();
+      if (i >= 0) times.seconds.push_back(seconds);
+      phases_.emplace_back("", seconds);
       REID_CHECK(found.empty() || now == found, name, " found ", now, " after ", found, ": results must not differ");
       found = now;
     }
     char line[160];
-    std::snprintf(line, sizeof line, "%-52s %9.1f ms %9.1f to %.1f", name.c_str(), 1e3 * times.median(), 1e3 * times.least(),
+    std::snprintf(line, sizeof line, "%-45s %9.1f ms (%.1f to %.1f)", name.c_str(), 1e3 * times.median(), 1e3 * times.least(),
                   1e3 * times.most());
-    context_.say(line, "   ", found);
-    Json row = times.json();
+    context_.say(line, "  ", found);
+    Json row = times.json(), phases = Json::object({});
+    std::string text;
+    for (size_t p = 0; p + 1 < phases_.size(); ++p) {
+      const double seconds = phases_[p + 1].second - phases_[p].second;
+      std::snprintf(line, sizeof line, "%s%s %.1f ms", p == 0 ? "" : ", ", phases_[p].first.c_str(), 1e3 * seconds);
+      phases[phases_[p].first] = seconds;
+      text += line;
+    }
+    if (!text.empty()) context_.say("    ", text);
     row["name"] = name;
     row["found"] = found;
+    row["phases_of_last"] = phases;
     rows_.push_back(row);
+  }
+
+  // For a call to tell when its phases begin.
+  ClusterProgress phases() {
+    return [this](const std::string& phase, double share) {
+      if (share == 0) phases_.emplace_back(phase, watch_.seconds());
+    };
   }
 
   const Json& json() const { return rows_; }
@@ -82,6 +101,8 @@ class SearchRows {
  private:
   const Context& context_;
   const BenchOptions& o_;
+  Stopwatch watch_;                                     // since the call at hand began
+  std::vector<std::pair<std::string, double>> phases_;  // of that call, and when each began; at last its end
   Json rows_ = Json::array();
 };
 
@@ -108,8 +129,10 @@ Json bench_search(const Context& context, const BenchOptions& o) {
     const Tensor features = drawn_rows(scale.rows, "training");
     const DbscanOptions by_jaccard{.eps = 0.5, .min_samples = 4, .device = o.device},
         by_cosine{.eps = 0.5, .min_samples = 4, .device = o.device};
-    rows.time(str("Jaccard (30, 6) and DBSCAN, ", scale.rows), [&] { return words_of(dbscan_jaccard(features, {}, by_jaccard)); });
-    rows.time(str("cosine DBSCAN, ", scale.rows), [&] { return words_of(dbscan_features(features, Metric::cosine, by_cosine)); });
+    rows.time(str("Jaccard (30, 6) and DBSCAN, ", scale.rows),
+              [&] { return words_of(dbscan_jaccard(features, {}, by_jaccard, rows.phases())); });
+    rows.time(str("cosine DBSCAN, ", scale.rows),
+              [&] { return words_of(dbscan_features(features, Metric::cosine, by_cosine, rows.phases())); });
   }
   if (scale.queries > 0) {
     const EvaluationInput input = drawn_input(scale);

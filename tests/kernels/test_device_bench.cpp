@@ -164,9 +164,30 @@ TEST_CASE("device bench: norms, pools, losses and optimizers, with what they mus
       if (name.starts_with("SGD")) CHECK(row.at("bytes").number() == 20 * std::stod(name.substr(5)));
       if (name.starts_with("moving average")) CHECK(row.at("bytes").number() == 12 * std::stod(name.substr(16)));
     }
-    CHECK(ops == std::set<std::string>{"norm_statistics", "norm_apply", "norm_backward", "max_pool", "max_pool_backward", "global_pool",
-                                       "global_pool_backward", "one_positive_rows", "softmax_rows", "centroid_rows", "l2_normalize", "adam",
-                                       "sgd", "ema_update", "cast", "views_from_pixels"});
+    CHECK(ops == std::set<std::string>{"norm_statistics",
+                                       "norm_apply",
+                                       "norm_backward",
+                                       "max_pool",
+                                       "max_pool_backward",
+                                       "global_pool",
+                                       "global_pool_backward",
+                                       "one_positive_rows",
+                                       "softmax_rows",
+                                       "centroid_rows",
+                                       "l2_normalize",
+                                       "adam",
+                                       "sgd",
+                                       "ema_update",
+                                       "cast",
+                                       "views_from_pixels",
+                                       "hardest_negatives",
+                                       "center_rows",
+                                       "merge_nearest",
+                                       "rank_nearest",
+                                       "select_pairs",
+                                       "count_before",
+                                       "select_undecided",
+                                       "pair_distances"});
     for (const char* part : {"IBN 8 x 8 x 4: statistics and apply, ReLU", "instance norm 8 x 8 x 4: statistics"})
       CHECK(names.contains(part));
   }
