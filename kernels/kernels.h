@@ -23,7 +23,7 @@ void register_norm();                    // norm_statistics, norm_apply, norm_ba
 void register_elementwise();             // relu, relu_backward, add_scaled, multiply, bias_add, cast
 void register_reduce();                  // column_sum
 void register_pool();                    // max_pool, global_pool, stripe_pool and their gradients
-void register_rows();                    // l2_normalize and its gradient, the rows of losses, hardest_negatives, softmax
+void register_rows();                    // l2_normalize and its gradient, the rows of losses and what they pick, softmax
 void register_metric();                  // triplet_rows, circle_logits, row_distances_backward
 void register_fused();                   // centroid_rows
 void register_pairs();                   // center_rows, pair_distances; nearest rows and pairs of a tile of products

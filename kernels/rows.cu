@@ -2,6 +2,7 @@
 // arguments in op_args_rows.h. Gradients are written together with the losses:
 //   one_positive_rows, q_p = sigmoid(S - s_p / tau):  ds_p = -w q_p / (tau |P|),   ds_n = w exp(s_n / tau - S) sum_p q_p / (tau |P|)
 //   softmax_rows:                                     ds_u = w (softmax_u - target_u) / tau
+// memory_update sums in double, by 128 threads for each cluster of the batch.
 // hardest_negatives picks one after the other; a thread looks through its columns again when one of them was picked.
 //
 // Layout: [B, M], row-major.
@@ -95,6 +96,81 @@ __global__ void hardest_negatives_kernel(HardestNegativesArgs a) {
   });
 }
 
+__global__ void top_hits_kernel(TopShareArgs a, int32_t* hits) {
+  const float* s = in<float>(a.s) + blockIdx.x * a.columns;
+  const float top = row_max(a.columns, [&](int64_t c) { return s[c]; });
+  const int64_t first = row_first(a.columns, [&](int64_t c) { return s[c] == top; });
+  if (threadIdx.x == 0) hits[blockIdx.x] = first == a.label[blockIdx.x] ? 1 : 0;
+}
+__global__ void share_of_hits_kernel(const int32_t* hits, int64_t rows, double* share) {
+  int32_t own = 0;
+  for_columns(rows, [&](int64_t i) { own += hits[i]; });
+  const int32_t all = block_reduce(own, Add());
+  if (threadIdx.x == 0) *share = rows == 0 ? 0 : static_cast<double>(all) / static_cast<double>(rows);
+}
+
+void top_share(const TopShareArgs& a, Stream& stream) {
+  auto* hits = static_cast<int32_t*>(stream.workspace(static_cast<size_t>(a.rows) * sizeof(int32_t)));
+  if (a.rows > 0) launch(top_hits_kernel, blocks_for(a.rows, 1), kRowThreads, 0, stream, a, hits);
+  launch(share_of_hits_kernel, 1, kRowThreads, 0, stream, hits, a.rows, out<double>(a.share));
+}
+
+// Block i moves the vector of row i's label, for all rows that have it, where row i is the first of them.
+struct MovingVector {
+  float* c;
+  int64_t columns;
+  double momentum;
+
+  // Towards v(column). A thread works on the same columns each time, so that it reads what it wrote.
+  template <class V>
+  __device__ void move(V v) const {
+    const auto moved = [&](int64_t d) { return momentum * static_cast<double>(c[d]) + (1 - momentum) * v(d); };
+    double squared = 0;
+    for_columns(columns, [&](int64_t d) { squared += moved(d) * moved(d); });
+    squared = block_reduce(squared, Add());
+    if (squared == 0) return;
+    const double length = sqrt(squared);
+    for_columns(columns, [&](int64_t d) { c[d] = static_cast<float>(moved(d) / length); });
+  }
+  __device__ double product(const float* row) const {
+    double sum = 0;
+    for_columns(columns, [&](int64_t d) { sum += static_cast<double>(row[d]) * static_cast<double>(c[d]); });
+    return block_reduce(sum, Add());
+  }
+};
+
+__global__ void memory_update_kernel(MemoryUpdateArgs a) {
+  const int64_t first = blockIdx.x;
+  const int32_t own = a.label[first];
+  if (row_first(first, [&](int64_t j) { return a.label[j] == own; }) < first) return;
+  const MovingVector vector{out<float>(a.c) + own * a.columns, a.columns, a.momentum};
+  const float *f = in<float>(a.f), *least = f + first * a.columns;
+  const auto at = [](const float* row) { return [row](int64_t d) { return static_cast<double>(row[d]); }; };
+  double least_product = a.rule == MemoryRule::hard ? vector.product(least) : 0;
+  int64_t count = 0;
+  for (int64_t j = first; j < a.rows; ++j) {
+    if (a.label[j] != own) continue;
+    const float* row = f + j * a.columns;
+    ++count;
+    if (a.rule == MemoryRule::all) vector.move(at(row));
+    const double product = a.rule == MemoryRule::hard ? vector.product(row) : 0;
+    if (product >= least_product) continue;
+    least = row, least_product = product;
+  }
+  if (a.rule == MemoryRule::hard) vector.move(at(least));
+  if (a.rule != MemoryRule::mean) return;
+  vector.move([&](int64_t d) {
+    double sum = 0;
+    for (int64_t j = first; j < a.rows; ++j)
+      sum += a.label[j] == own ? static_cast<double>(f[j * a.columns + d]) / static_cast<double>(count) : 0;
+    return sum;
+  });
+}
+
+void memory_update(const MemoryUpdateArgs& a, Stream& stream) {
+  if (a.rows > 0) launch(memory_update_kernel, blocks_for(a.rows, 1), kRowThreads, 0, stream, a);
+}
+
 __global__ void softmax_kernel(SoftmaxArgs a) {
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
   float* q = out<float>(a.q) + blockIdx.x * a.columns;
@@ -130,6 +206,10 @@ void register_rows() {
   add_rows<OnePositiveRows, one_positive_rows_kernel>();
   add_rows<SoftmaxRows, softmax_rows_kernel>();
   add_rows<HardestNegatives, hardest_negatives_kernel>();
+  add<TopShare>(
+      REID_KERNEL_NAME("block_a_row"), [](const TopShareArgs& a) { return refuse_other_than_f32(a.dtype); }, top_share);
+  add<MemoryUpdate>(
+      REID_KERNEL_NAME("block_a_cluster"), [](const MemoryUpdateArgs& a) { return refuse_other_than_f32(a.dtype); }, memory_update);
   add_rows<Softmax, softmax_kernel>();
   add_rows<SoftTargetRows, soft_target_rows_kernel>();
 }

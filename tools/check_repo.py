@@ -62,7 +62,7 @@ MAX_BYTES = 1 << 20      # any tracked file
 BUDGET = {
     "include/reid": 5500,
     "kernels": 7300,
-    "src/backends": 7700,
+    "src/backends": 7800,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 13200,

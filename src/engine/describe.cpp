@@ -251,6 +251,18 @@ void HardestNegativesArgs::describe(Visitor& v) const {
   v.attribute("count", static_cast<double>(count));
   v.output("kept", kept, {rows, columns}, DType::u8);
 }
+void TopShareArgs::describe(Visitor& v) const {
+  v.input("s", s, {rows, columns}, dtype);
+  v.input("label", label, {rows}, DType::i32);
+  v.output("share", share, {1}, DType::f64);
+}
+void MemoryUpdateArgs::describe(Visitor& v) const {
+  v.input("f", f, {rows, columns}, dtype);
+  v.input("label", label, {rows}, DType::i32);
+  v.attribute("momentum", momentum);
+  v.attribute("rule", static_cast<double>(rule));
+  v.output("c", c, {clusters, columns}, dtype);
+}
 void SoftmaxRowsArgs::describe(Visitor& v) const {
   v.input("s", s, {rows, columns}, dtype);
   v.input("mask", mask, {rows, columns}, DType::u8);

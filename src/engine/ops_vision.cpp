@@ -354,4 +354,33 @@ Tensor hardest_negatives(const Tensor& s, const Tensor& mask, int64_t count) {
   return kept;
 }
 
+Tensor top_share(const Tensor& logits, const Tensor& labels) {
+  REID_CHECK(logits.shape().rank() == 2 && labels.dtype() == DType::i32 && labels.shape() == (Shape{logits.dim(0)}), "[top_share] logits ",
+             logits.shape(), " with labels ", labels.shape(), " ", labels.dtype(), ": expected i32, one a row");
+  const Tensor share = Tensor::empty({1}, DType::f64, logits.device());
+  dispatch<TopShare>(logits.device(), {.s = logits.raw(),
+                                       .label = labels.address<int32_t>(),
+                                       .share = share.raw(),
+                                       .rows = logits.dim(0),
+                                       .columns = logits.dim(1),
+                                       .dtype = logits.dtype()});
+  return share;
+}
+
+void memory_update(const Tensor& c, const Tensor& f, const Tensor& labels, double momentum, MemoryRule rule) {
+  REID_CHECK(c.shape().rank() == 2 && f.shape().rank() == 2 && f.dim(1) == c.dim(1) && f.dtype() == c.dtype() &&
+                 labels.dtype() == DType::i32 && labels.shape() == (Shape{f.dim(0)}),
+             "[memory_update] f ", f.shape(), " ", f.dtype(), " with labels ", labels.shape(), " ", labels.dtype(), ", c ", c.shape(), " ",
+             c.dtype());
+  dispatch<MemoryUpdate>(c.device(), {.f = f.raw(),
+                                      .label = labels.address<int32_t>(),
+                                      .c = c.raw(),
+                                      .rows = f.dim(0),
+                                      .clusters = c.dim(0),
+                                      .columns = c.dim(1),
+                                      .momentum = momentum,
+                                      .rule = rule,
+                                      .dtype = c.dtype()});
+}
+
 }  // namespace reid::ops

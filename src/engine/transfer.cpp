@@ -93,7 +93,7 @@ void Downloads::finish() {
 
 Readback::Readback(Device device) : device_(device) {
   if (on_cpu(device)) return;
-  values_ = static_cast<float*>(accelerator(device).allocate_pinned(kMost * sizeof(float)));
+  values_ = static_cast<uint8_t*>(accelerator(device).allocate_pinned(kMost * kSlot));
   event_ = accelerator(device).open_event(device.index);
 }
 
@@ -106,22 +106,30 @@ Readback::~Readback() {
 }
 
 void Readback::add(const Tensor& scalar) {
-  REID_CHECK(scalar.numel() == 1 && scalar.dtype() == DType::f32 && scalar.device() == device_ && values_,
-             "[readback] takes f32 scalars of ", device_, ", got ", scalar.shape(), " ", scalar.dtype(), " on ", scalar.device());
-  REID_CHECK(count_ < kMost, "[readback] ", kMost, " scalars wait already: take them first");
-  const auto run = [this, to = values_ + count_++, from = scalar.raw()](Stream& stream) {
-    accelerator(device_).copy(to, from, sizeof(float), CopyKind::to_host, stream.native());
+  REID_CHECK(scalar.numel() == 1 && (scalar.dtype() == DType::f32 || scalar.dtype() == DType::f64) && scalar.device() == device_ && values_,
+             "[readback] takes f32 and f64 scalars of ", device_, ", got ", scalar.shape(), " ", scalar.dtype(), " on ", scalar.device());
+  REID_CHECK(types_.size() < kMost, "[readback] ", kMost, " scalars wait already: take them first");
+  const auto run = [this, to = values_ + kSlot * types_.size(), from = scalar.raw(), bytes = scalar.bytes()](Stream& stream) {
+    accelerator(device_).copy(to, from, static_cast<size_t>(bytes), CopyKind::to_host, stream.native());
     accelerator(device_).record(event_, stream.native());
   };
+  types_.push_back(scalar.dtype());
   if (Recorder* r = recorder(device_)) return r->varies({key_word("readback"), key_word(scalar.raw())}, run);
   run(current_stream(device_));
 }
 
 std::vector<double> Readback::take() {
-  if (count_ == 0) return {};
+  if (types_.empty()) return {};
   accelerator(device_).synchronize_event(event_);
-  const std::vector<double> all(values_, values_ + count_);
-  count_ = 0;
+  std::vector<double> all;
+  for (size_t i = 0; i < types_.size(); ++i) {
+    const uint8_t* from = values_ + kSlot * i;
+    float narrow = 0;
+    double value = 0;
+    types_[i] == DType::f32 ? std::memcpy(&narrow, from, sizeof(narrow)) : std::memcpy(&value, from, sizeof(value));
+    all.push_back(types_[i] == DType::f32 ? double{narrow} : value);
+  }
+  types_.clear();
   return all;
 }
 

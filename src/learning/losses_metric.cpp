@@ -67,14 +67,9 @@ double smoothing_over_others(double smoothing, int64_t classes) {
   return smoothing * n / (n - 1);
 }
 
-double accuracy(const Tensor& logits, const std::vector<int64_t>& labels) {
-  const Tensor wide = logits.to(Device{}).to(DType::f64);
-  int64_t right = 0;
-  for (size_t i = 0; i < labels.size(); ++i) {
-    const auto row = wide.span<double>().subspan(i * static_cast<size_t>(logits.dim(1)), static_cast<size_t>(logits.dim(1)));
-    right += std::max_element(row.begin(), row.end()) - row.begin() == labels[i];
-  }
-  return labels.empty() ? 0 : static_cast<double>(right) / static_cast<double>(labels.size());
+Tensor accuracy(const Tensor& logits, const std::vector<int64_t>& labels) {
+  const std::vector<int32_t> narrow(labels.begin(), labels.end());
+  return ops::top_share(logits, Tensor::from(narrow).to(logits.device()));
 }
 
 }  // namespace reid

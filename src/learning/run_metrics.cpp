@@ -30,13 +30,17 @@ void Run::log(const char* name, const Tensor& scalar) {
     return log(name, scalar.item());
   }
   log(name, 0);  // keeps the place in the line
-  readbacks_[readback_of(step_)].add(scalar);
-  late_.emplace_back(name);
+  late_.emplace_back(name, scalar);
 }
 
 // The line of the step that has just been queued. Where an accelerator still owes numbers to it, the one before is written.
 void Run::end_line() {
-  Line line{std::exchange(logged_, Json::object()), std::exchange(late_, {}), epoch_, step_, readback_of(step_ - 1)};
+  Line line{std::exchange(logged_, Json::object()), {}, epoch_, step_, readback_of(step_ - 1)};
+  for (auto& [name, scalar] : late_) {
+    readbacks_[line.readback].add(scalar);
+    line.late.push_back(std::move(name));
+  }
+  late_.clear();
   finish_line();
   waiting_ = std::move(line);
   if (waiting_->late.empty()) finish_line();
@@ -80,6 +84,10 @@ void Run::read_times() {
 void Run::write_times() const {
   Json times = Json::object();
   for (const auto& [name, seconds] : kPhases) times[name] = spent_.*seconds;
+  if (config_.device.type != DeviceType::cpu) {
+    const Replay::Counts& steps = replay_.counts();
+    times["steps"] = Json::object({{"replayed", steps.replayed}, {"graphs", steps.graphs}});
+  }
   write_file(file("times.json"), times.dump(2) + "\n");
 }
 

@@ -85,7 +85,7 @@ Var Supervised::logits(const Var& f, Tape& tape, const std::vector<int64_t>& lab
 }
 
 // Without the circle's margin, which would count against the right class.
-double Supervised::id_accuracy(const Tensor& f, const std::vector<int64_t>& labels) const {
+Tensor Supervised::id_accuracy(const Tensor& f, const std::vector<int64_t>& labels) const {
   const Tensor& rows = network_.classifier.weight.value;
   const bool circle = cfg_.classifier == "circle";
   return accuracy(ops::matmul(f, circle ? ops::l2_normalize(rows).y : rows, false, true), labels);

@@ -90,6 +90,58 @@ void hardest_negatives(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
+// Logits that are often equal, every other label right.
+void top_share(const ProblemLine& line, Sweep& sweep) {
+  using A = TopShareArgs;
+  const int64_t rows = line.at("rows"), columns = line.at("columns");
+  Problem<TopShare> p{.args = {}, .fields = {}, .bound = [](const Values&, const Values& oracle) { return oracle; }};
+  p.args.rows = rows, p.args.columns = columns;
+  p.fields = {{"s", Field<A>::input, &A::s, {rows, columns}},
+              {"label", Field<A>::input, &A::label, {rows}, Content::any, DType::i32},
+              {"share", Field<A>::output, &A::share, {1}, Content::any, DType::f64}};
+  p.adjust = [&](Run& run, DType) {
+    auto* s = static_cast<float*>(run.memory.at("s").data());
+    for (int64_t i = 0; i < rows * columns; ++i) s[i] = std::round(s[i]);
+    for (int64_t i = 0; i < rows; ++i) {
+      const auto top = static_cast<int32_t>(std::max_element(s + i * columns, s + (i + 1) * columns) - (s + i * columns));
+      static_cast<int32_t*>(run.memory.at("label").data())[i] = i % 2 == 0 ? top : static_cast<int32_t>((top + 1) % columns);
+    }
+  };
+  check_problem(p, line, sweep);
+}
+
+// Unit vectors without a negative entry: what moves is at least sqrt(0.2^2 + 0.8^2) long (momentum 0.2), so that the error of a vector,
+// whose rounding is at most 1 in length, shrinks to a fourth of it before the next row's rounding joins it: 1 / (1 - 0.243) < 1.34.
+void memory_update(const ProblemLine& line, Sweep& sweep) {
+  using A = MemoryUpdateArgs;
+  const int64_t rows = line.at("rows"), clusters = line.at("clusters"), columns = line.at("columns");
+  for (const MemoryRule rule : {MemoryRule::all, MemoryRule::hard, MemoryRule::mean}) {
+    Problem<MemoryUpdate> p{.args = {}, .fields = {}, .bound = {}};
+    p.args.rows = rows, p.args.clusters = clusters, p.args.columns = columns, p.args.momentum = 0.2, p.args.rule = rule;
+    p.fields = {{"f", Field<A>::input, &A::f, {rows, columns}, Content::positive},
+                {"label", Field<A>::input, &A::label, {rows}, Content::any, DType::i32},
+                {"c", Field<A>::both, &A::c, {clusters, columns}, Content::positive}};
+    p.adjust = [&](Run& run, DType) {
+      for (const auto& [name, count] : {std::pair{"f", rows}, {"c", clusters}}) {
+        auto* x = static_cast<float*>(run.memory.at(name).data());
+        for (int64_t i = 0; i < count; ++i, x += columns) {
+          double squares = 0;
+          for (int64_t d = 0; d < columns; ++d) squares += double{x[d]} * double{x[d]};
+          for (int64_t d = 0; d < columns; ++d) x[d] = static_cast<float>(double{x[d]} / std::sqrt(squares));
+        }
+      }
+      auto* label = static_cast<int32_t*>(run.memory.at("label").data());
+      for (int64_t i = 0; i < rows; ++i) label[i] = static_cast<int32_t>(i * 3 % std::max<int64_t>(1, clusters - 1));  // the last has none
+    };
+    p.bound = [rule](const Values&, const Values& oracle) {
+      Values b = oracle;
+      for (double& v : b["c"]) v = rule == MemoryRule::all ? 1.34 : 1.01 * v;
+      return b;
+    };
+    check_problem(p, line, sweep);
+  }
+}
+
 void row_losses(const ProblemLine& line, Sweep& sweep) {
   row_loss<OnePositiveRows>(line, sweep);
   row_loss<SoftmaxRows>(line, sweep);
@@ -188,6 +240,8 @@ Families rows_families() {
   return {{"l2_normalize", l2_normalize},
           {"row_losses", row_losses},
           {"hardest_negatives", hardest_negatives},
+          {"top_share", top_share},
+          {"memory_update", memory_update},
           {"sgd", sgd},
           {"adam", adam},
           {"ema", ema}};

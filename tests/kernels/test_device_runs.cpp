@@ -83,6 +83,20 @@ void begins_as_on_the_cpu(const typename M::Config& config) {
   CHECK(logged(scratch / "there", "lr") == logged(scratch / "cpu", "lr"));
 }
 
+// Of three steps the last is replayed: up to the optimizer's it asks the host for nothing, so that it is one graph.
+template <class M>
+void replays_one_graph(typename M::Config config) {
+  const Scratch scratch("device graphs");
+  config.common.run.iterations = 3;
+  REQUIRE(train_by<M>(on_device(config), scratch / "graphs"));
+  REQUIRE(train_by<M>(on_device(config, true), scratch / "eager"));
+  CHECK(without_place(scratch / "eager") == without_place(scratch / "graphs"));
+  const auto steps = [&](const char* run) { return parse_json(bytes_of(scratch / run / "times.json"), "times.json").at("steps"); };
+  CHECK(steps("graphs").at("replayed").integer() == 1);
+  CHECK(steps("graphs").at("graphs").integer() == 1);
+  CHECK(steps("eager").at("replayed").integer() == 0);
+}
+
 }  // namespace
 
 TEST_CASE("device runs: every recipe begins as on the CPU") {
@@ -107,6 +121,13 @@ TEST_CASE("device runs: in bf16, too, a recipe begins as on the CPU") {
   CHECK(got != wide);
   CHECK(std::abs(got - expected) <= std::abs(wide - expected) + 0x1p-8 * std::abs(expected));
   CHECK(bytes_of(scratch / "there" / "manifest.json").find("bf16, summed in f32") != std::string::npos);
+}
+
+TEST_CASE("device runs: a step of every recipe is one graph up to the optimizer's, with the bits of single launches") {
+  replays_one_graph<Supervised>(tiny_supervised());
+  replays_one_graph<ReMix>(tiny_remix());
+  replays_one_graph<ClusterContrast>(tiny_contrast());
+  replays_one_graph<PPLR>(tiny_pplr());
 }
 
 TEST_CASE("device runs: as graphs, piece by piece, stopped and resumed: the same bits") {

@@ -56,7 +56,7 @@ TEST_CASE("metric losses: what makes no sense is refused") {
   CHECK_THROWS_AS(center_loss(f, Var(Tensor::zeros({4, 3}, DType::f64)), {0, 1, 2}), Error);
   CHECK_THROWS_AS(smoothing_over_others(0.1, 1), Error);
   CHECK_THROWS_AS(smoothing_over_others(0.6, 2), Error);
-  CHECK(accuracy(Tensor::from(std::vector<double>{1, 3, 3, 0, 2, 1}, {2, 3}), {1, 2}) == 0.5);
+  CHECK(accuracy(Tensor::from(std::vector<double>{1, 3, 3, 0, 2, 1}, {2, 3}), {1, 2}).item() == 0.5);
 }
 
 }  // namespace

@@ -91,6 +91,42 @@ struct HardestNegatives {
   static constexpr const char* name = "hardest_negatives";
 };
 
+// The share of rows whose first largest logit is that of their label.
+struct TopShareArgs {
+  const void* s;         // [B, C]
+  const int32_t* label;  // [B]
+  void* share;           // [1] f64, whatever the dtype
+  int64_t rows, columns;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct TopShare {
+  using Args = TopShareArgs;
+  static constexpr const char* name = "top_share";
+};
+
+// The memory of Cluster Contrast (Dai et al., ACCV 2022): c_y = momentum c_y + (1 - momentum) v in double, scaled to length 1, or left
+// alone where that is 0. v is, by rule,
+enum class MemoryRule : uint8_t {
+  all,   // each row of f with label y in turn, in order
+  hard,  // once, that of them whose product with c_y is least, of equal ones the first
+  mean   // once, their mean
+};
+struct MemoryUpdateArgs {
+  const void* f;         // [B, D]
+  const int32_t* label;  // [B] 0 <= label < K
+  void* c;               // [K, D]; read, too
+  int64_t rows, clusters, columns;
+  double momentum;
+  MemoryRule rule;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct MemoryUpdate {
+  using Args = MemoryUpdateArgs;
+  static constexpr const char* name = "memory_update";
+};
+
 // Euclidean distances of rows: d[i, j] = sqrt(max(sum over k of (x[i, k] - y[j, k])^2, floor)), from differences, so that rows close to
 // each other keep their digits.
 struct RowDistancesArgs {

@@ -117,6 +117,10 @@ struct RowLoss {
 RowLoss one_positive_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight);  // mask u8 [B, M]
 // [B, M] similarities, u8 mask of kPositive and kNegative -> the mask with the `count` hardest negatives of each row, see op_args_rows.h.
 Tensor hardest_negatives(const Tensor& s, const Tensor& mask, int64_t count);
+// [B, C] logits, i32 [B] labels -> f64 [1], see TopShareArgs.
+Tensor top_share(const Tensor& logits, const Tensor& labels);
+// Changes c [K, D] by the rows of f [B, D], whose labels i32 [B] are below K.
+void memory_update(const Tensor& c, const Tensor& f, const Tensor& labels, double momentum, MemoryRule rule);
 RowLoss softmax_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing = 0);
 
 // What each row x_i of centroid_rows is held against, all [B]. Its positives are the columns with its label among first[i], ...,

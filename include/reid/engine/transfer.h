@@ -66,15 +66,15 @@ class Readback {
   Readback(const Readback&) = delete;
   Readback& operator=(const Readback&) = delete;
 
-  void add(const Tensor& scalar);  // throws unless it is one f32 of this device, and when kMost wait already
+  void add(const Tensor& scalar);  // throws unless it is one f32 or f64 of this device, and when kMost wait already
   std::vector<double> take();      // of all since the last call, in order; waits until they are there
 
  private:
-  static constexpr size_t kMost = 64;
+  static constexpr size_t kMost = 64, kSlot = sizeof(double);
   Device device_;
-  float* values_ = nullptr;  // pinned, [kMost]
+  uint8_t* values_ = nullptr;  // pinned, 8 bytes each
+  std::vector<DType> types_;   // of those that wait
   void* event_ = nullptr;
-  size_t count_ = 0;
 };
 
 }  // namespace reid

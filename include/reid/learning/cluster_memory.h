@@ -26,15 +26,12 @@ class ClusterMemory {
   //   all   v every row of the batch in turn, in its order: the published rule; the order matters
   //   hard  once for each cluster, v its row in the batch that is least similar to c_y (of equal ones the first)
   //   mean  once for each cluster, v the mean of its rows in the batch
-  // Sums are in double, in the order of the batch.
+  // Sums are in double. On an accelerator nobody waits for it.
   void update(const Tensor& f, const std::vector<int64_t>& labels);
 
   const Tensor& rows() const { return rows_; }  // [K, D]
 
  private:
-  template <class T>
-  void update_as(const Tensor& f, const std::vector<int64_t>& labels);
-
   Tensor rows_;
   MemoryOptions options_;
 };

@@ -35,7 +35,7 @@ Var circle_classifier(const Var& f, const Var& w, const std::vector<int64_t>& la
 // has the same target: 1 - s for the class itself, s / (C - 1) for each other.
 double smoothing_over_others(double smoothing, int64_t classes);
 
-// Share of rows whose largest logit is that of their label; of equal ones the first counts.
-double accuracy(const Tensor& logits, const std::vector<int64_t>& labels);
+// Share of rows whose largest logit is that of their label; of equal ones the first counts. f64 [1], where the logits are.
+Tensor accuracy(const Tensor& logits, const std::vector<int64_t>& labels);
 
 }  // namespace reid

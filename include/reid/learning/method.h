@@ -92,9 +92,9 @@ struct PhaseSeconds {
 };
 
 // A run folder: config.toml (resolved), manifest.json, metrics.jsonl (one object a line, nothing in it depends on time), times.json
-// (PhaseSeconds), checkpoint.safetensors (replaced atomically), damaged.txt when images were skipped; at the end encoder.safetensors,
-// results.json and matrix.json, matrix.md (see matrix.h), all of the last epoch. With run.best_on also best_encoder.safetensors and
-// best_results.json.
+// (PhaseSeconds; of an accelerator how many steps since the run began or was resumed were replayed, as how many graphs),
+// checkpoint.safetensors (replaced atomically), damaged.txt when images were skipped; at the end encoder.safetensors, results.json and
+// matrix.json, matrix.md (see matrix.h), all of the last epoch. With run.best_on also best_encoder.safetensors and best_results.json.
 class Run {
  public:
   // Opens a new folder, or continues one. Throws when the folder exists (without resume), when settings differ (naming the
@@ -165,7 +165,7 @@ class Run {
     int64_t epoch, step;
     size_t readback;
   };
-  std::vector<std::string> late_;  // of the current step
+  std::vector<std::pair<std::string, Tensor>> late_;  // of the current step: read back behind it, so that nothing splits its graph
   std::optional<Line> waiting_;
   Feed feed_;
   std::array<Readback, 2> readbacks_;  // of steps with even and odd numbers

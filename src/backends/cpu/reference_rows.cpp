@@ -1,7 +1,10 @@
-// Reference: rows of embeddings and the two row losses.
+// Reference: rows of embeddings, the two row losses, what is picked and counted in rows, the memory of clusters.
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
+#include <vector>
 
 #include "reference.h"
 
@@ -105,6 +108,68 @@ void softmax_rows(const SoftmaxRowsArgs& a) {
 }
 
 template <class T>
+void top_share(const TopShareArgs& a) {
+  int64_t right = 0;
+  for (int64_t i = 0; i < a.rows; ++i) {
+    const T* s = in<T>(a.s) + i * a.columns;
+    right += std::max_element(s, s + a.columns) - s == a.label[i];
+  }
+  *out<double>(a.share) = a.rows == 0 ? 0 : static_cast<double>(right) / static_cast<double>(a.rows);
+}
+
+// Moves one vector towards v.
+template <class T>
+void move_towards(T* c, const std::vector<double>& v, double momentum) {
+  std::vector<double> moved(v.size());
+  double squared = 0;
+  for (size_t d = 0; d < v.size(); ++d) {
+    moved[d] = momentum * double{c[d]} + (1 - momentum) * v[d];
+    squared += moved[d] * moved[d];
+  }
+  if (squared == 0) return;
+  for (size_t d = 0; d < v.size(); ++d) c[d] = static_cast<T>(moved[d] / std::sqrt(squared));
+}
+
+template <class T>
+std::vector<double> least_alike(const std::vector<const T*>& rows, const T* c, int64_t columns) {
+  const auto product = [&](const T* row) {
+    double sum = 0;
+    for (int64_t d = 0; d < columns; ++d) sum += double{row[d]} * double{c[d]};
+    return sum;
+  };
+  const T* least = rows.front();
+  for (const T* row : rows) {
+    if (product(row) < product(least)) least = row;
+  }
+  return {least, least + columns};
+}
+
+template <class T>
+std::vector<double> mean_of(const std::vector<const T*>& rows, int64_t columns) {
+  std::vector<double> mean(static_cast<size_t>(columns));
+  for (const T* row : rows) {
+    for (size_t d = 0; d < mean.size(); ++d) mean[d] += double{row[d]} / static_cast<double>(rows.size());
+  }
+  return mean;
+}
+
+template <class T>
+void memory_update(const MemoryUpdateArgs& a) {
+  std::map<int32_t, std::vector<const T*>> batch;
+  for (int64_t i = 0; i < a.rows; ++i) batch[a.label[i]].push_back(in<T>(a.f) + i * a.columns);
+  for (const auto& [label, rows] : batch) {  // clusters do not meet: their order does not matter
+    T* c = out<T>(a.c) + label * a.columns;
+    switch (a.rule) {
+      case MemoryRule::all:
+        for (const T* row : rows) move_towards(c, std::vector<double>(row, row + a.columns), a.momentum);
+        break;
+      case MemoryRule::hard: move_towards(c, least_alike<T>(rows, c, a.columns), a.momentum); break;
+      case MemoryRule::mean: move_towards(c, mean_of(rows, a.columns), a.momentum); break;
+    }
+  }
+}
+
+template <class T>
 void hardest_negatives(const HardestNegativesArgs& a) {
   std::vector<int64_t> negatives;
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -130,6 +195,8 @@ void register_reference_rows() {
   REID_REFERENCE(OnePositiveRows, one_positive_rows);
   REID_REFERENCE(SoftmaxRows, softmax_rows);
   REID_REFERENCE(HardestNegatives, hardest_negatives);
+  REID_REFERENCE(TopShare, top_share);
+  REID_REFERENCE(MemoryUpdate, memory_update);
 }
 
 }  // namespace reid::cpu
