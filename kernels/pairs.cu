@@ -10,8 +10,8 @@
 //                      depends on who comes first.
 //      count_before    a block for each row searches every column's place among the bars and counts it in a bin; sums of bins follow.
 // Bytes: 8 D a pair of f32 rows, which L2 holds for the lists of neighboring rows; a tile is read once, or twice to select.
-// Floors on H200 (4.3 TB/s, 34 Tflop/s in double): 12,936 lists of 31 places x 2048, 6.6 GB if nothing were read from L2: 1.5 ms; a tile of
-// 8192 x 8192, 62 us. No version was measured yet.
+// Floors on H200 (4.3 TB/s, 34 Tflop/s in double): 12,936 lists of 31 candidates x 2048, 6.6 GB if nothing were read from L2: 1.5 ms; a
+// tile of 8192 x 8192, 62 us. No version was measured yet.
 
 #include <utility>
 
@@ -250,12 +250,15 @@ void select(const Rule& rule, const FoundPairs& out, Stream& stream) {
 struct ReachesBar {
   const float *products, *edge, *bar;
   int64_t m, n, first_above;  // above: the first column of row 0 that counts, one more with each row
-  bool above;
-  __device__ bool chosen(int64_t i, int64_t j) const { return products[i * n + j] - edge[j] >= bar[i] && (!above || j >= first_above + i); }
+  bool above, below;
+  __device__ bool chosen(int64_t i, int64_t j) const {
+    const float gap = products[i * n + j] - edge[j];
+    return (below ? gap <= bar[i] : gap >= bar[i]) && (!above || j >= first_above + i);
+  }
 };
 
 void select_pairs(const SelectPairsArgs& a, Stream& stream) {
-  select(ReachesBar{a.products, a.edge, a.bar, a.m, a.n, a.first_row - a.first_column + 1, a.above}, a, stream);
+  select(ReachesBar{a.products, a.edge, a.bar, a.m, a.n, a.first_row - a.first_column + 1, a.above, a.below}, a, stream);
 }
 
 // --- places in a ranking ---

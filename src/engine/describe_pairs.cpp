@@ -70,6 +70,7 @@ void SelectPairsArgs::describe(Visitor& v) const {
   v.input("edge", edge, {n}, DType::f32);
   v.input("bar", bar, {m}, DType::f32);
   v.attribute("above", above);
+  v.attribute("below", below);
   describe_found(v, *this);
 }
 void CountBeforeArgs::describe(Visitor& v) const {

@@ -92,14 +92,17 @@ class PairBuffer {
   Tensor pairs_, found_;
 };
 
-// Calls use with the pairs of a tile that reach a bar: edges [N], bars [M] of all rows, there.
-void find_reaching(PairBuffer& buffer, const ProductTile& tile, const Tensor& edges, const Tensor& bars, bool above, UsePairs use) {
+// Calls use with the pairs of a tile that reach a bar from above or from below: edges [N], bars [M] of all rows, there.
+enum class Side : uint8_t { above, below };
+void find_reaching(PairBuffer& buffer, const ProductTile& tile, const Tensor& edges, const Tensor& bars, Side side, bool upper_triangle,
+                   UsePairs use) {
   const auto run = [&](const FoundPairs& out, int64_t first, int64_t rows) {
     SelectPairsArgs a{};
     static_cast<FoundPairs&>(a) = out;
     a.products = tile.products + first * tile.columns;
     a.edge = edges.address<float>() + tile.column, a.bar = bars.address<float>() + tile.row + first;
-    a.m = rows, a.n = tile.columns, a.above = above;
+    a.m = rows, a.n = tile.columns;
+    a.above = upper_triangle, a.below = side == Side::below;
     dispatch<SelectPairs>(edges.device(), a);
   };
   buffer.find(tile, 0, tile.rows, run, use);
@@ -107,17 +110,19 @@ void find_reaching(PairBuffer& buffer, const ProductTile& tile, const Tensor& ed
 
 // --- the nearest rows ---
 
+// Of lists in which `sought` are sought among `others`: longer by some whose place the products may leave open.
+int64_t list_length(int64_t others, int64_t sought) { return std::min(others, sought + sought / 4 + 16); }
+
 struct Ranked {
   Tensor index, distance, open;  // [M, sought], [M, sought], [M]; on the host
 };
 
-// Running lists of the nearest rows (or the farthest), longer than what is sought by some whose place the products may leave open.
+// Running lists of the nearest rows (or the farthest).
 class Lists {
  public:
   Lists(const DistanceTiles& pairs, const PairFilter& filter, const Rows& rows, int64_t sought, bool farthest)
       : pairs_(pairs), filter_(filter), rows_(rows), sought_(sought), farthest_(farthest) {
-    const int64_t others = candidates();
-    length_ = std::min(others, sought + sought / 4 + 16);
+    length_ = list_length(candidates(), sought);
     const double weight = farthest ? -1 - filter.margin() : 1 - filter.margin();
     std::vector<float> edges;
     for (double h : filter.half_b()) edges.push_back(to_float(weight * h));
@@ -175,41 +180,59 @@ class Lists {
 
 using Place = std::pair<double, int32_t>;
 
-// The nearest of rows whose list left some out that may belong to it: all pairs within the last distance of the list, which is an upper
-// bound, are measured. One more pass over the products.
-void close_lists(const DistanceTiles& pairs, const PairFilter& filter, const Rows& rows, const Ranked& ranked) {
+// The first few of a row by (distance, column), or by (-distance, column).
+class BestPlaces {
+ public:
+  void add(double distance, int32_t column, size_t wanted, bool farthest) {
+    places_.emplace_back(farthest ? -distance : distance, column);
+    if (places_.size() < 2 * wanted + 16) return;  // memory does not grow with what ties
+    std::nth_element(places_.begin(), places_.begin() + static_cast<std::ptrdiff_t>(wanted), places_.end());
+    places_.resize(wanted);
+  }
+  const std::vector<Place>& sorted() {
+    std::sort(places_.begin(), places_.end());
+    return places_;
+  }
+
+ private:
+  std::vector<Place> places_;
+};
+
+// The nearest (or farthest) of rows whose list left some out that may belong to it: all pairs that can be within the last distance of the
+// list, which bounds it, are measured. One more pass over the products.
+void close_lists(const DistanceTiles& pairs, const PairFilter& filter, const Rows& rows, bool farthest, const Ranked& ranked) {
   const int64_t count = pairs.count(), sought = ranked.index.dim(1);
   const std::span<const uint8_t> open = ranked.open.span<uint8_t>();
   if (std::find(open.begin(), open.end(), 1) == open.end()) return;
-  const auto is_open = [&](int64_t i) { return open[static_cast<size_t>(i)] != 0; };
+  const double sign = farthest ? -1 : 1;
   std::vector<float> bars;
   for (int64_t i = 0; i < count; ++i) {
-    const double key = filter.half_square(ranked.distance.data<double>()[i * sought + sought - 1]), rounding = 0x1p-50 * key;
-    const double bar = (1 - filter.margin()) * filter.half_a()[static_cast<size_t>(i)] - 2 * filter.absolute() - key - rounding;
-    bars.push_back(is_open(i) ? to_float(bar) : std::numeric_limits<float>::infinity());
+    const double key = filter.half_square(ranked.distance.data<double>()[i * sought + sought - 1]);
+    const double room = 0x1p-50 * key + 2 * filter.absolute();
+    const double bar = (1 - sign * filter.margin()) * filter.half_a()[static_cast<size_t>(i)] - key - sign * room;
+    const bool is_open = open[static_cast<size_t>(i)] != 0;
+    bars.push_back(is_open ? to_float(bar) : static_cast<float>(sign) * std::numeric_limits<float>::infinity());
   }
-  const Tensor bars_there = upload(bars, rows.device()), edges = upload(filter.lower_edges(), rows.device());
-  std::vector<std::vector<Place>> found(static_cast<size_t>(count));
+  const Tensor bars_there = upload(bars, rows.device());
+  const Tensor edges = upload(farthest ? filter.upper_edges() : filter.lower_edges(), rows.device());
+  std::vector<BestPlaces> found(static_cast<size_t>(count));
   PairBuffer buffer(rows);
+  const auto use = [&](std::span<const int32_t> indices, std::span<const double> distances) {
+    for (size_t p = 0; p < distances.size(); ++p) {
+      const int32_t i = indices[2 * p], j = indices[2 * p + 1];
+      if (farthest || !pairs.same() || i != j) found[static_cast<size_t>(i)].add(distances[p], j, static_cast<size_t>(sought), farthest);
+    }
+  };
+  const Side side = farthest ? Side::below : Side::above;
   filter.for_each(
-      {},
-      [&](const ProductTile& tile) {
-        find_reaching(buffer, tile, edges, bars_there, false, [&](std::span<const int32_t> indices, std::span<const double> distances) {
-          for (size_t p = 0; p < distances.size(); ++p) {
-            const int32_t i = indices[2 * p], j = indices[2 * p + 1];
-            if (!pairs.same() || i != j) found[static_cast<size_t>(i)].emplace_back(distances[p], j);
-          }
-        });
-      },
-      true);
+      {}, [&](const ProductTile& tile) { find_reaching(buffer, tile, edges, bars_there, side, false, use); }, true);
   for (int64_t i = 0; i < count; ++i) {
-    if (!is_open(i)) continue;
-    std::vector<Place>& places = found[static_cast<size_t>(i)];
+    if (open[static_cast<size_t>(i)] == 0) continue;
+    const std::vector<Place>& places = found[static_cast<size_t>(i)].sorted();
     REID_CHECK(static_cast<int64_t>(places.size()) >= sought, "[neighbors] ", rows.device(), " found ", places.size(), " of ", sought,
                " neighbors of row ", i, ": its products are less exact than this program relies on");
-    std::sort(places.begin(), places.end());
     for (int64_t e = 0; e < sought; ++e) {
-      ranked.distance.data<double>()[i * sought + e] = places[static_cast<size_t>(e)].first;
+      ranked.distance.data<double>()[i * sought + e] = sign * places[static_cast<size_t>(e)].first;
       ranked.index.data<int32_t>()[i * sought + e] = places[static_cast<size_t>(e)].second;
     }
   }
@@ -243,6 +266,13 @@ std::vector<double> distances_there(const DistanceTiles& pairs, const std::vecto
   return distances;
 }
 
+int64_t search_bytes_there(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, int64_t width) {
+  const int64_t rows = rows_a + (same ? 0 : rows_b), tile = std::min(rows_a, accelerator_tile) * std::min(rows_b, accelerator_tile);
+  const int64_t each = columns * (4 + 2 * 2) + 4 * 8;  // features, two parts in bf16; scales, h and what is tested against
+  const int64_t lists = rows_a * (list_length(rows_b, width) * (2 * 8 + 8) + width * (4 + 8) + 1);  // before, after, distances; results
+  return rows * each + tile * 4 + std::max(pairs_at_a_time, accelerator_tile) * (2 * 4 + 8) + (width > 0 ? lists : 0);
+}
+
 Neighbors nearest_there(const DistanceTiles& pairs, const PairFilter& filter, int64_t width, const NeighborOptions& options) {
   Neighbors result;
   result.width = width;
@@ -253,27 +283,25 @@ Neighbors nearest_there(const DistanceTiles& pairs, const PairFilter& filter, in
   std::optional<Lists> nearest, farthest;
   if (sought > 0) nearest.emplace(pairs, filter, rows, sought, false);
   if (options.farthest) farthest.emplace(pairs, filter, rows, 1, true);
-  filter.for_each(
-      options.progress,
-      [&](const ProductTile& tile) {
-        if (nearest) nearest->add(tile);
-        if (farthest) farthest->add(tile);
-      },
-      true);
-  std::optional<Ranked> ranked;
-  if (nearest) {
-    ranked = nearest->rank();
-    close_lists(pairs, filter, rows, *ranked);
+  if (nearest || farthest) {
+    filter.for_each(
+        options.progress,
+        [&](const ProductTile& tile) {
+          if (nearest) nearest->add(tile);
+          if (farthest) farthest->add(tile);
+        },
+        true);
   }
-  write_lists(pairs, ranked ? &*ranked : nullptr, result);
-  if (!farthest) return result;
-  // Rows whose farthest is not the list's alone to say are compared with all others.
-  const Ranked far = farthest->rank();
-  for (int64_t i = 0; i < pairs.count(); ++i) {
-    double most = far.distance.data<double>()[i];
-    for (int64_t j = 0; far.open.data<uint8_t>()[i] != 0 && j < pairs.width(); ++j) most = std::max(most, pairs.pair(i, j));
-    result.farthest.push_back(most);
-  }
+  const auto ranked = [&](const std::optional<Lists>& lists, bool is_farthest) {
+    std::optional<Ranked> found;
+    if (!lists) return found;
+    found = lists->rank();
+    close_lists(pairs, filter, rows, is_farthest, *found);
+    return found;
+  };
+  const std::optional<Ranked> near = ranked(nearest, false), far = ranked(farthest, true);
+  write_lists(pairs, near ? &*near : nullptr, result);
+  if (far) result.farthest.assign(far->distance.data<double>(), far->distance.data<double>() + pairs.count());
   return result;
 }
 
@@ -287,16 +315,17 @@ void for_each_pair_within_there(const DistanceTiles& pairs, const PairFilter& fi
   PairBuffer buffer(rows);
   std::vector<int32_t> columns;
   filter.for_each(progress, [&](const ProductTile& tile) {
-    find_reaching(buffer, tile, edges, bars_there, filter.same(), [&](std::span<const int32_t> indices, std::span<const double> distances) {
-      for (size_t p = 0; p < distances.size();) {
-        const int32_t i = indices[2 * p];
-        columns.clear();
-        for (; p < distances.size() && indices[2 * p] == i; ++p) {
-          if (distances[p] <= radius) columns.push_back(indices[2 * p + 1]);
-        }
-        if (!columns.empty()) use(i, columns);
-      }
-    });
+    find_reaching(buffer, tile, edges, bars_there, Side::above, filter.same(),
+                  [&](std::span<const int32_t> indices, std::span<const double> distances) {
+                    for (size_t p = 0; p < distances.size();) {
+                      const int32_t i = indices[2 * p];
+                      columns.clear();
+                      for (; p < distances.size() && indices[2 * p] == i; ++p) {
+                        if (distances[p] <= radius) columns.push_back(indices[2 * p + 1]);
+                      }
+                      if (!columns.empty()) use(i, columns);
+                    }
+                  });
   });
 }
 

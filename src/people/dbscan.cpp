@@ -252,15 +252,17 @@ Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, c
 
 int64_t dbscan_features_bytes(int64_t rows, int64_t columns, const DbscanOptions& options) {
   check_options(options);
-  return radius_bytes(rows, rows, columns, true) + label_bytes(rows, options);
+  const int64_t search = radius_bytes(rows, rows, columns, true, options.device);
+  return options.device == Device{} ? search + label_bytes(rows, options) : search;
 }
 
 int64_t dbscan_jaccard_bytes(int64_t rows, int64_t columns, const JaccardOptions& jaccard, const DbscanOptions& options) {
   check_options(options);
   const EncodingOptions encoding = encoding_options(jaccard);
-  const int64_t width = encoding_list_length(encoding, rows);
-  return std::max({neighbor_bytes(rows, rows, columns, true, width, true), rows * width * 12 + encoding_bytes(encoding, rows),
-                   encoding_bytes(encoding, rows) + label_bytes(rows, options)});
+  const int64_t width = encoding_list_length(encoding, rows), lists = rows * width * 12;
+  const int64_t search = neighbor_bytes(rows, rows, columns, true, width, true, options.device);
+  if (options.device != Device{}) return std::max(search, rows * columns * 4 + lists + encoding_bytes(encoding, rows));
+  return std::max({search, lists + encoding_bytes(encoding, rows), encoding_bytes(encoding, rows) + label_bytes(rows, options)});
 }
 
 }  // namespace reid

@@ -1,4 +1,4 @@
-// k-reciprocal encodings where the features lie. What a device computes are the operations of op_args_jaccard.h.
+// k-reciprocal encodings on an accelerator. What it computes are the operations of op_args_jaccard.h.
 
 #include "people/jaccard_device.h"
 
@@ -39,6 +39,7 @@ void DeviceEncoding::for_each_pair_within(double radius, const Progress& progres
       if (size > 0) use(i, {found.data<int32_t>() + (i - first) * capacity, size});
     }
     first = last;
+    capacity = std::min(count(), std::max<int64_t>(64, 2 * most));
     if (progress) progress(static_cast<double>(last) / static_cast<double>(count()));
   }
 }

@@ -213,8 +213,9 @@ Neighbors nearest_neighbors(const DistanceTiles& pairs, int64_t width, const Nei
   return result;
 }
 
-int64_t neighbor_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, int64_t width, bool distances) {
+int64_t neighbor_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, int64_t width, bool distances, Device device) {
   width = std::min(width, rows_b);
+  if (device != Device{}) return search_bytes_there(rows_a, rows_b, columns, same, width);
   return PairFilter::bytes(rows_a, rows_b, columns, same) + BestRows::bytes(rows_a, width) + rows_a * width * (distances ? 12 : 4);
 }
 
@@ -262,7 +263,8 @@ void for_each_pair_within(const DistanceTiles& pairs, double radius, const Progr
   });
 }
 
-int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same) {
+int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, Device device) {
+  if (device != Device{}) return search_bytes_there(rows_a, rows_b, columns, same, 0);
   // Each pair of a tile: its place in a list, and as much again while the list grows.
   return PairFilter::bytes(rows_a, rows_b, columns, same) + 8 * PairFilter::tile_pairs(rows_a, rows_b, same) + rows_b * 4;
 }

@@ -37,17 +37,17 @@ struct NeighborOptions {
 
 // The `width` rows of b nearest to every row of a, by increasing distance, ties by index. In a set among itself the row itself
 // stands first, whatever lies at distance 0. `width` >= 1 is cut at the number of rows of b; fewer than 2^31 of those.
-// Memory beside the features: neighbor_bytes(). Cost: the matrix product (half of it for a set among itself), a pair() for each
-// entry, and one for each pair whose distance to the last entry of a list is below the filter's bound. Many equal distances
+// Memory beside the features, or on an accelerator there: neighbor_bytes(). Cost: the matrix product (half of it for a set among itself), a
+// pair() for each entry, and one for each pair whose distance to the last entry of a list is below the filter's bound. Many equal distances
 // (thousands of equal rows) cost a pair() for each pair.
 Neighbors nearest_neighbors(const DistanceTiles& pairs, int64_t width, const NeighborOptions& options = {});
-int64_t neighbor_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, int64_t width, bool distances);
+int64_t neighbor_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, int64_t width, bool distances, Device device = {});
 
 // All pairs with pair(i, j) <= radius: calls use(i, columns) from one thread in a fixed order, `columns` ascending and never
 // empty, several times for a row. A set among itself: pairs i < j, each once. Memory: the filter's and 4 bytes for each pair
 // of one tile, radius_bytes(); cost: the matrix product (half) and a pair() for each pair nearer to the radius than the filter's bound.
 void for_each_pair_within(const DistanceTiles& pairs, double radius, const Progress& progress,
                           FunctionRef<void(int64_t i, std::span<const int32_t> columns)> use);
-int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same);
+int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, Device device = {});
 
 }  // namespace reid

@@ -83,8 +83,8 @@ PairFilter::PairFilter(const DistanceTiles& pairs) : pairs_(pairs) {
   const std::vector<double>& scales = same() ? scale_a_ : scale_b_;
   center_ = pairs.dtype() == DType::f32 ? center_of<float>(pairs.b(), scale_, scales) : center_of<double>(pairs.b(), scale_, scales);
   if (device() != Device{}) {
-    const double cuts = (1.1 * static_cast<double>(width) + 32) * 0x1p-23;
-    margin_ = 3.02 * 0x1p-18 + cuts / (1 - cuts);
+    const double cuts = (1.15 * static_cast<double>(width) + 32) * 0x1p-23;
+    margin_ = 3.03 * 0x1p-16 + cuts / (1 - cuts);
     half_a_ = split_there(false, parts_a_);
     if (!same()) half_b_ = split_there(true, parts_b_);
     return;

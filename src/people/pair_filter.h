@@ -16,10 +16,11 @@
 // t = 2^22 (2^-52 (D + 16))^2 + 2^-74 bounds the rounding errors in double of the distance that is
 // defined by DistanceTiles::pair, and f32 underflow.
 //
-// An accelerator multiplies on tensor cores: y = a + b + e with a = y rounded to bf16, b = y - a rounded to bf16, |b| <= 2^-9 (1 + 2^-9)
-// |y| and |e| <= 2^-18 |y|. p = a . a' + a . b' + b . a' lacks b . b' and all that e takes part in, at most 3.02 2^-18 |y_i| |y_j|. Its
-// sums are f32 that may be cut off instead of rounded, with v = 2^-23 for each term and once more for each product of 16 terms: 17/16 D v
-// of the terms' magnitudes, which add up to (1 + 2^-9)^2 |y_i| |y_j| and 2^-8 of that: c = 3.02 2^-18 + (1.1 D + 32) v / (1 - ...).
+// An accelerator multiplies on tensor cores: y = a + b + e with a = y rounded to bf16, b = y - a rounded to bf16, |b| <= 2^-8 (1 + 2^-8)
+// |y| and |e| <= 2^-16 |y|. p = a . a' + a . b' + b . a' lacks b . b' and all that e takes part in, at most 3.03 2^-16 |y_i| |y_j|. Its
+// sums are f32 that may be cut off instead of rounded, with v = 2^-23 for each term and twice more for each 16 of them (when they join the
+// sum, and when that is normalized): 18/16 D v of the terms' magnitudes, which add up to (1 + 2^-8)^2 (1 + 2^-7) |y_i| |y_j| at most: c
+// = 3.03 2^-16 + (1.15 D + 32) v / (1 - ...).
 //
 // Whoever decides by these bounds and asks pair() about the pairs between them gets the answer that pair() alone would give for all pairs,
 // bit for bit.
@@ -35,7 +36,7 @@ namespace reid {
 
 using Progress = std::function<void(double share)>;  // called now and then, from the calling thread; may be empty
 
-// Products of some rows of a with some rows of b, where the features lie.
+// Products of some rows of a with some rows of b, where pairs.device() says.
 struct ProductTile {
   int64_t row = 0, rows = 0;        // of a
   int64_t column = 0, columns = 0;  // of b

@@ -113,8 +113,9 @@ void run(const Context& context, const Options& o) {
 
   const int64_t rows = features.dim(0), columns = features.dim(1);
   const int64_t needed = by_jaccard ? dbscan_jaccard_bytes(rows, columns, jaccard, options) : dbscan_features_bytes(rows, columns, options);
-  context.say(rows, " rows of ", columns, ": needs about ", mebibytes(needed), " MiB beside the features (", mebibytes(features.bytes()),
-              " MiB)");
+  const std::string beside =
+      context.device == Device{} ? std::string("beside the features") : str("on ", context.device, " with the features");
+  context.say(rows, " rows of ", columns, ": needs about ", mebibytes(needed), " MiB ", beside, " (", mebibytes(features.bytes()), " MiB)");
   if (by_jaccard && std::max(o.k1, o.k2) > rows) {
     context.say("--k1 ", o.k1, " and --k2 ", o.k2, " look at no more than the ", rows, " rows there are");
   }

@@ -136,7 +136,7 @@ void select_pairs(const ProblemLine& line, Sweep& sweep) {
   using A = SelectPairsArgs;
   auto p = exact_problem<SelectPairs>();
   A& a = p.args;
-  a.m = line.at("m"), a.n = line.at("n"), a.above = line.get("above", 0) != 0;
+  a.m = line.at("m"), a.n = line.at("n"), a.above = line.get("above", 0) != 0, a.below = line.get("below", 0) != 0;
   p.fields = {{"products", Field<A>::input, &A::products, {a.m, a.n}, Content::any, DType::f32},
               {"edge", Field<A>::input, &A::edge, {a.n}, Content::positive, DType::f32},
               {"bar", Field<A>::input, &A::bar, {a.m}, Content::any, DType::f32}};

@@ -104,6 +104,18 @@ TEST_CASE("accelerator search: the bounds of products hold for every pair, whate
   }
 }
 
+TEST_CASE("accelerator search: equal rows are found where all that a part of bf16 lacks adds up") {
+  for (int64_t width : {1, 8, 40, 96}) {
+    const Tensor x = Tensor::empty({6, width}, DType::f32);
+    for (int64_t e = 0; e < x.numel(); ++e) x.data<float>()[e] = (e / width % 2 == 0 ? 1.f : -1.f) * (1 + 0x1p-8f - 0x1p-17f - 0x1p-20f);
+    for (Metric metric : kMetrics) {
+      CAPTURE(str(name_of(metric), ", ", width));
+      check_bounds({x, "x", metric, test_device()});
+      CHECK(pairs_within({x, "x", metric, test_device()}, 0) == pairs_within({x, "x", metric}, 0));
+    }
+  }
+}
+
 TEST_CASE("accelerator search: neighbor lists are the CPU's, over tiles, metrics and dtypes") {
   const SmallTiles tiles(24);
   const auto compare = [](int64_t rows, DType dtype, Metric metric, int64_t width) {
@@ -200,6 +212,16 @@ TEST_CASE("accelerator search: re-ranked distances are the CPU's") {
     options.device = test_device();
     CHECK(bitwise_equal(rerank(query, gallery, options).rows(0, 12), want.rows(0, 12)));
   }
+}
+
+TEST_CASE("accelerator search: memory is foretold by what lies there: copies, a tile, lists") {
+  const DbscanOptions here{.eps = 0.5, .min_samples = 4}, there{.eps = 0.5, .min_samples = 4, .device = test_device()};
+  const int64_t rows = 93820, copies = rows * 2048 * (4 + 4), tile = int64_t{8192} * 8192 * 4;
+  CHECK(dbscan_features_bytes(rows, 2048, there) > copies + tile);
+  CHECK(dbscan_features_bytes(rows, 2048, there) < (copies + tile) * 21 / 20 + (int64_t{64} << 20));
+  CHECK(dbscan_jaccard_bytes(rows, 2048, {}, there) > dbscan_features_bytes(rows, 2048, there));
+  CHECK(dbscan_jaccard_bytes(rows, 2048, {}, there) < 2 * dbscan_features_bytes(rows, 2048, there));
+  CHECK(dbscan_features_bytes(rows, 2048, here) < copies);
 }
 
 TEST_CASE("accelerator search: expanded rows and agreements of neighborhoods are the CPU's") {

@@ -109,13 +109,14 @@ struct FoundPairs {
   int64_t first_row, first_column, capacity;
 };
 
-// All (i, j) with product - edge[j] >= bar[i].
+// All (i, j) with product - edge[j] >= bar[i], or (below) <= bar[i].
 struct SelectPairsArgs : FoundPairs {
   const float* products;  // [M, N]
   const float* edge;      // [N]
   const float* bar;       // [M]
   int64_t m, n;
   bool above;  // only with first_column + j > first_row + i
+  bool below;
   void describe(Visitor&) const;
 };
 struct SelectPairs {

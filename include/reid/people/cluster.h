@@ -104,7 +104,7 @@ Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, c
 
 // The memory that the two take beside the features, known before they start: tiles, lists and waiting pairs at their limits. The
 // rows of V differ with the data: taken as k1 (1 + k2 / 2) entries (k1 1.5 without expansion), about 1.2 times what random
-// clusters of 17 have.
+// clusters of 17 have. With an accelerator: what they take there, a copy of the features (as f32) among it.
 int64_t dbscan_features_bytes(int64_t rows, int64_t columns, const DbscanOptions& options);
 int64_t dbscan_jaccard_bytes(int64_t rows, int64_t columns, const JaccardOptions& jaccard, const DbscanOptions& options);
 

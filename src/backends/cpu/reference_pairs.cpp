@@ -104,7 +104,8 @@ void select(const FoundPairs& found, int64_t rows, int64_t columns, auto&& chose
 
 void select_pairs(const SelectPairsArgs& a, Stream&) {
   select(a, a.m, a.n, [&](int64_t i, int64_t j) {
-    return a.products[i * a.n + j] - a.edge[j] >= a.bar[i] && (!a.above || a.first_column + j > a.first_row + i);
+    const float gap = a.products[i * a.n + j] - a.edge[j];
+    return (a.below ? gap <= a.bar[i] : gap >= a.bar[i]) && (!a.above || a.first_column + j > a.first_row + i);
   });
 }
 

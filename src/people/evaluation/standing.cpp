@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "people/accelerator_search.h"
 #include "people/evaluation/vector_count.h"
@@ -122,7 +123,7 @@ void subtract_removed(const DistanceTiles& pairs, int64_t query, const std::vect
   for (int64_t j : removed) add_one(distance_of(pairs, query, j), j, -1, standing);
 }
 
-// --- where the features lie on an accelerator ---
+// --- on an accelerator ---
 
 enum class Entries : uint8_t { matches, removed };
 
@@ -150,6 +151,8 @@ void count_before_there(const DistanceTiles& pairs, const RetrievalFilter& filte
     bars.set(products, pairs.dtype(), static_cast<int64_t>(q), standings[q]);
     places.sure_bars.insert(places.sure_bars.end(), bars.upper.begin(), bars.upper.end());
     places.maybe_bars.insert(places.maybe_bars.end(), bars.lower.begin(), bars.lower.end());
+    REID_CHECK(std::in_range<int32_t>(places.sure_bars.size()), "[evaluate] queries have 2^31 matches or more, too many to number on ",
+               pairs.device(), ": compute on the CPU");
     places.first.push_back(static_cast<int32_t>(places.sure_bars.size()));
   }
   if (places.sure_bars.empty()) return;
