@@ -1,6 +1,6 @@
 // Each loss is one similarity matrix, a mask of who is what to whom, and one of the two row losses of the engine: [B, B] or, over the
-// centroids of cameras, [B, K]. Over the centroids of people who counts is a range of columns, so that
-// neither their mask nor all their similarities are needed: centroid_rows.
+// centroids of cameras, [B, K]. Over the centroids of people who counts is a range of columns, so that neither their mask nor all their
+// similarities are needed: centroid_rows.
 
 #include <algorithm>
 #include <limits>

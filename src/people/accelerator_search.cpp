@@ -47,9 +47,8 @@ class Rows {
 
  private:
   Tensor scales(const std::vector<double>& squared) const {
-    std::vector<double> scale;
-    for (double s : squared) scale.push_back(pairs_.metric() == Metric::cosine ? 1 / std::sqrt(s) : 1);
-    return upload(scale, device());
+    const bool cosine = pairs_.metric() == Metric::cosine;
+    return upload(cosine ? inverse_lengths(squared) : std::vector<double>(squared.size(), 1), device());
   }
 
   const DistanceTiles& pairs_;

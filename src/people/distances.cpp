@@ -116,6 +116,13 @@ std::vector<double> squared_lengths(const Tensor& features) {
   return features.dtype() == DType::f32 ? squared_lengths_as<float>(features) : squared_lengths_as<double>(features);
 }
 
+std::vector<double> inverse_lengths(const std::vector<double>& squared) {
+  std::vector<double> inverse;
+  inverse.reserve(squared.size());
+  for (double s : squared) inverse.push_back(1 / std::sqrt(s));
+  return inverse;
+}
+
 DistanceTiles::DistanceTiles(const Tensor& a, const std::string& what_a, const Tensor& b, const std::string& what_b, Metric metric,
                              Device device)
     : a_(a),

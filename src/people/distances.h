@@ -14,6 +14,9 @@ void check_labels(const std::vector<int64_t>& labels, const Tensor& features, co
 // Squared length of each row, in double, summed in an order that depends on the width only.
 std::vector<double> squared_lengths(const Tensor& features);
 
+// 1 / |row| of each row, from squared lengths: the scales that cosine distances are defined with.
+std::vector<double> inverse_lengths(const std::vector<double>& squared);
+
 // The distances of the rows of `a` to all rows of `b`, some rows at a time.
 class DistanceTiles {
  public:

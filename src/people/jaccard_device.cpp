@@ -53,10 +53,8 @@ DeviceEncoding encode_there(const DistanceTiles& pairs, const JaccardOptions& op
   const Neighbors lists = encoding_lists(pairs, options, progress);
   const Shape shape{pairs.count(), lists.width};
   const Device device = pairs.device();
-  std::vector<double> scales;
-  for (double squared : pairs.squared_a()) scales.push_back(1 / std::sqrt(squared));
-  return encode_on_device(pairs.there_a(), Tensor::from(scales).to(device), Tensor::from(lists.index, shape, device),
-                          Tensor::from(lists.distance, shape, device), options);
+  return encode_on_device(pairs.there_a(), Tensor::from(inverse_lengths(pairs.squared_a())).to(device),
+                          Tensor::from(lists.index, shape, device), Tensor::from(lists.distance, shape, device), options);
 }
 
 }  // namespace reid

@@ -1,9 +1,10 @@
 #pragma once
 // Inside the people wing: the nearest rows of every row, and all pairs within a radius.
 //
-// Design: both are defined by DistanceTiles::pair and found with a PairFilter: f32 products by tiles decide most pairs, the
+// Design: both are defined by DistanceTiles::pair and found with a PairFilter: products by tiles decide most pairs, the
 // rest are computed in double from their differences. Results depend on the features alone: not on tiles, threads or the
-// instruction set. A set among itself is multiplied on and above the diagonal only. No N x N numbers anywhere.
+// instruction set. A set among itself is multiplied on and above the diagonal only (an accelerator's lists: all over). No N x N numbers
+// anywhere. On an accelerator (pairs.device()) accelerator_search.h does the work.
 
 #include <algorithm>
 #include <cstdint>

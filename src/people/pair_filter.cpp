@@ -37,13 +37,6 @@ struct TileSize {
   int64_t rows, columns;
 };
 
-std::vector<double> inverse_lengths(const std::vector<double>& squared) {
-  std::vector<double> inverse;
-  inverse.reserve(squared.size());
-  for (double s : squared) inverse.push_back(1 / std::sqrt(s));
-  return inverse;
-}
-
 // The mean of at most 4096 rows: any center is right, a near one makes the bounds narrow.
 template <class T>
 std::vector<double> center_of(const Tensor& features, double scale, const std::vector<double>& scales) {
