@@ -29,19 +29,19 @@ void declare(Flags& f, BenchOptions& o) {
       "loader: decoding and augmenting, on one thread; search: clustering, evaluation and neighbors of features; machine: the ceilings, "
       "and "
       "what there is; all: network, layers, gemm, loader, machine");
-  f.choice("--dtype", o.dtype, all_dtypes(), "all but loader: numbers to compute with; all measures every one");
+  f.choice("--dtype", o.dtype, all_dtypes(), "all but loader, search: numbers to compute with; all measures every one");
   f.option("--steps", o.steps, "steps, or calls, measured", Range::at_least(1));
   f.option("--warmup", o.warmup, "steps, or calls, before", Range::at_least(0));
   f.option("--patience", o.patience, "seconds after which a call was measured often enough, be it once", Range::above(0));
-  f.option("--batch", o.batch, "all but gemm, loader: images in a step", Range::at_least(2));
-  f.option("--height", o.height, "all but gemm, loader: rows of an image", Range::closed(16, 4096));
-  f.option("--width", o.width, "all but gemm, loader: columns of an image", Range::closed(16, 4096));
-  f.option("--depth", o.model.depth, "all but gemm, loader: ResNet depth");
+  f.option("--batch", o.batch, "all but gemm, loader, search: images in a step", Range::at_least(2));
+  f.option("--height", o.height, "all but gemm, loader, search: rows of an image", Range::closed(16, 4096));
+  f.option("--width", o.width, "all but gemm, loader, search: columns of an image", Range::closed(16, 4096));
+  f.option("--depth", o.model.depth, "all but gemm, loader, search: ResNet depth");
   f.choice("--ibn", o.model.ibn, {"none", "a", "b"}, "network, layers, ops: instance-batch norm variant");
-  f.option("--last-stride", o.model.last_stride, "all but gemm, loader: stride of the fourth stage", Range::closed(1, 2));
+  f.option("--last-stride", o.model.last_stride, "all but gemm, loader, search: stride of the fourth stage", Range::closed(1, 2));
   f.choice("--numerics", o.model.numerics, {"deterministic", "strict"},
            "network, layers, gemm: any fixed sums, or those of the definition alone");
-  f.option("--channels", o.model.width, "all but gemm, loader: channels of the first stage", Range::closed(2, 1024));
+  f.option("--channels", o.model.width, "all but gemm, loader, search: channels of the first stage", Range::closed(2, 1024));
   f.option("--impl", o.implementation, "NAME",
            "layers, gemm, ops, kernels: this implementation and no other; an unknown one lists what the device has");
   f.options("--size", o.sizes, "MxNxK", "gemm, kernels: sizes of [M, K] x [K, N]; default: square ones and those of 1x1 convolutions");

@@ -90,7 +90,7 @@ void hardest_negatives(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
-// Logits that are often equal, every other label right.
+// Logits that are often equal, every other label right, the others before or behind it.
 void top_share(const ProblemLine& line, Sweep& sweep) {
   using A = TopShareArgs;
   const int64_t rows = line.at("rows"), columns = line.at("columns");
@@ -104,7 +104,8 @@ void top_share(const ProblemLine& line, Sweep& sweep) {
     for (int64_t i = 0; i < rows * columns; ++i) s[i] = std::round(s[i]);
     for (int64_t i = 0; i < rows; ++i) {
       const auto top = static_cast<int32_t>(std::max_element(s + i * columns, s + (i + 1) * columns) - (s + i * columns));
-      static_cast<int32_t*>(run.memory.at("label").data())[i] = i % 2 == 0 ? top : static_cast<int32_t>((top + 1) % columns);
+      static_cast<int32_t*>(run.memory.at("label").data())[i] =
+          i % 2 == 0 ? top : static_cast<int32_t>((top + (i % 4 == 1 ? 1 : columns - 1)) % columns);
     }
   };
   check_problem(p, line, sweep);

@@ -58,7 +58,7 @@ class Downloads {
   size_t next_ = 0;
 };
 
-// Scalars (f32) of a device, for the host to read when they have come. What they are computed from may change meanwhile.
+// Scalars (f32 or f64) of a device, for the host to read when they have come. What they are computed from may change meanwhile.
 class Readback {
  public:
   explicit Readback(Device device);
