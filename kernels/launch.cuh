@@ -11,6 +11,8 @@
 
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
+
+#include <utility>
 #else
 #include "emu/cuda_emu.h"
 #include "emu/device.h"
@@ -54,8 +56,12 @@ __device__ T* shared_dynamic() {
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
   static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes at most 4 KB of arguments");
-  if (shared > 48 * 1024) {  // more must be asked for
-    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  // More must be asked for. Kernels that take so much count on several blocks sharing a processor: its memory should not become cache.
+  const std::pair<cudaFuncAttribute, size_t> wishes[] = {{cudaFuncAttributeMaxDynamicSharedMemorySize, shared},
+                                                         {cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared}};
+  for (const auto& [attribute, value] : wishes) {
+    if (shared <= 48 * 1024) break;
+    const cudaError_t error = cudaFuncSetAttribute(kernel, attribute, static_cast<int>(value));
     if (error != cudaSuccess) launch_failed(error, "cudaFuncSetAttribute", site.file, site.line);
   }
   cudaLaunchConfig_t config = {};

@@ -81,6 +81,17 @@ __device__ inline bf16 to_bf16(float x) {
 #endif
 }
 
+// Two neighbors in a word, the first in its lower half.
+__device__ inline uint32_t to_bf16_pair(float first, float second) {
+#ifdef __CUDA_ARCH__
+  uint32_t pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+#else
+  return to_bf16(first).bits | uint32_t{to_bf16(second).bits} << 16;
+#endif
+}
+
 // Kernels that are written for both types read with to_float and write with from_float.
 __device__ inline float to_float(float x) { return x; }
 template <class T>

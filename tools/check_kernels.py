@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""What ptxas says of the kernels: registers, shared memory and stack of each, in one table. Fails on spills.
+"""What ptxas says of the kernels: registers, shared memory and stack of each, in one table. Fails on spills and on products that wait.
 
 Usage: tools/check_kernels.py REPORT...     REPORT: the output of nvcc -Xptxas -v of one file, as `make cuda` keeps it.
-Exit status 1 when a kernel keeps registers in memory (spills, or a stack of its own) without standing in MAY_SPILL.
+Exit status 1 when a kernel keeps registers in memory (spills, or a stack of its own) without standing in MAY_SPILL, and when ptxas sees
+wgmma that it must run one after the other.
 """
 
 import re
@@ -46,6 +47,11 @@ def read_report(path):
     return rows
 
 
+def read_losses(path):
+    """[(mangled name, what ptxas warns of)]: it compiles such a kernel without an error, and at a fraction of its speed."""
+    return [match.groups()[::-1] for match in re.finditer(r"Potential Performance Loss: (.*) in the function '(\w+)'", Path(path).read_text())]
+
+
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
@@ -59,13 +65,17 @@ def main():
         table.setdefault((file, kernel), {})[arch] = f"{registers} regs, {shared} B"
         if (stack or spilled) and kernel.split("<")[0] not in MAY_SPILL:
             problems.append(f"{file}: {kernel} on {arch}: {stack} bytes of stack, {spilled} bytes spilled")
+    spilling = len(problems)
+    losses = [(Path(path).name.removesuffix(".o.ptxas"), *loss) for path in sys.argv[1:] for loss in read_losses(path)]
+    names |= demangled([mangled for _, mangled, _ in losses])
+    problems += [f"{file}: {names[mangled]}: {loss}" for file, mangled, loss in losses]
     architectures = sorted({row[2] for row in rows})
     print(f"{'file':<18}" + "".join(f"{arch + ' (registers, shared)':<28}" for arch in architectures) + "kernel")
     for (file, kernel), found in sorted(table.items()):
         print(f"{file:<18}" + "".join(f"{found.get(arch, '-'):<28}" for arch in architectures) + kernel)
     for text in problems:
         print(text, file=sys.stderr)
-    print(f"{len(table)} kernels, {len(problems)} with spills or a stack")
+    print(f"{len(table)} kernels, {spilling} with spills or a stack, {len(problems) - spilling} whose products wait for each other")
     sys.exit(1 if problems else 0)
 
 

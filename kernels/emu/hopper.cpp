@@ -183,7 +183,7 @@ void HopperUnits::check_arrived(const SharedRange& operand, Site site) {
   }
 }
 
-void HopperUnits::multiply(float* sums, SharedRange a, SharedRange b, Product run, Site site) {
+void HopperUnits::multiply(float* sums, size_t count, SharedRange a, SharedRange b, Product run, Site site) {
   Thread& t = mine();
   if (!t.fenced) stop("wgmma", at(site), ": no wgmma_fence stands before the first product of its group");
   for (const SharedRange& operand : {a, b}) {
@@ -195,10 +195,10 @@ void HopperUnits::multiply(float* sums, SharedRange a, SharedRange b, Product ru
     check_arrived(operand, site);
   }
   auto found = std::find_if(t.sums.begin(), t.sums.end(), [&](const Sums& s) { return s.place == sums; });
-  if (found == t.sums.end()) found = t.sums.insert(found, Sums{sums, 0, false, {}});
+  if (found == t.sums.end()) found = t.sums.insert(found, Sums{sums, count * sizeof(float), 0, false, {}});
   if (!found->held) {
-    std::memcpy(found->values, sums, sizeof(found->values));
-    std::memset(sums, 0xFF, sizeof(found->values));
+    std::memcpy(found->values, sums, found->bytes);
+    std::memset(sums, 0xFF, found->bytes);
     found->held = true;
   }
   ++found->pending, ++t.issued;
@@ -223,10 +223,10 @@ void HopperUnits::multiply_wait(unsigned groups_in_flight, Site site) {
   for (Sums& sums : t.sums) {
     if (sums.pending > 0 || !sums.held) continue;
     const auto* bytes = reinterpret_cast<const unsigned char*>(sums.place);
-    if (!std::all_of(bytes, bytes + sizeof(sums.values), [](unsigned char byte) { return byte == 0xFF; })) {
+    if (!std::all_of(bytes, bytes + sums.bytes, [](unsigned char byte) { return byte == 0xFF; })) {
       stop("wgmma_wait", at(site), ": the thread wrote to sums that wgmma was still adding to");
     }
-    std::memcpy(sums.place, sums.values, sizeof(sums.values));
+    std::memcpy(sums.place, sums.values, sums.bytes);
     sums.held = false;
   }
   if (t.products.empty()) t.sums.clear();  // else indices stay

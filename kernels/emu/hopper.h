@@ -41,9 +41,10 @@ class HopperUnits {
   using Write = std::function<void(unsigned char* to)>;
   void load(SharedRange place, void* barrier, Write write, Site site);
 
-  // `run(sums, a, b)` adds to 64 sums; a and b are the distances from the operands' addresses to where the units see them.
+  // `run(sums, a, b)` adds to the `count` sums, 64 at most; a and b are the distances from the operands' addresses to where the units see
+  // them.
   using Product = std::function<void(float* sums, uintptr_t a, uintptr_t b)>;
-  void multiply(float* sums, SharedRange a, SharedRange b, Product run, Site site);
+  void multiply(float* sums, size_t count, SharedRange a, SharedRange b, Product run, Site site);
   void multiply_fence();
   void multiply_commit();
   void multiply_wait(unsigned groups_in_flight, Site site);
@@ -51,7 +52,7 @@ class HopperUnits {
   void fence_view();  // what was written by now becomes visible to the units
 
  private:
-  static constexpr size_t kSums = 64;
+  static constexpr size_t kMostSums = 64;
   struct Box {
     int64_t phase;  // of the barrier when it was asked for
     SharedRange place;
@@ -72,9 +73,10 @@ class HopperUnits {
   };
   struct Sums {
     float* place;
+    size_t bytes;
     int pending = 0;    // products
     bool held = false;  // `values` are right, the place is NaN
-    float values[kSums];
+    float values[kMostSums];
   };
   struct Pending {
     unsigned group;

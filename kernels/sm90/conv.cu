@@ -9,8 +9,9 @@
 // moved by the tap: the copy engine gathers, steps by the stride, and what lies beyond the border arrives as the zeros of the padding.
 // Maps that boxes do not divide lose what sticks out.
 //   forward, data   a block's 128 rows are a box of pixels; 64 channels of one tap are a step of depth (wgmma_tile.cuh)
-//   weights         128 filters by twice 64 channels of a tap; a box of 64 pixels is a step of depth, and both operands lie across it.
-//                   The boxes are cut into parts, until two blocks wait for each of an H200's 132 processors, that are added in order
+//   weights         filters by 64 channels of a tap; a box of 64 pixels is a step of depth, and both operands lie across it. The boxes are
+//                   cut into parts, until all blocks that an H200's 132 processors can hold have one, that are added in order
+// Tiles have 128 columns (of weights 128 rows, too), and 64 where there are no more: the first layer's filters.
 // In the weights' gradient a pixel that sticks out multiplies zeros of dy by what x holds there: infinities of x make NaN.
 // Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
 // Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Forward also takes the statistics of y
@@ -29,6 +30,7 @@ namespace {
 
 constexpr int kChannels = 64;  // of a box
 constexpr int kMostBox = 256;  // places that the copy engine steps over along an axis
+constexpr int kPixels = 128;   // of a block's box, forward and data
 
 struct WgmmaPixel {
   int image, row, column;
@@ -84,9 +86,11 @@ GatherAxis data_axis(const ConvShape& s, int axis, int64_t phase) {
 }
 
 // A block's part is its phase.
-template <bool forward>
+template <int kColumns, bool forward>
 struct WgmmaConvolution {
+  static constexpr int kM = kPixels, kN = kColumns;
   static constexpr bool kAcrossA = false, kAcrossB = !forward;
+  using Result = bf16;
   TensorMap a, b;
   int64_t n;
   int images, rows, columns;  // of the result
@@ -106,16 +110,16 @@ struct WgmmaConvolution {
     const int column = c.base + pixel.column * c.move + tap % c.taps * c.turn;
     load_box(tile, &a, step % chunks * kWgmmaDepth, column, row, pixel.image, barrier);
   }
-  // w as [K, taps, C]: forward 128 filters by 64 channels, else 64 filters by twice 64 channels.
+  // w as [K, taps, C]: forward kN filters by 64 channels, else 64 filters by kN channels, 64 a box.
   __device__ void load_b(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
     const GatherAxis &r = row_axis(at), &c = column_axis(at);
-    const int index = step / chunks, depth = step % chunks * kWgmmaDepth, place = at.column * kWgmmaTile;
+    const int index = step / chunks, depth = step % chunks * kWgmmaDepth, place = at.column * kN;
     const int tap = (r.tap + index / c.taps * r.tap_step) * filter_columns + c.tap + index % c.taps * c.tap_step;
     if constexpr (forward) {
       load_box(tile, &b, depth, tap, place, 0, barrier);
     } else {
-      load_box(tile, &b, place, tap, depth, 0, barrier);
-      load_box(tile + kChannels * kWgmmaDepth, &b, place + kChannels, tap, depth, 0, barrier);
+      UNROLL
+      for (int first = 0; first < kN; first += kChannels) load_box(tile + first * kWgmmaDepth, &b, place + first, tap, depth, 0, barrier);
     }
   }
   __device__ bf16* line(const WgmmaPlace& at, int row) const {
@@ -126,26 +130,25 @@ struct WgmmaConvolution {
     if (x >= c.count || y >= r.count || image >= images) return nullptr;
     return result + ((int64_t{image} * rows + r.first + y * r.stride) * columns + c.first + x * c.stride) * n;
   }
-  __device__ void store(bf16* line, int64_t j, float first, float second) const {
-    if (j < n) line[j] = to_bf16(first), line[j + 1] = to_bf16(second);  // n is a multiple of 8: both are inside
+  __device__ void store(bf16* line, int64_t j, const Vec<bf16>& eight) const {
+    if (j < n) store_vec(line + j, eight);  // n is a multiple of 8
   }
 };
 
 // With the moments of y's columns over every box, moments [boxes, K].
-struct WgmmaForwardMoments : WgmmaConvolution<true> {
+template <int kColumns>
+struct WgmmaForwardMoments : WgmmaConvolution<kColumns, true> {
   Moments* moments;
-  __device__ void store_moments(const WgmmaPlace& at, int64_t j, const Moments& of) const { moments[at.row * n + j] = of; }
+  __device__ void store_moments(const WgmmaPlace& at, int64_t j, const Moments& of) const { moments[at.row * this->n + j] = of; }
 };
 
 // Boxes of y, as run makes them.
-Boxes forward_boxes(const ConvShape& s) {
-  return {kWgmmaTile, s.p(), s.q(), {static_cast<int>(s.stride[0]), static_cast<int>(s.stride[1])}};
-}
+Boxes forward_boxes(const ConvShape& s) { return {kPixels, s.p(), s.q(), {static_cast<int>(s.stride[0]), static_cast<int>(s.stride[1])}}; }
 
-template <bool forward>
+template <int kColumns, bool forward>
 void run(const ConvShape& s, const void* source, const void* w, void* result, Stream& stream, Moments* moments = nullptr) {
   const int64_t from = forward ? s.c : s.k, taps = s.r * s.s;
-  WgmmaConvolution<forward> p{};
+  WgmmaConvolution<kColumns, forward> p{};
   p.n = forward ? s.k : s.c, p.images = static_cast<int>(s.n);
   p.rows = static_cast<int>(forward ? s.p() : s.h), p.columns = static_cast<int>(forward ? s.q() : s.w);
   p.chunks = static_cast<int>(ceil_div(from, kWgmmaDepth)), p.filter_columns = static_cast<int>(s.s), p.result = out<bf16>(result);
@@ -159,28 +162,39 @@ void run(const ConvShape& s, const void* source, const void* w, void* result, St
     p.across[f] = forward ? forward_axis(s, 1) : data_axis(s, 1, f), most[1] = std::max(most[1], p.across[f].count);
   }
   const int every[2] = {p.down[0].move, p.across[0].move};
-  p.boxes = Boxes(kWgmmaTile, most[0], most[1], every);
+  p.boxes = Boxes(kPixels, most[0], most[1], every);
   p.a = pixel_map(source, {s.n, forward ? s.h : s.p(), forward ? s.w : s.q(), from}, p.boxes, every);
   p.b = tensor_map(in<bf16>(w),
-                   {{s.c, taps, s.k, 1}, {1, s.c, taps * s.c, s.k * taps * s.c}, {kChannels, 1, forward ? kWgmmaTile : kWgmmaDepth, 1}});
+                   {{s.c, taps, s.k, 1}, {1, s.c, taps * s.c, s.k * taps * s.c}, {kChannels, 1, forward ? kColumns : kWgmmaDepth, 1}});
   if constexpr (forward) {
-    if (moments) return run_wgmma(WgmmaForwardMoments{p, moments}, 1, p.boxes.count(s.n), stream);
+    if (moments) return run_wgmma(WgmmaForwardMoments<kColumns>{p, moments}, 1, p.boxes.count(s.n), stream);
   }
   run_wgmma(p, row_phases * p.column_phases, p.boxes.count(s.n), stream);
 }
 
-void forward(const ConvForwardArgs& a, Stream& stream) {
-  Moments* moments = room_for_moments(a, kWgmmaTile, stream);
-  run<true>(a.shape, a.x, a.w, a.y, stream, moments);
-  if (moments) merge_moments(a, moments, kWgmmaTile, stream);
+// Calls f with the extent that tiles have along an axis of a product, as a type.
+template <class F>
+void with_extent(int64_t extent, F f) {
+  extent <= 64 ? f(std::integral_constant<int, 64>()) : f(std::integral_constant<int, 128>());
 }
-void backward_data(const ConvBackwardDataArgs& a, Stream& stream) { run<false>(a.shape, a.dy, a.w, a.dx, stream); }
+
+void forward(const ConvForwardArgs& a, Stream& stream) {
+  Moments* moments = room_for_moments(a, kPixels, stream);
+  with_extent(a.shape.k, [&](auto columns) { run<columns(), true>(a.shape, a.x, a.w, a.y, stream, moments); });
+  if (moments) merge_moments(a, moments, kPixels, stream);
+}
+void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
+  with_extent(a.shape.c, [&](auto columns) { run<columns(), false>(a.shape, a.dy, a.w, a.dx, stream); });
+}
 
 // --- the weights' gradient ---
 
-// A column of tiles is two pieces, each 64 channels of a tap; a block's part is a stretch of boxes of pixels.
+// A column of tiles is one or two pieces, each 64 channels of a tap; a block's part is a stretch of boxes of pixels.
+template <int kRows, int kColumns>
 struct WgmmaWeightGradient {
+  static constexpr int kM = kRows, kN = kColumns;
   static constexpr bool kAcrossA = true, kAcrossB = true;
+  using Result = float;
   TensorMap a, b;             // dy, x
   int64_t m, n, depth;        // filters; channels of all pieces; elements of a filter
   int all_boxes, part_boxes;  // of pixels
@@ -197,36 +211,37 @@ struct WgmmaWeightGradient {
   __device__ WgmmaPixel pixel(const WgmmaPlace& at, int step) const { return boxes.corner(at.part * part_boxes + step); }
   __device__ void load_a(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
     const WgmmaPixel p = pixel(at, step);
-    for (int half = 0; half < 2; ++half) {
-      load_box(tile + half * kChannels * kWgmmaDepth, &a, at.row * kWgmmaTile + half * kChannels, p.column, p.row, p.image, barrier);
+    UNROLL
+    for (int first = 0; first < kM; first += kChannels) {
+      load_box(tile + first * kWgmmaDepth, &a, at.row * kM + first, p.column, p.row, p.image, barrier);
     }
   }
   __device__ void load_b(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
     const WgmmaPixel p = pixel(at, step);
-    for (int half = 0; half < 2; ++half) {
-      const int piece = at.column * 2 + half, tap = by_chunks.quotient(piece);
+    UNROLL
+    for (int first = 0; first < kN; first += kChannels) {
+      const int piece = (at.column * kN + first) / kChannels, tap = by_chunks.quotient(piece);
       const int channel = by_chunks.remainder(piece, tap) * kChannels;  // behind the last tap too: nobody stores that
       const int row = p.row * stride[0] + tap / filter_columns - pad[0], column = p.column * stride[1] + tap % filter_columns - pad[1];
-      load_box(tile + half * kChannels * kWgmmaDepth, &b, channel, column, row, p.image, barrier);
+      load_box(tile + first * kWgmmaDepth, &b, channel, column, row, p.image, barrier);
     }
   }
   __device__ float* line(const WgmmaPlace& at, int row) const {
-    const int64_t k = int64_t{at.row} * kWgmmaTile + row;
+    const int64_t k = int64_t{at.row} * kM + row;
     return k < m ? partial + (at.part * m + k) * depth : nullptr;
   }
-  __device__ void store(float* line, int64_t j, float first, float second) const {
+  __device__ void store(float* line, int64_t j, const Vec<float>& four) const {
     const int piece = static_cast<int>(j) / kChannels, tap = by_chunks.quotient(piece);
     const int channel = by_chunks.remainder(piece, tap) * kChannels + static_cast<int>(j) % kChannels;
-    if (tap >= taps || channel >= channels) return;
-    float* target = line + int64_t{tap} * channels + channel;  // channels are a multiple of 8: both are inside
-    target[0] = first, target[1] = second;
+    if (tap < taps && channel < channels) store_vec(line + int64_t{tap} * channels + channel, four);  // channels are in eights
   }
 };
 
-void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
+template <int kRows, int kColumns>
+void weight_gradient(const ConvBackwardWeightArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   const auto narrow = [](int64_t v) { return static_cast<int>(v); };
-  WgmmaWeightGradient p{};
+  WgmmaWeightGradient<kRows, kColumns> p{};
   const int64_t chunks = ceil_div(s.c, kChannels);
   p.m = s.k, p.n = s.r * s.s * chunks * kChannels, p.depth = s.r * s.s * s.c;
   p.channels = narrow(s.c), p.taps = narrow(s.r * s.s), p.filter_columns = narrow(s.s), p.by_chunks = Divisor(chunks);
@@ -234,29 +249,33 @@ void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
   p.boxes = Boxes(kWgmmaDepth, s.p(), s.q(), p.stride);
   p.a = pixel_map(a.dy, {s.n, s.p(), s.q(), s.k}, p.boxes, {1, 1});
   p.b = pixel_map(a.x, {s.n, s.h, s.w, s.c}, p.boxes, p.stride);
-  const int64_t all = p.boxes.count(s.n), tiles_m = ceil_div(p.m, kWgmmaTile), tiles = tiles_m * ceil_div(p.n, kWgmmaTile);
-  const int64_t each = steps_of_part(all, tiles, 264, 4), parts = ceil_div(all, each);
+  const int64_t all = p.boxes.count(s.n), tiles_m = ceil_div(p.m, kRows), tiles = tiles_m * ceil_div(p.n, kColumns);
+  const int64_t each = steps_of_part(all, tiles, 132 * WgmmaBlock<decltype(p)>::kShare, 4), parts = ceil_div(all, each);
   p.all_boxes = narrow(all), p.part_boxes = narrow(each);
   run_parts(parts, p.m * p.depth, out<float>(a.dw), stream, [&](float* partial) {
     p.partial = partial;
     run_wgmma(p, parts, tiles_m, stream);
   });
 }
+void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
+  with_extent(a.shape.k, [&](auto rows) {
+    with_extent(a.shape.r * a.shape.s * a.shape.c, [&](auto columns) { weight_gradient<rows(), columns()>(a, stream); });
+  });
+}
 
 // --- conditions ---
 
-const char* refuse_shape(const ConvShape& s, int64_t rows, int64_t columns) {
+const char* refuse_shape(const ConvShape& s) {
   if (s.dilation[0] != 1 || s.dilation[1] != 1 || s.groups != 1) return "takes one group, no dilation";
   if (const char* reason = refuse_wide_strides(s)) return reason;
   if (s.c % 8 != 0 || s.k % 8 != 0) return "takes channels and filters in eights";
   if (s.c < kChannels / 2 || s.k < kChannels / 2) return "takes channels and filters that fill half of a box";
-  if (rows < kWgmmaTile || columns < kWgmmaTile) return "takes products of at least 128 x 128";
   return refuse_beyond_int(s);
 }
 template <class Args>
-const char* refuse(const Args& a, int64_t rows, int64_t columns, std::initializer_list<const void*> arrays) {
+const char* refuse(const Args& a, std::initializer_list<const void*> arrays) {
   if (const char* reason = refuse_other_than_bf16(a.dtype)) return reason;
-  if (const char* reason = refuse_shape(a.shape, rows, columns)) return reason;
+  if (const char* reason = refuse_shape(a.shape)) return reason;
   return aligned_to_16(arrays) ? refuse_other_than_hopper() : "takes arrays that start at multiples of 16 bytes";
 }
 // Boxes follow each other image by image: those of a group are neighbors where they hold whole images of it, or a part of one.
@@ -268,18 +287,19 @@ const char* refuse_boxes(const ConvForwardArgs& a) {
     if (statistics.x && !(whole && statistics.window.length % (s.p() * s.q() * boxes.images) == 0))
       return "takes statistics of maps that boxes divide, over groups of whole images";
   }
-  return refuse_statistics(a, kWgmmaTile);
+  return refuse_statistics(a, kPixels);
 }
+constexpr char kFewPixels[] = "takes at least 128 pixels";
 const char* refuse_forward(const ConvForwardArgs& a) {
-  const char* reason = refuse(a, a.shape.n * a.shape.p() * a.shape.q(), a.shape.k, {a.x, a.w, a.y});
+  if (a.shape.n * a.shape.p() * a.shape.q() < kPixels) return kFewPixels;
+  const char* reason = refuse(a, {a.x, a.w, a.y});
   return reason ? reason : refuse_boxes(a);
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {
-  return refuse(a, a.shape.n * a.shape.h * a.shape.w, a.shape.c, {a.dy, a.w, a.dx});
+  return a.shape.n * a.shape.h * a.shape.w < kPixels ? kFewPixels : refuse(a, {a.dy, a.w, a.dx});
 }
 const char* refuse_weight(const ConvBackwardWeightArgs& a) {
-  const ConvShape& s = a.shape;
-  return s.n * s.p() * s.q() < kWgmmaDepth ? "takes sums of at least 64 pixels" : refuse(a, s.k, s.r * s.s * s.c, {a.x, a.dy});
+  return a.shape.n * a.shape.p() * a.shape.q() < kWgmmaDepth ? "takes sums of at least 64 pixels" : refuse(a, {a.x, a.dy, a.dw});
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
 // Matrix products of bf16 on Hopper's tensor cores: c = op(a) op(b), or c += with accumulate, with sums and c in f32.
 //
 // Layout: as in gemm/gemm.cu. A transposed operand is fetched as it lies; wgmma reads tiles along or across depth.
-// Map: tiles of 128 x 128 by two warpgroups, fed by the copy engine: wgmma_tile.cuh. What is beyond the extents arrives as zeros.
+// Map: tiles of 128 x 128 by two warpgroups, fed by the copy engine, two blocks a processor: wgmma_tile.cuh. What is beyond the extents
+// arrives as zeros.
 // Bytes: 2 (M K + K N) + 4 M N; a tile fetches 32 KB for 2.1 Mflop. Flops: 2 M N K. Floor on H200: 790 Tflop/s. No version was measured
-// yet. Sibling for other devices: gemm/gemm_mma.cu. Next: tiles of 128 x 256, persistent blocks, clusters that share boxes.
+// yet. Sibling for other devices: gemm/gemm_mma.cu. Next: tiles of 128 x 256, clusters that share boxes.
 
 #include "kernels.h"
 #include "sm90/wgmma_tile.cuh"
@@ -12,14 +13,18 @@ namespace reid::REID_TARGET {
 
 namespace {
 
+constexpr int kTile = 128;
+
 template <bool transpose_a, bool transpose_b>
 struct WgmmaProduct {
+  static constexpr int kM = kTile, kN = kTile;
   static constexpr bool kAcrossA = transpose_a, kAcrossB = !transpose_b;
   TensorMap a, b;
   int64_t m, n, k;
   float* c;
-  bool accumulate;
+  bool accumulate, aligned;  // aligned: lines of c begin at multiples of 16 bytes
 
+  using Result = float;
   __device__ int steps(const WgmmaPlace&) const { return static_cast<int>((k + kWgmmaDepth - 1) / kWgmmaDepth); }
   // 128 places by 64 steps of depth: one box along depth, two boxes of 64 places across it.
   template <bool across>
@@ -32,24 +37,35 @@ struct WgmmaProduct {
     }
   }
   __device__ void load_a(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
-    load<kAcrossA>(tile, &a, at.row * kWgmmaTile, step * kWgmmaDepth, barrier);
+    load<kAcrossA>(tile, &a, at.row * kTile, step * kWgmmaDepth, barrier);
   }
   __device__ void load_b(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
-    load<kAcrossB>(tile, &b, at.column * kWgmmaTile, step * kWgmmaDepth, barrier);
+    load<kAcrossB>(tile, &b, at.column * kTile, step * kWgmmaDepth, barrier);
   }
   __device__ float* line(const WgmmaPlace& at, int row) const {
-    const int64_t i = int64_t{at.row} * kWgmmaTile + row;
+    const int64_t i = int64_t{at.row} * kTile + row;
     return i < m ? c + i * n : nullptr;
   }
-  __device__ void store(float* line, int64_t j, float first, float second) const {
-    if (j < n) line[j] = accumulate ? line[j] + first : first;
-    if (j + 1 < n) line[j + 1] = accumulate ? line[j + 1] + second : second;
+  __device__ void store(float* line, int64_t j, Vec<float> sums) const {
+    if (aligned) {
+      if (j >= n) return;
+      if (accumulate) {
+        const Vec<float> before = load_vec(line + j);
+        UNROLL
+        for (int e = 0; e < 4; ++e) sums[e] = before[e] + sums[e];
+      }
+      return store_vec(line + j, sums);
+    }
+    UNROLL
+    for (int e = 0; e < 4; ++e) {
+      if (j + e < n) line[j + e] = accumulate ? line[j + e] + sums[e] : sums[e];
+    }
   }
 };
 
 TensorMap matrix_map(const void* data, int64_t rows, int64_t columns, bool across) {
   const int64_t all = rows * columns;
-  return tensor_map(in<bf16>(data), {{columns, rows, 1, 1}, {1, columns, all, all}, {64, across ? kWgmmaDepth : kWgmmaTile, 1, 1}});
+  return tensor_map(in<bf16>(data), {{columns, rows, 1, 1}, {1, columns, all, all}, {64, across ? kWgmmaDepth : kTile, 1, 1}});
 }
 
 template <bool transpose_a, bool transpose_b>
@@ -58,7 +74,8 @@ void run(const GemmArgs& g, Stream& stream) {
   p.a = matrix_map(g.a, transpose_a ? g.k : g.m, transpose_a ? g.m : g.k, transpose_a);
   p.b = matrix_map(g.b, transpose_b ? g.n : g.k, transpose_b ? g.k : g.n, !transpose_b);
   p.m = g.m, p.n = g.n, p.k = g.k, p.c = out<float>(g.c), p.accumulate = g.accumulate;
-  run_wgmma(p, 1, ceil_div(g.m, kWgmmaTile), stream);
+  p.aligned = g.n % 4 == 0 && aligned_to_16({g.c});
+  run_wgmma(p, 1, ceil_div(g.m, kTile), stream);
 }
 
 void wgmma(const GemmArgs& g, Stream& stream) {

@@ -7,7 +7,7 @@
 // them so:
 //   along depth    row = place (i or j), 64 steps of depth in it; 8 rows are 1024 bytes, the stride of the descriptor
 //   across depth   row = step of depth, 64 places in it; 8 rows are the stride; the next 64 places begin `leading` bytes further on
-// D of wgmma m64n128k16, for thread t of the warpgroup, warp w = t / 32, g = t % 32 / 4, c = t % 4:
+// D of wgmma m64k16, for thread t of the warpgroup, warp w = t / 32, g = t % 32 / 4, c = t % 4:
 //   d[4 j], d[4 j + 1]: row 16 w + g, columns 8 j + 2 c and the next;   d[4 j + 2], d[4 j + 3]: row 16 w + g + 8
 // Compiled for other architectures these functions trap: launchers refuse devices other than 9.0 (refuse_other_than_hopper).
 
@@ -67,9 +67,10 @@ __device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int 
 
 // --- products of a warpgroup, 4 neighboring warps of which the first is a multiple of 4 ---
 
-// d += a b with a [64, 16], b [16, 128]; `across`: the operand lies across depth. Tiles and sums are untouched until wgmma_wait.
-template <bool a_across, bool b_across>
-__device__ void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading REID_AND_CALLED);
+// d += a b with a [64, 16], b [16, kN], kN 64 or 128; `across`: the operand lies across depth. Tiles and sums are untouched until
+// wgmma_wait.
+template <int kN, bool a_across, bool b_across>
+__device__ void wgmma_m64k16(float (&d)[kN / 2], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading REID_AND_CALLED);
 __device__ inline void wgmma_fence(REID_CALLED);   // before a group's first product: it may use registers that other instructions wrote
 __device__ inline void wgmma_commit(REID_CALLED);  // the products since the last one are a group
 template <int groups_in_flight>
@@ -114,15 +115,25 @@ __device__ inline uint64_t matrix_descriptor(const bf16* start, unsigned leading
 
 #define REID_SUMS(i) \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
-template <bool a_across, bool b_across>
-__device__ void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading) {
-  REID_HOPPER(
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
-      "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, "
-      "%43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, 1, 1, 1, %66, "
-      "%67;"
-      : REID_SUMS(0), REID_SUMS(8), REID_SUMS(16), REID_SUMS(24), REID_SUMS(32), REID_SUMS(40), REID_SUMS(48), REID_SUMS(56)
-      : "l"(matrix_descriptor(a, a_leading)), "l"(matrix_descriptor(b, b_leading)), "n"(int{a_across}), "n"(int{b_across}));
+template <int kN, bool a_across, bool b_across>
+__device__ void wgmma_m64k16(float (&d)[kN / 2], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading) {
+  static_assert(kN == 64 || kN == 128);
+  const uint64_t left = matrix_descriptor(a, a_leading), right = matrix_descriptor(b, b_leading);
+  if constexpr (kN == 64) {
+    REID_HOPPER(
+        "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
+        "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, %34, %35;"
+        : REID_SUMS(0), REID_SUMS(8), REID_SUMS(16), REID_SUMS(24)
+        : "l"(left), "l"(right), "n"(int{a_across}), "n"(int{b_across}));
+  } else {
+    REID_HOPPER(
+        "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
+        "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, "
+        "%43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, 1, 1, 1, %66, "
+        "%67;"
+        : REID_SUMS(0), REID_SUMS(8), REID_SUMS(16), REID_SUMS(24), REID_SUMS(32), REID_SUMS(40), REID_SUMS(48), REID_SUMS(56)
+        : "l"(left), "l"(right), "n"(int{a_across}), "n"(int{b_across}));
+  }
 }
 #undef REID_SUMS
 __device__ inline void wgmma_fence() { REID_HOPPER("wgmma.fence.sync.aligned;" ::: "memory"); }
@@ -198,23 +209,23 @@ inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2,
 }
 
 // A thread makes its own sums, when it waits for them.
-template <bool a_across, bool b_across>
-void wgmma_m64n128k16(float (&d)[64], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading, const char* file, int line) {
+template <int kN, bool a_across, bool b_across>
+void wgmma_m64k16(float (&d)[kN / 2], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading, const char* file, int line) {
   detail::exchange("wgmma", kFullMask, 0, {file, line});
   const unsigned thread = detail::linear_thread() % 128, row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
   const auto run = [=](float* sums, uintptr_t to_a, uintptr_t to_b) {
     for (unsigned k = 0; k < 16; ++k) {
       const float upper = detail::tile_element(a, a_leading, a_across, row, k, to_a),
                   lower = detail::tile_element(a, a_leading, a_across, row + 8, k, to_a);
-      for (unsigned j = 0; j < 32; ++j) {
+      for (unsigned j = 0; j < kN / 4; ++j) {
         const float right = detail::tile_element(b, b_leading, b_across, j / 2 * 8 + column + j % 2, k, to_b);
         sums[j / 2 * 4 + j % 2] += upper * right;
         sums[j / 2 * 4 + 2 + j % 2] += lower * right;
       }
     }
   };
-  detail::hopper_units("wgmma").multiply(d, detail::operand_range(a, a_leading, a_across, 64),
-                                         detail::operand_range(b, b_leading, b_across, 128), run, {file, line});
+  detail::hopper_units("wgmma").multiply(d, kN / 2, detail::operand_range(a, a_leading, a_across, 64),
+                                         detail::operand_range(b, b_leading, b_across, kN), run, {file, line});
 }
 inline void wgmma_fence(const char* file, int line) {
   detail::exchange("wgmma_fence", kFullMask, 0, {file, line});

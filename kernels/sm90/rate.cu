@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads, 4) rate_kernel(const bf16* left, con
     wgmma_fence();
     UNROLL
     for (int k = 0; k < kDepth; k += 16) {
-      wgmma_m64n128k16<false, true>(sums, wgmma_part<false>(a, 0, k), kWgmmaLeading, wgmma_part<true>(b, 0, k), kWgmmaLeading);
+      wgmma_m64k16<kN, false, true>(sums, wgmma_part<false>(a, 0, k), kWgmmaLeading, wgmma_part<true>(b, 0, k), kWgmmaLeading);
     }
     wgmma_commit();
     wgmma_wait<1>();

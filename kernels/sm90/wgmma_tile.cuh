@@ -1,20 +1,27 @@
 #pragma once
 // Tiles of products of bf16 matrices for Hopper: the copy engine fetches, warpgroups multiply, nobody waits for addresses.
 //
-// Map: a block of 9 warps makes 128 x 128 sums. Two warpgroups hold 64 x 128 each in registers; one thread of the ninth warp tells the copy
-// engine which boxes to bring into four stages of 32 KB (64 steps of depth of both operands). A stage has two barriers: `full` ends its
-// phase when the boxes' bytes have arrived, `empty` when all 8 warps have multiplied what was there. A warpgroup keeps one group of four
-// products running while it issues the next; the stage before is released when that group's predecessors are done.
+// Map: a block makes kM x kN sums, 64 or 128 each. A warpgroup for every 64 rows holds 64 x kN of them in registers; one thread of one
+// more warp tells the copy engine which boxes to bring into three stages (64 steps of depth of both operands, 32 KB where a block makes
+// 128 x 128). A stage has two barriers: `full` ends its phase when the boxes' bytes have arrived, `empty` when all warps have multiplied
+// what was there. A warpgroup keeps one group of four products running while it issues the next; the stage before is released when that
+// group's predecessors are done.
+// Two to four blocks share a processor, as many as three stages leave room for: while one stores or waits for its first boxes, another
+// multiplies. Convolutions of 1 x 1 have one to eight steps of depth, so that most of a block's life is its beginning and its end.
 // Shared memory reads of wgmma go once for 64 x 128 x 16 products, where mma.sync reads fragments for 64 x 32 x 16: the tensor core
-// is fed by tiles, not by registers, which is what lifts the 65 % that mma.sync reaches.
+// is fed by tiles, not by registers, which is what lifts the 65 % that mma.sync reaches. 64 x 64 x 16 products, 4 KB of operands in 32
+// cycles, take all 128 bytes a cycle that shared memory gives: narrow tiles are for results that are narrow.
+// Lanes trade results until each stores 16 neighboring bytes: a warp then writes whole sectors of 32 bytes, not halves.
 //
 // A Problem says where boxes lie and sums go:
+//   kM, kN                               sums of a block
 //   int64_t n                            columns of the sums, for the launch
 //   kAcrossA, kAcrossB                   whether an operand lies across depth (hopper.cuh)
 //   steps(place)                         how many times 64 steps of depth
-//   load_a(tile, place, step, barrier), load_b(tile, place, step, barrier)      16 KB each
-//   line(place, row)                     the result's row, 0 to 127 of the block; null beyond the extents
-//   store(line, column j, two neighboring sums)      for any even j: it leaves out what is beyond n
+//   load_a(tile, place, step, barrier), load_b(tile, place, step, barrier)      kM or kN times 128 bytes
+//   Result                               float or bf16
+//   line(place, row)                     the result's row, 0 to kM - 1 of the block; null beyond the extents
+//   store(line, column j, vector)        for any j that is a multiple of the vector's length: it leaves out what is beyond n
 // It may ask for the moments of its columns (gemm/moments.cuh), of bf16 results, where every row of a tile is one of the result:
 //   moments, store_moments(place, column j, moments)      a member of that name; for j < n
 
@@ -23,21 +30,26 @@
 
 namespace reid::REID_TARGET {
 
-inline constexpr int kWgmmaTile = 128, kWgmmaDepth = 64, kWgmmaStages = 4;
-inline constexpr int kWgmmaConsumers = 256, kWgmmaThreads = kWgmmaConsumers + kWarpSize;
-inline constexpr int kWgmmaOperand = kWgmmaTile * kWgmmaDepth;  // elements
-inline constexpr unsigned kWgmmaStageBytes = 2 * kWgmmaOperand * sizeof(bf16);
-inline constexpr size_t kWgmmaBytes = size_t{kWgmmaStages} * (kWgmmaStageBytes + 2 * sizeof(Mbarrier));
-inline constexpr int kWgmmaParts = kWgmmaConsumers / kWarpSize, kWgmmaPartRows = kWgmmaTile / kWgmmaParts;  // of moments: a warp's
+inline constexpr int kWgmmaDepth = 64, kWgmmaStages = 3;
+
 template <class Problem>
-inline constexpr size_t kWgmmaMomentsBytes = kTakesMoments<Problem> ? kWgmmaParts* kWgmmaTile * sizeof(Moments) : 0;
+struct WgmmaBlock {
+  static constexpr int kM = Problem::kM, kN = Problem::kN;
+  static_assert((kM == 64 || kM == 128) && (kN == 64 || kN == 128));
+  static constexpr int kConsumers = kM / 64 * 128, kWarps = kConsumers / kWarpSize, kThreads = kConsumers + kWarpSize;
+  static constexpr int kElementsA = kM * kWgmmaDepth, kStage = kElementsA + kN * kWgmmaDepth;  // in elements
+  static constexpr unsigned kStageBytes = kStage * sizeof(bf16);
+  static constexpr size_t kBytes = kWgmmaStages * size_t{kStageBytes} + (2 * kWgmmaStages + 1) * sizeof(Mbarrier);
+  static constexpr int kShare = kM * kN > 64 * 128 ? 2 : kM* kN > 64 * 64 ? 3 : 4;  // meant to share a processor
+  static_assert(kShare * (kBytes + 1024) <= 228 * 1024, "a processor of sm_90 has 228 KB, and keeps 1 KB of it for each block");
+};
 
 // Which sums a block makes. part: what the Problem cuts its work into beside tiles, such as chunks of depth.
 struct WgmmaPlace {
   int part, row, column;  // row, column: of tiles
 };
 
-// Where an operand's 64 rows or columns from `place`, 16 steps from `depth`, begin in its tile.
+// Where an operand's rows or columns from `place`, 16 steps from `depth`, begin in its tile.
 template <bool across>
 __device__ const bf16* wgmma_part(const bf16* tile, int place, int depth) {
   return across ? tile + place / 64 * (64 * kWgmmaDepth) + depth * 64 : tile + place * kWgmmaDepth + depth;
@@ -46,29 +58,31 @@ inline constexpr unsigned kWgmmaLeading = 64 * kWgmmaDepth * sizeof(bf16);  // f
 
 template <class Problem>
 __device__ void wgmma_produce(const Problem& problem, bf16* stages, Mbarrier* full, Mbarrier* empty, const WgmmaPlace& at) {
+  using Block = WgmmaBlock<Problem>;
   const int steps = problem.steps(at);
   for (int step = 0; step < steps; ++step) {
     const int s = step % kWgmmaStages, round = step / kWgmmaStages;
     if (round > 0) mbarrier_wait(&empty[s], static_cast<unsigned>(round - 1) % 2);
-    mbarrier_arrive_expecting(&full[s], kWgmmaStageBytes);
-    problem.load_a(stages + 2 * s * kWgmmaOperand, at, step, &full[s]);
-    problem.load_b(stages + (2 * s + 1) * kWgmmaOperand, at, step, &full[s]);
+    mbarrier_arrive_expecting(&full[s], Block::kStageBytes);
+    problem.load_a(stages + s * Block::kStage, at, step, &full[s]);
+    problem.load_b(stages + s * Block::kStage + Block::kElementsA, at, step, &full[s]);
   }
 }
 
 template <class Problem>
-__device__ void wgmma_consume(int steps, const bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[64]) {
+__device__ void wgmma_consume(int steps, const bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[Problem::kN / 2]) {
+  using Block = WgmmaBlock<Problem>;
   const int first_row = static_cast<int>(threadIdx.x) / 128 * 64;
   const bool speaks = threadIdx.x % kWarpSize == 0;  // for its warp
   for (int step = 0; step < steps; ++step) {
     const int s = step % kWgmmaStages;
     mbarrier_wait(&full[s], static_cast<unsigned>(step / kWgmmaStages) % 2);
-    const bf16 *a = stages + 2 * s * kWgmmaOperand, *b = a + kWgmmaOperand;
+    const bf16 *a = stages + s * Block::kStage, *b = a + Block::kElementsA;
     wgmma_fence();
     UNROLL
     for (int k = 0; k < kWgmmaDepth; k += 16) {
-      wgmma_m64n128k16<Problem::kAcrossA, Problem::kAcrossB>(sums, wgmma_part<Problem::kAcrossA>(a, first_row, k), kWgmmaLeading,
-                                                             wgmma_part<Problem::kAcrossB>(b, 0, k), kWgmmaLeading);
+      wgmma_m64k16<Block::kN, Problem::kAcrossA, Problem::kAcrossB>(sums, wgmma_part<Problem::kAcrossA>(a, first_row, k), kWgmmaLeading,
+                                                                    wgmma_part<Problem::kAcrossB>(b, 0, k), kWgmmaLeading);
     }
     wgmma_commit();
     wgmma_wait<1>();
@@ -77,59 +91,129 @@ __device__ void wgmma_consume(int steps, const bf16* stages, Mbarrier* full, Mba
   wgmma_wait<0>();
 }
 
+// A thread's results. Of a row it has blocks of 8 columns, and of each block two neighbors, a pair: lane c of four has columns 2 c and the
+// next. The pair of block b in the upper or lower (half 0, 1) of the thread's two rows is number 2 b + half.
+template <class T, int kSums>
+struct WgmmaResults {
+  static constexpr int kWords = sizeof(T) / 2, kTraders = 4 / kWords;  // 32-bit words of a pair; pairs of 16 bytes
+  uint32_t words[kSums / 2][kWords];
+
+  __device__ explicit WgmmaResults(const float (&sums)[kSums]) {
+    UNROLL
+    for (int p = 0; p < kSums / 2; ++p) {
+      if constexpr (kWords == 1) {
+        words[p][0] = to_bf16_pair(sums[2 * p], sums[2 * p + 1]);
+      } else {
+        const float pair[] = {sums[2 * p], sums[2 * p + 1]};
+        memcpy(words[p], pair, sizeof(pair));
+      }
+    }
+  }
+  // The first or second of a pair of bf16.
+  __device__ float value(int pair, int which) const {
+    static_assert(kWords == 1);
+    const uint32_t bits = which == 0 ? words[pair][0] << 16 : words[pair][0] & 0xFFFF0000u;
+    float value;
+    memcpy(&value, &bits, sizeof(value));
+    return value;
+  }
+  // As many neighboring lanes as 16 bytes hold pairs trade those of as many blocks, from `block` on: lane l ends with the pairs of block
+  // `block` + l % kTraders that the traders around it had. A transposition of blocks and lanes, a bit of their numbers at a time.
+  __device__ Vec<T> vector(int block, int half) const {
+    uint32_t mine[kTraders][kWords];
+    UNROLL
+    for (int b = 0; b < kTraders; ++b) memcpy(mine[b], words[2 * (block + b) + half], sizeof(mine[b]));
+    UNROLL
+    for (int bit = 1; bit < kTraders; bit *= 2) {
+      const bool upper = (threadIdx.x & bit) != 0;
+      UNROLL
+      for (int b = 0; b < kTraders; ++b) {
+        if (b & bit) continue;
+        UNROLL
+        for (int w = 0; w < kWords; ++w) {
+          uint32_t &low = mine[b][w], &high = mine[b + bit][w];
+          const uint32_t got = __shfl_xor_sync(0xFFFFFFFFu, upper ? low : high, bit);
+          low = upper ? got : low, high = upper ? high : got;
+        }
+      }
+    }
+    Vec<T> all;
+    memcpy(&all, mine, sizeof(all));
+    return all;
+  }
+};
 template <class Problem>
-__device__ void wgmma_store(const Problem& problem, const WgmmaPlace& at, const float (&sums)[64]) {
+using ResultsOf = WgmmaResults<typename Problem::Result, Problem::kN / 2>;
+
+template <class Problem>
+__device__ void wgmma_store(const Problem& problem, const WgmmaPlace& at, const ResultsOf<Problem>& results) {
+  using T = typename Problem::Result;
+  constexpr int kTraders = ResultsOf<Problem>::kTraders;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize, row = static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4;
-  auto* const upper = problem.line(at, row);
-  auto* const lower = problem.line(at, row + 8);
+  const int64_t own = int64_t{at.column} * Problem::kN + lane % kTraders * 8 + lane % 4 / kTraders * Vec<T>::kCount;
   UNROLL
-  for (int i = 0; i < 64; i += 4) {
-    const int64_t j = int64_t{at.column} * kWgmmaTile + i * 2 + lane % 4 * 2;
-    if (upper) problem.store(upper, j, sums[i], sums[i + 1]);
-    if (lower) problem.store(lower, j, sums[i + 2], sums[i + 3]);
+  for (int half = 0; half < 2; ++half) {
+    T* const line = problem.line(at, row + 8 * half);
+    UNROLL
+    for (int block = 0; block < Problem::kN / 8; block += kTraders) {
+      const Vec<T> vector = results.vector(block, half);
+      if (line) problem.store(line, own + block * 8, vector);
+    }
   }
 }
 
-// The moments of the tile's columns over a warp's 16 rows. 32 columns at a time: all of them would not fit into registers beside the sums.
-__device__ inline void wgmma_moments(const float (&sums)[64], Moments* parts) {
+// The moments of the tile's columns over a warp's 16 rows go to columns [kN]. 32 at a time: all would not fit into registers.
+template <class T, int kSums>
+__device__ void wgmma_moments(const WgmmaResults<T, kSums>& results, Moments* columns) {
   UNROLL
-  for (int first = 0; first < 64; first += 16) {
+  for (int block = 0; block < kSums / 4; block += 4) {
     Moments own[8];
     UNROLL
     for (int c = 0; c < 8; ++c) {
-      own[c] = merge_all<2>([&](int half) { return Moments{to_float(to_bf16(sums[first + c / 2 * 4 + half * 2 + c % 2])), 0}; }, 1);
+      own[c] = merge_all<2>([&](int half) { return Moments{results.value(2 * (block + c / 2) + half, c % 2), 0}; }, 1);
     }
-    merge_lanes(own, 2, parts + static_cast<int>(threadIdx.x) / kWarpSize * kWgmmaTile + 2 * first);
+    merge_lanes(own, 2, columns + 8 * block);
   }
 }
 
+// A barrier of the consumers' warps alone: its phases end when all have come.
+__device__ inline void wgmma_meet(Mbarrier* met, unsigned phase) {
+  __syncwarp();
+  if (threadIdx.x % kWarpSize == 0) mbarrier_arrive(met);
+  mbarrier_wait(met, phase % 2);
+}
+
+// Producer and consumers part for good: ptxas keeps products in flight only where no path joins the one that issues them.
 template <class Problem>
-__global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_kernel(const Problem GRID_CONSTANT problem, int tiles_m, int tiles_n) {
+__global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Problem>::kShare)
+    wgmma_kernel(const Problem GRID_CONSTANT problem, int tiles_m, int tiles_n) {
+  using Block = WgmmaBlock<Problem>;
   bf16* const stages = shared_dynamic<bf16>();  // [kWgmmaStages, a and b]; ordered by the barriers behind it
-  auto* const full = reinterpret_cast<Mbarrier*>(stages + 2 * kWgmmaStages * kWgmmaOperand);
-  Mbarrier* const empty = full + kWgmmaStages;
+  auto* const full = reinterpret_cast<Mbarrier*>(stages + kWgmmaStages * Block::kStage);
+  Mbarrier *const empty = full + kWgmmaStages, *const met = empty + kWgmmaStages;
   const int tile_row = static_cast<int>(blockIdx.x) / tiles_n;
   const WgmmaPlace at{tile_row / tiles_m, tile_row % tiles_m, static_cast<int>(blockIdx.x) % tiles_n};
   if (threadIdx.x == 0) {
-    for (int s = 0; s < kWgmmaStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], kWgmmaConsumers / kWarpSize);
+    for (int s = 0; s < kWgmmaStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], Block::kWarps);
+    mbarrier_init(met, Block::kWarps);
     mbarrier_fence_init();
   }
   __syncthreads();
-  auto* const parts =
-      reinterpret_cast<Moments*>(empty + kWgmmaStages);  // [kWgmmaParts, kWgmmaTile]; written before the barrier, read after
-  if (threadIdx.x >= kWgmmaConsumers) {
-    if (threadIdx.x == kWgmmaConsumers) wgmma_produce(problem, stages, full, empty, at);
-    if constexpr (!kTakesMoments<Problem>) return;  // no barrier of the block follows
-  } else {
-    float sums[64] = {};
-    wgmma_consume<Problem>(problem.steps(at), stages, full, empty, sums);
-    if constexpr (kTakesMoments<Problem>) wgmma_moments(sums, parts);  // first: behind the stores, addresses spill
-    wgmma_store(problem, at, sums);
+  if (threadIdx.x >= Block::kConsumers) {
+    if (threadIdx.x == Block::kConsumers) wgmma_produce(problem, stages, full, empty, at);
+    return;  // no barrier of the block follows
   }
+  float sums[Problem::kN / 2] = {};
+  wgmma_consume<Problem>(problem.steps(at), stages, full, empty, sums);
+  const ResultsOf<Problem> results(sums);
+  wgmma_store(problem, at, results);
   if constexpr (kTakesMoments<Problem>) {
-    __syncthreads();
-    merge_warps<kWgmmaParts, kWgmmaTile>(parts, kWgmmaPartRows, [&](int column, const Moments& all) {
-      const int64_t j = int64_t{at.column} * kWgmmaTile + column;
+    auto* const parts = reinterpret_cast<Moments*>(stages);  // [warps, kN]; where nobody multiplies any more
+    wgmma_meet(met, 0);
+    wgmma_moments(results, parts + static_cast<int>(threadIdx.x) / kWarpSize * Block::kN);
+    wgmma_meet(met, 1);
+    merge_warps<Block::kWarps, Block::kN>(parts, 16, [&](int column, const Moments& all) {
+      const int64_t j = int64_t{at.column} * Block::kN + column;
       if (j < problem.n) problem.store_moments(at, j, all);
     });
   }
@@ -137,10 +221,11 @@ __global__ void __launch_bounds__(kWgmmaThreads, 1) wgmma_kernel(const Problem G
 
 template <class Problem>
 void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& stream) {
-  const int64_t tiles_n = ceil_div(problem.n, kWgmmaTile), blocks = parts * tiles_m * tiles_n;
+  using Block = WgmmaBlock<Problem>;
+  const int64_t tiles_n = ceil_div(problem.n, Block::kN), blocks = parts * tiles_m * tiles_n;
   if (blocks == 0) return;
-  launch(wgmma_kernel<Problem>, blocks_for(blocks, 1), kWgmmaThreads, kWgmmaBytes + kWgmmaMomentsBytes<Problem>, stream, problem,
-         static_cast<int>(tiles_m), static_cast<int>(tiles_n));
+  launch(wgmma_kernel<Problem>, blocks_for(blocks, 1), Block::kThreads, Block::kBytes, stream, problem, static_cast<int>(tiles_m),
+         static_cast<int>(tiles_n));
 }
 
 }  // namespace reid::REID_TARGET

@@ -17,7 +17,7 @@ __global__ void written_product(const bf16* a, const bf16* b, float* c, bool fen
   __syncthreads();
   float sums[64] = {};
   wgmma_fence();
-  wgmma_m64n128k16<false, false>(sums, tiles, 0, tiles + 64 * 64, 0);
+  wgmma_m64k16<128, false, false>(sums, tiles, 0, tiles + 64 * 64, 0);
   wgmma_commit();
   wgmma_wait<0>();
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize, row = static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4;

@@ -69,7 +69,7 @@ void consume(const bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[
     if (bug != Plant::no_fence) wgmma_fence();
     const bf16* a = stages + s * kStage + (bug == Plant::operand_in_row_1 ? 64 : 0);
     const bf16* b = stages + s * kStage + kStageA + (bug == Plant::operand_outside ? 2 * kStage : 0);
-    if (bug != Plant::half_a_warpgroup || threadIdx.x < 64) wgmma_m64n128k16<false, false>(sums, a, 0, b, 0);
+    if (bug != Plant::half_a_warpgroup || threadIdx.x < 64) wgmma_m64k16<128, false, false>(sums, a, 0, b, 0);
     if (bug != Plant::no_commit || !last) wgmma_commit();
     if (bug == Plant::released_too_early && threadIdx.x % 32 == 0) mbarrier_arrive(&empty[s]);
     if (bug == Plant::sums_written_early) sums[5] = 0;
