@@ -6,6 +6,7 @@
 //   float* tile = shared_dynamic<float>();     what `dynamic bytes` reserved
 //   const Problem GRID_CONSTANT problem        a kernel's parameter that may be pointed to
 //   UNROLL                                     before a loop over an array that must stay in registers
+//   DO_NOT_UNROLL                              before a loop whose turns should not share the registers
 
 #include "target.h"
 
@@ -44,6 +45,7 @@ cudaStream_t native(Stream& stream);                                            
 [[noreturn]] void launch_failed(cudaError_t error, const char* call, const char* file, int line);  // throws reid::Error
 
 #define UNROLL _Pragma("unroll")
+#define DO_NOT_UNROLL _Pragma("unroll 1")
 #define GRID_CONSTANT __grid_constant__
 #define SHARED_ARRAY(T, name, count) __shared__ __align__(16) T name[count]
 
@@ -73,6 +75,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSi
 #else
 
 #define UNROLL
+#define DO_NOT_UNROLL
 #define GRID_CONSTANT
 // The address of a static names the declaration: one array for all threads of a block, as with __shared__.
 #define SHARED_ARRAY(T, name, count)            \

@@ -7,16 +7,20 @@
 // one group of N*H*W rows, instance norm N groups of H*W.
 // Map: a block takes a chunk of 256 rows of one group and one tile of channels. channels: 32 lanes along channels by 8 rows, a warp
 //      reads 128 neighboring bytes. vectors: 16 lanes of 4 channels by 16 rows, 256 neighboring bytes for half a warp; in bf16 8 lanes
-//      of 8 channels by 32 rows, 128 neighboring bytes for a quarter. A chunk's results are merged in order by a second kernel; where a
-//      group has one chunk only they are final (instance norm of the last stage).
-// Statistics: a chunk's mean, then its squares about that mean while the chunk is in the caches, corrected for what the mean was off by;
-//      chunks are merged in order (Chan, Golub and LeVeque, The American Statistician 37(3), 1983):
-//      m = m_a + (m_b - m_a) n_b / n,   M = M_a + M_b + (m_b - m_a)^2 n_a n_b / n
+//      of 8 channels by 32 rows, 128 neighboring bytes for a quarter. A chunk's results are merged by a second kernel (merge.cuh); where
+//      a group has one chunk only they are final (instance norm of the last stage).
+// Statistics: a chunk's mean, then its squares about that mean while the chunk is in the caches, corrected for what the mean was off by.
+// Backward: sums of d and of d (x - mean) in a first pass, dx in a second one. Where y came of x alone (beta says so), its sign is computed
+//      again from x as apply computed it, and y is not read. With a residual the first pass writes d, which is dresidual, and the second
+//      reads that instead of dy and y.
 // Types: maps are f32 or bf16; statistics, parameters and all sums are f32.
-// Bytes an element: statistics 4; apply 8, with a residual 12; backward 8 + 12 (with relu 4 more each time); half of them in bf16. Floors
-//      on H200 (4.3 TB/s) in f32: 0.9, 1.9 and 4.7 ps. No version was measured yet.
+// Bytes an element: statistics 4; apply 8, with a residual 12; backward 8 + 12, with relu 4 more each time where y is read, with a
+//      residual 12 + 4 + 12; half of them in bf16. Floors on H200 (4.3 TB/s) in f32: 0.9, 1.9 and 4.7 ps. No version was measured yet.
+
+#include <type_traits>
 
 #include "kernels.h"
+#include "merge.cuh"
 #include "prims.cuh"
 
 namespace reid::REID_TARGET {
@@ -24,6 +28,7 @@ namespace reid::REID_TARGET {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kBlocks = 3;       // meant to share a processor, at least: 80 registers a thread
 constexpr int64_t kChunk = 256;  // rows
 
 // V neighboring channels, which one thread works on.
@@ -44,6 +49,28 @@ __device__ Pack<V> load(const T* p) {
   }
   return pack;
 }
+// The same as it lies in memory: half the registers in bf16.
+template <int V, class T>
+using Raw = std::conditional_t<V == 1, T, Vec<T>>;
+template <int V, class T>
+__device__ Raw<V, T> load_raw(const T* p) {
+  if constexpr (V == 1) {
+    return *p;
+  } else {
+    return load_vec(p);
+  }
+}
+template <class T>
+__device__ Pack<Vec<T>::kCount> widened(const Vec<T>& raw) {
+  Pack<Vec<T>::kCount> pack;
+  for (int i = 0; i < Vec<T>::kCount; ++i) pack.v[i] = to_float(raw[i]);
+  return pack;
+}
+template <class T>
+__device__ Pack<1> widened(T raw) {
+  return {to_float(raw)};
+}
+
 template <int V, class T>
 __device__ void store(T* p, const Pack<V>& pack) {
   if constexpr (V == 1) {
@@ -66,10 +93,13 @@ struct Place {
   bool live;  // the tile may stick out of the window
 
   __device__ explicit Place(const NormWindow& w) {
-    const int64_t tiles = (w.count + kLanes * V - 1) / (kLanes * V), chunks = (w.length + kChunk - 1) / kChunk;
+    // No more of either than there are blocks: 32 bits divide in a fifth of the time.
+    const auto tiles = static_cast<unsigned>((w.count + kLanes * V - 1) / (kLanes * V));
+    const auto chunks = static_cast<unsigned>((w.length + kChunk - 1) / kChunk);
+    const unsigned line = blockIdx.x / tiles;
     lane = static_cast<int>(threadIdx.x) % kLanes, row = static_cast<int>(threadIdx.x) / kLanes;
-    column = (blockIdx.x % tiles * kLanes + lane) * V;
-    chunk = blockIdx.x / tiles % chunks, group = blockIdx.x / tiles / chunks;
+    column = (int64_t{blockIdx.x - line * tiles} * kLanes + lane) * V;
+    group = line / chunks, chunk = line % chunks;
     begin = chunk * kChunk, end = begin + kChunk < w.length ? begin + kChunk : w.length;
     live = column < w.count;
   }
@@ -77,6 +107,20 @@ struct Place {
   __device__ int64_t statistic(const NormWindow& w) const { return group * w.count + column; }
   __device__ int64_t partial(const NormWindow& w) const { return (group * ((w.length + kChunk - 1) / kChunk) + chunk) * w.count + column; }
 };
+
+// A thread's rows, two at a time: both are fetched before the first is used. Behind a store the compiler would fetch none in advance, and
+// blocks with so many registers are too few to hide it.
+template <int V, class Fetch, class Use>
+__device__ void each_row(const Place<V>& at, const NormWindow& w, Fetch fetch, Use use) {
+  DO_NOT_UNROLL
+  for (int64_t l = at.begin + at.row; l < at.end; l += 2 * at.kRows) {
+    const bool both = l + at.kRows < at.end;
+    const int64_t first = at.element(w, l), second = both ? at.element(w, l + at.kRows) : first;
+    const auto one = fetch(first), two = fetch(second);
+    use(one, first);
+    if (both) use(two, second);
+  }
+}
 
 // Sum over the rows of the block for each lane, in order. `part` [kRows, kLanes]: written before the first barrier, read before the second.
 template <int V>
@@ -93,10 +137,10 @@ __device__ Pack<V> sum_rows(const Place<V>& at, Pack<V>* part, const Pack<V>& ow
 
 // --- statistics ---
 
-// Means and sums of squares about them, for each chunk. `last`: there is one chunk, so the squares become the variance. What the first
-// mean is off by, the sum of deviations from it tells: it corrects both.
+// The moments of each chunk; where there is one (moments: null), the mean and the variance. What the first mean is off by, the sum of
+// deviations from it tells: it corrects both.
 template <int V, class T>
-__global__ void statistics_kernel(const T* x, NormWindow w, float* means, float* squares, bool last) {
+__global__ void statistics_kernel(const T* x, NormWindow w, Moments* moments, float* means, float* variances) {
   SHARED_ARRAY(Pack<V>, part, kThreads);  // see sum_rows
   const Place<V> at(w);
   const float rows = static_cast<float>(at.end - at.begin);
@@ -119,139 +163,155 @@ __global__ void statistics_kernel(const T* x, NormWindow w, float* means, float*
   if (!at.live || at.row > 0) return;
   for (int i = 0; i < V; ++i) {
     const float off = rest.v[i] / rows, about_mean = fmaxf(square.v[i] - rest.v[i] * off, 0);
-    means[at.partial(w) + i] = mean.v[i] + off;
-    squares[at.partial(w) + i] = last ? about_mean / rows : about_mean;
+    if (moments) {
+      moments[at.partial(w) + i] = {mean.v[i] + off, about_mean};
+    } else {
+      means[at.partial(w) + i] = mean.v[i] + off, variances[at.partial(w) + i] = about_mean / rows;
+    }
   }
-}
-
-// Merges the chunks of each (group, channel): one thread for each, neighbors read neighboring floats.
-__global__ void merge_statistics_kernel(const float* means, const float* squares, NormWindow w, float* mean, float* variance) {
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= w.groups * w.count) return;
-  const int64_t chunks = (w.length + kChunk - 1) / kChunk, first = i / w.count * chunks * w.count + i % w.count;
-  float m = means[first], sum = squares[first];
-  for (int64_t chunk = 1; chunk < chunks; ++chunk) {
-    const float before = static_cast<float>(chunk * kChunk);
-    const float more = static_cast<float>(chunk + 1 < chunks ? kChunk : w.length - chunk * kChunk);
-    const float difference = means[first + chunk * w.count] - m, share = more / (before + more);
-    m += difference * share;
-    sum += squares[first + chunk * w.count] + difference * difference * before * share;
-  }
-  mean[i] = m;
-  variance[i] = sum / static_cast<float>(w.length);
 }
 
 // --- apply ---
 
+// gamma / sqrt(variance + eps), and what becomes of x before a residual and ReLU. Backward asks for the sign of it: each rounding is named,
+// so that both see the same.
+template <int V, class Args>
+__device__ Pack<V> scale_of(const Args& a, const Place<V>& at) {
+  const Pack<V> variance = load<V>(in<float>(a.variance) + at.statistic(a.window)), gamma = load<V>(in<float>(a.gamma) + at.column);
+  Pack<V> scale;
+  for (int i = 0; i < V; ++i) scale.v[i] = gamma.v[i] / sqrtf(variance.v[i] + static_cast<float>(a.eps));
+  return scale;
+}
+// From the difference: x * scale + shift would lose the digits that x shares with the mean.
+__device__ float applied(float x, float mean, float scale, float beta) { return fmaf(x - mean, scale, beta); }
+
 template <int V, class T>
-__global__ void apply_kernel(NormApplyArgs a) {
+__global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(NormApplyArgs a) {
   const NormWindow& w = a.window;
   const Place<V> at(w);
   if (!at.live) return;
   const T* residual = in<T>(a.residual);
-  const Pack<V> mean = load<V>(in<float>(a.mean) + at.statistic(w)), variance = load<V>(in<float>(a.variance) + at.statistic(w));
-  const Pack<V> gamma = load<V>(in<float>(a.gamma) + at.column), beta = load<V>(in<float>(a.beta) + at.column);
-  Pack<V> scale;
-  for (int i = 0; i < V; ++i) scale.v[i] = gamma.v[i] / sqrtf(variance.v[i] + static_cast<float>(a.eps));
-  for (int64_t l = at.begin + at.row; l < at.end; l += at.kRows) {
-    const int64_t element = at.element(w, l);
-    Pack<V> y = load<V>(in<T>(a.x) + element);
-    // From the difference: x * scale + shift would lose the digits that x shares with the mean.
-    for (int i = 0; i < V; ++i) y.v[i] = (y.v[i] - mean.v[i]) * scale.v[i] + beta.v[i];
+  const Pack<V> mean = load<V>(in<float>(a.mean) + at.statistic(w)), beta = load<V>(in<float>(a.beta) + at.column);
+  const Pack<V> scale = scale_of(a, at);
+  struct Row {
+    Raw<V, T> x, more;
+  };
+  const auto fetch = [&](int64_t element) {
+    Row row{load_raw<V>(in<T>(a.x) + element), {}};
+    if (residual) row.more = load_raw<V>(residual + element);
+    return row;
+  };
+  each_row(at, w, fetch, [&](const Row& row, int64_t element) {
+    Pack<V> y = widened(row.x);
+    for (int i = 0; i < V; ++i) y.v[i] = applied(y.v[i], mean.v[i], scale.v[i], beta.v[i]);
     if (residual) {
-      const Pack<V> more = load<V>(residual + element);
+      const Pack<V> more = widened(row.more);
       for (int i = 0; i < V; ++i) y.v[i] += more.v[i];
     }
     for (int i = 0; i < V; ++i) y.v[i] = a.relu && y.v[i] < 0 ? 0 : y.v[i];
     store(out<T>(a.y) + element, y);
-  }
+  });
 }
 
 // --- backward ---
 
-// dy where relu let the value through, and the normalized x.
-template <int V, class T>
+// How d is found: it is dy, or dy where y > 0, where y is read or computed again.
+enum class Mask { none, read, computed };
+
+// A thread's d, row by row.
+template <int V, class T, Mask mask>
 struct Gradient {
   const NormBackwardArgs& a;
-  Pack<V> mean, inverse;
+  Pack<V> mean, scale, beta;
 
   __device__ Gradient(const NormBackwardArgs& args, const Place<V>& at) : a(args) {
     mean = load<V>(in<float>(a.mean) + at.statistic(a.window));
-    const Pack<V> variance = load<V>(in<float>(a.variance) + at.statistic(a.window));
-    for (int i = 0; i < V; ++i) inverse.v[i] = 1 / sqrtf(variance.v[i] + static_cast<float>(a.eps));
+    scale = scale_of(a, at);
+    if constexpr (mask == Mask::computed) beta = load<V>(in<float>(a.beta) + at.column);
   }
-  __device__ Pack<V> passed(int64_t element) const {
-    Pack<V> d = load<V>(in<T>(a.dy) + element);
-    if (!a.relu) return d;
-    const Pack<V> y = load<V>(in<T>(a.y) + element);
-    for (int i = 0; i < V; ++i) d.v[i] = y.v[i] > 0 ? d.v[i] : 0;
+  struct Row {
+    Raw<V, T> dy, x, y;
+  };
+  __device__ Row fetch(const T* dy, int64_t element) const {
+    Row row{load_raw<V>(dy + element), load_raw<V>(in<T>(a.x) + element), {}};
+    if constexpr (mask == Mask::read) row.y = load_raw<V>(in<T>(a.y) + element);
+    return row;
+  }
+  __device__ Pack<V> masked(const Row& row, const Pack<V>& x) const {
+    Pack<V> d = widened(row.dy);
+    if constexpr (mask == Mask::read) {
+      const Pack<V> y = widened(row.y);
+      for (int i = 0; i < V; ++i) d.v[i] = y.v[i] > 0 ? d.v[i] : 0;
+    }
+    if constexpr (mask == Mask::computed) {
+      for (int i = 0; i < V; ++i) d.v[i] = applied(x.v[i], mean.v[i], scale.v[i], beta.v[i]) > 0 ? d.v[i] : 0;
+    }
     return d;
-  }
-  __device__ Pack<V> normalized(int64_t element) const {
-    Pack<V> z = load<V>(in<T>(a.x) + element);
-    for (int i = 0; i < V; ++i) z.v[i] = (z.v[i] - mean.v[i]) * inverse.v[i];
-    return z;
   }
 };
 
-// Sums of d and of d z, for each chunk.
-template <int V, class T>
-__global__ void gradient_sums_kernel(NormBackwardArgs a, float* sums, float* dots) {
+// Sums of d and of d z, for each chunk; dresidual.
+template <int V, class T, Mask mask>
+__global__ void __launch_bounds__(kThreads, mask == Mask::computed ? 2 : kBlocks)
+    gradient_sums_kernel(NormBackwardArgs a, float* sums, float* dots) {
   SHARED_ARRAY(Pack<V>, part, kThreads);  // see sum_rows
   const NormWindow& w = a.window;
   const Place<V> at(w);
   Pack<V> sum{}, dot{};
   if (at.live) {
-    const Gradient<V, T> gradient(a, at);
-    for (int64_t l = at.begin + at.row; l < at.end; l += at.kRows) {
-      const Pack<V> d = gradient.passed(at.element(w, l)), z = gradient.normalized(at.element(w, l));
-      for (int i = 0; i < V; ++i) sum.v[i] += d.v[i], dot.v[i] += d.v[i] * z.v[i];
-    }
+    const Gradient<V, T, mask> gradient(a, at);
+    const auto fetch = [&](int64_t element) { return gradient.fetch(in<T>(a.dy), element); };
+    each_row(at, w, fetch, [&](const auto& row, int64_t element) {
+      const Pack<V> x = widened(row.x), d = gradient.masked(row, x);
+      if (a.dresidual) store(out<T>(a.dresidual) + element, d);
+      for (int i = 0; i < V; ++i) sum.v[i] += d.v[i], dot.v[i] += d.v[i] * (x.v[i] - gradient.mean.v[i]);
+    });
   }
   sum = sum_rows(at, part, sum);
   dot = sum_rows(at, part, dot);
   if (!at.live || at.row > 0) return;
-  for (int i = 0; i < V; ++i) sums[at.partial(w) + i] = sum.v[i], dots[at.partial(w) + i] = dot.v[i];
-}
-
-// A thread for each channel adds up its chunks in order: over each group for dx (into the group's first chunk), over all for the
-// parameters.
-__global__ void merge_sums_kernel(float* sums, float* dots, NormWindow w, float* dbeta, float* dgamma) {
-  const int64_t c = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (c >= w.count) return;
-  const int64_t chunks = (w.length + kChunk - 1) / kChunk;
-  float all_sums = 0, all_dots = 0;
-  for (int64_t g = 0; g < w.groups; ++g) {
-    const int64_t first = g * chunks * w.count + c;
-    float sum = 0, dot = 0;
-    for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += sums[first + chunk * w.count], dot += dots[first + chunk * w.count];
-    sums[first] = sum, dots[first] = dot;
-    all_sums += sum, all_dots += dot;
+  const Pack<V> variance = load<V>(in<float>(a.variance) + at.statistic(w));
+  for (int i = 0; i < V; ++i) {
+    sums[at.partial(w) + i] = sum.v[i];
+    dots[at.partial(w) + i] = dot.v[i] / sqrtf(variance.v[i] + static_cast<float>(a.eps));
   }
-  dbeta[c] = all_sums, dgamma[c] = all_dots;
 }
 
-template <int V, class T>
-__global__ void gradient_kernel(NormBackwardArgs a, const float* sums, const float* dots) {
+// sums, dots [groups, items, count] are added up to all_sums, all_dots [groups, count]: places as in merge.cuh.
+__global__ void merge_sums_kernel(const float* sums, const float* dots, int64_t count, int items, float* all_sums, float* all_dots) {
+  SHARED_ARRAY(Pack<2>, parts, kMergeLanes * kMostMergeSlices);  // in a step of the tree the lower half is written, the upper half read
+  const MergePlace at(count, items);
+  Pack<2> own{};
+  for (int item = at.begin; at.live && item < at.end; ++item) {
+    const int64_t from = (at.group * items + item) * count + at.column;
+    own.v[0] += sums[from], own.v[1] += dots[from];
+  }
+  own = merge_slices(at, parts, own, [](const Pack<2>& a, const Pack<2>& b) { return Pack<2>{a.v[0] + b.v[0], a.v[1] + b.v[1]}; });
+  if (!at.writes()) return;
+  all_sums[at.group * count + at.column] = own.v[0], all_dots[at.group * count + at.column] = own.v[1];
+}
+
+// dy: where d is masked already, dresidual. sums, dots [G, count]: of groups.
+template <int V, class T, Mask mask>
+__global__ void __launch_bounds__(kThreads, kBlocks)
+    gradient_kernel(NormBackwardArgs a, const T* dy, const float* sums, const float* dots) {
   const NormWindow& w = a.window;
   const Place<V> at(w);
   if (!at.live) return;
-  const Gradient<V, T> gradient(a, at);
-  const int64_t merged = at.partial(w) - at.chunk * w.count;
+  const Gradient<V, T, mask> gradient(a, at);
   const float share = a.constant_statistics ? 0 : 1 / static_cast<float>(w.length);
-  Pack<V> scale = load<V>(in<float>(a.gamma) + at.column), mean_sum, mean_dot;
+  Pack<V> offset, slope = load<V>(in<float>(a.variance) + at.statistic(w));
   for (int i = 0; i < V; ++i) {
-    scale.v[i] *= gradient.inverse.v[i];
-    mean_sum.v[i] = sums[merged + i] * share, mean_dot.v[i] = dots[merged + i] * share;
+    offset.v[i] = sums[at.statistic(w) + i] * share;
+    slope.v[i] = dots[at.statistic(w) + i] * share / sqrtf(slope.v[i] + static_cast<float>(a.eps));
   }
-  for (int64_t l = at.begin + at.row; l < at.end; l += at.kRows) {
-    const int64_t element = at.element(w, l);
-    const Pack<V> d = gradient.passed(element), z = gradient.normalized(element);
-    if (a.dresidual) store(out<T>(a.dresidual) + element, d);
-    Pack<V> dx;
-    for (int i = 0; i < V; ++i) dx.v[i] = scale.v[i] * (d.v[i] - mean_sum.v[i] - z.v[i] * mean_dot.v[i]);
-    store(out<T>(a.dx) + element, dx);
-  }
+  const auto fetch = [&](int64_t element) { return gradient.fetch(dy, element); };
+  each_row(at, w, fetch, [&](const auto& row, int64_t element) {
+    const Pack<V> x = widened(row.x);
+    Pack<V> d = gradient.masked(row, x);
+    for (int i = 0; i < V; ++i) d.v[i] = gradient.scale.v[i] * (d.v[i] - offset.v[i] - (x.v[i] - gradient.mean.v[i]) * slope.v[i]);
+    store(out<T>(a.dx) + element, d);
+  });
 }
 
 // --- launchers ---
@@ -262,22 +322,15 @@ template <int V>
 unsigned blocks_of(const NormWindow& w) {
   return blocks_for(ceil_div(w.count, Place<V>::kLanes * V) * chunks_of(w) * w.groups, 1);
 }
-// Two arrays [G, chunks, count].
-float* partials(const NormWindow& w, Stream& stream) {
-  return static_cast<float*>(stream.workspace(static_cast<size_t>(2 * w.groups * chunks_of(w) * w.count) * sizeof(float)));
-}
-
 template <int V, class T>
 void statistics(const NormStatisticsArgs& a, Stream& stream) {
   const NormWindow& w = a.window;
   if (empty(w)) return;
-  const T* x = in<T>(a.x);
-  float *mean = out<float>(a.mean), *variance = out<float>(a.variance);
-  if (chunks_of(w) == 1) return launch(statistics_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, x, w, mean, variance, true);
-  float* means = partials(w, stream);
-  float* squares = means + w.groups * chunks_of(w) * w.count;
-  launch(statistics_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, x, w, means, squares, false);
-  launch(merge_statistics_kernel, blocks_for(w.groups * w.count, kThreads), kThreads, 0, stream, means, squares, w, mean, variance);
+  const int64_t chunks = chunks_of(w);
+  auto* moments =
+      chunks == 1 ? nullptr : static_cast<Moments*>(stream.workspace(static_cast<size_t>(w.groups * chunks * w.count) * sizeof(Moments)));
+  launch(statistics_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, in<T>(a.x), w, moments, out<float>(a.mean), out<float>(a.variance));
+  if (moments) merge_moments(moments, {kChunk, w.count, 0}, a, stream);
 }
 
 template <int V, class T>
@@ -285,15 +338,38 @@ void apply(const NormApplyArgs& a, Stream& stream) {
   if (!empty(a.window)) launch(apply_kernel<V, T>, blocks_of<V>(a.window), kThreads, 0, stream, a);
 }
 
-template <int V, class T>
+void merge_sums(const float* sums, int64_t groups, int64_t items, int64_t count, float* all_sums, float* all_dots, Stream& stream) {
+  launch(merge_sums_kernel, merge_blocks(groups, count), merge_threads(items), 0, stream, sums, sums + groups * items * count, count,
+         static_cast<int>(items), all_sums, all_dots);
+}
+
+template <int V, class T, Mask mask>
 void backward(const NormBackwardArgs& a, Stream& stream) {
   const NormWindow& w = a.window;
-  if (empty(w)) return;
-  float* sums = partials(w, stream);
-  float* dots = sums + w.groups * chunks_of(w) * w.count;
-  launch(gradient_sums_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, a, sums, dots);
-  launch(merge_sums_kernel, blocks_for(w.count, kThreads), kThreads, 0, stream, sums, dots, w, out<float>(a.dbeta), out<float>(a.dgamma));
-  launch(gradient_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, a, sums, dots);
+  const int64_t chunks = chunks_of(w), columns = w.groups * w.count;
+  // Sums and dots [G, chunks, count]; behind them those of groups, [G, count], where they are not the parameters' gradients.
+  auto* sums = static_cast<float*>(stream.workspace(static_cast<size_t>(2 * columns * (chunks + 1)) * sizeof(float)));
+  launch(gradient_sums_kernel<V, T, mask>, blocks_of<V>(w), kThreads, 0, stream, a, sums, sums + columns * chunks);
+  float *dbeta = out<float>(a.dbeta), *dgamma = out<float>(a.dgamma), *group_sums = dbeta, *group_dots = dgamma;
+  if (w.groups > 1) group_sums = sums + 2 * columns * chunks, group_dots = group_sums + columns;
+  merge_sums(sums, w.groups, chunks, w.count, group_sums, group_dots, stream);
+  if (w.groups > 1) merge_sums(group_sums, 1, w.groups, w.count, dbeta, dgamma, stream);
+  if (a.dresidual) {
+    launch(gradient_kernel<V, T, Mask::none>, blocks_of<V>(w), kThreads, 0, stream, a, in<T>(a.dresidual), group_sums, group_dots);
+  } else {
+    launch(gradient_kernel<V, T, mask>, blocks_of<V>(w), kThreads, 0, stream, a, in<T>(a.dy), group_sums, group_dots);
+  }
+}
+template <int V, class T>
+void backward(const NormBackwardArgs& a, Stream& stream) {
+  if (empty(a.window)) return;
+  if (!a.relu) {
+    backward<V, T, Mask::none>(a, stream);
+  } else if (a.beta) {
+    backward<V, T, Mask::computed>(a, stream);
+  } else {
+    backward<V, T, Mask::read>(a, stream);
+  }
 }
 
 // --- conditions and versions: channels one by one, or as many as 16 bytes hold ---
@@ -316,7 +392,7 @@ const char* refuse_apply(const NormApplyArgs& a) {
 }
 template <bool vectors>
 const char* refuse_backward(const NormBackwardArgs& a) {
-  return refuse<vectors>(a.dtype, a.window, {a.dy, a.x, a.relu ? a.y : nullptr, a.dx, a.dresidual, a.mean, a.variance, a.gamma});
+  return refuse<vectors>(a.dtype, a.window, {a.dy, a.x, a.relu ? a.y : nullptr, a.dx, a.dresidual, a.mean, a.variance, a.gamma, a.beta});
 }
 
 template <bool vectors>

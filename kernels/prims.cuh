@@ -45,12 +45,19 @@ __device__ Vec<T> load_vec(const T* p) {
 #endif
   return *reinterpret_cast<const Vec<T>*>(p);
 }
+// To global memory. In assembly: nvcc takes an assignment apart, and left it as eight stores where stores depend on a condition.
 template <class T>
 __device__ void store_vec(T* p, const Vec<T>& value) {
 #ifndef __CUDACC__
   detail::check_aligned(p, 16);
-#endif
   *reinterpret_cast<Vec<T>*>(p) = value;
+#else
+  uint32_t words[4];
+  memcpy(words, &value, sizeof(words));
+  asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(p)), "r"(words[0]), "r"(words[1]), "r"(words[2]),
+               "r"(words[3])
+               : "memory");
+#endif
 }
 
 // --- bf16: the upper half of an f32; arithmetic happens in float ---

@@ -11,13 +11,9 @@
 // merges its own rows; then the 8 lanes that share columns give each other the half that the other goes on with, three times: each ends
 // with an eighth of the columns, and nothing is computed twice. Warps meet in shared memory.
 
-#include "prims.cuh"
+#include "merge.cuh"
 
 namespace reid::REID_TARGET {
-
-struct alignas(8) Moments {
-  float mean, squares;  // squares: the sum of squared deviations from the mean
-};
 
 // A Problem that takes them has a member `moments`, and store_moments.
 template <class Problem>

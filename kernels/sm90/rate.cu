@@ -19,7 +19,9 @@ constexpr int kThreads = 128, kPieces = kDepth / 8;
 constexpr size_t kBytes = size_t{kDepth} * (kM + kN) * sizeof(bf16);
 
 // Piece p of row r of a tile of rows of 64 elements.
-__device__ void store_piece(bf16* tile, int r, int p, const bf16* source) { store_vec(tile + r * 64 + (p ^ r % 8) * 8, load_vec(source)); }
+__device__ void store_piece(bf16* tile, int r, int p, const bf16* source) {
+  *reinterpret_cast<Vec<bf16>*>(tile + r * 64 + (p ^ r % 8) * 8) = load_vec(source);
+}
 
 __global__ void __launch_bounds__(kThreads, 4) rate_kernel(const bf16* left, const bf16* right, float* c, int64_t rounds) {
   bf16* const a = shared_dynamic<bf16>();  // written here, read by wgmma behind the fence and the barrier

@@ -138,6 +138,7 @@ void NormBackwardArgs::describe(Visitor& v) const {
   v.input("mean", mean, statistics_shape(window), wide(dtype));
   v.input("variance", variance, statistics_shape(window), wide(dtype));
   v.input("gamma", gamma, {window.count}, wide(dtype));
+  v.input("beta", beta, {window.count}, wide(dtype));
   describe_window(v, window);
   v.attribute("eps", eps);
   v.attribute("relu", relu);

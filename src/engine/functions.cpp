@@ -200,7 +200,7 @@ namespace {
 struct NormState {  // what backward needs of one window
   NormWindow window;
   ops::Statistics statistics;
-  Tensor gamma;
+  Tensor gamma, beta;  // beta: undefined where a residual was added
   bool constant_statistics;
 };
 
@@ -215,7 +215,7 @@ std::vector<NormState> apply_parts(const Tensor& x, const std::vector<NormPart>&
     const bool given = part.given.mean.defined();
     const ops::Statistics s = given ? part.given : part.taken.mean.defined() ? part.taken : ops::norm_statistics(x, part.window);
     ops::norm_apply(x, s, part.gamma.value(), part.beta.value(), residual, part.window, eps, relu, y);
-    states.push_back({part.window, s, part.gamma.value(), given});
+    states.push_back({part.window, s, part.gamma.value(), residual.defined() ? Tensor() : part.beta.value(), given});
   }
   REID_CHECK(covered == x.dim(-1), "[norm_act] windows cover ", covered, " of ", x.dim(-1), " channels");
   return states;
@@ -242,8 +242,8 @@ Var norm_act(const Var& x, const std::vector<NormPart>& parts, const Var& residu
                   Tensor dresidual = d.wants(1) && relu ? Tensor::empty(xv.shape(), xv.dtype(), xv.device()) : Tensor();
                   for (size_t i = 0; i < states.size(); ++i) {
                     const NormState& s = states[i];
-                    const ops::NormGradients g =
-                        ops::norm_backward(dy, xv, y, s.statistics, s.gamma, s.window, eps, relu, s.constant_statistics, dx, dresidual);
+                    const ops::NormGradients g = ops::norm_backward(dy, xv, y, s.statistics, s.gamma, s.beta, s.window, eps, relu,
+                                                                    s.constant_statistics, dx, dresidual);
                     d.add(static_cast<int>(2 + 2 * i), g.gamma);
                     d.add(static_cast<int>(3 + 2 * i), g.beta);
                   }

@@ -49,7 +49,7 @@ void norm_apply(const Tensor& x, const Statistics& s, const Tensor& gamma, const
 }
 
 NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Statistics& s, const Tensor& gamma,
-                            const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
+                            const Tensor& beta, const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
                             const Tensor& dresidual) {
   require_window("norm_backward", x, window);
   require_affine("norm_backward", x, s, gamma, window);
@@ -64,6 +64,7 @@ NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, 
                                       .mean = s.mean.raw(),
                                       .variance = s.variance.raw(),
                                       .gamma = gamma.raw(),
+                                      .beta = beta.raw(),
                                       .dx = dx.raw(),
                                       .dresidual = dresidual.raw(),
                                       .dgamma = g.gamma.raw(),

@@ -35,6 +35,7 @@ NormCase norm_case(BenchRows& rows, NormWindow window, bool residual, const Shap
                 .mean = mean,
                 .variance = variance,
                 .gamma = gamma,
+                .beta = residual ? nullptr : beta,
                 .dx = rows.zeros(map, dtype),
                 .dresidual = residual ? rows.zeros(map, dtype) : nullptr,
                 .dgamma = rows.zeros(channels, f32),

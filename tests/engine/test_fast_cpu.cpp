@@ -147,6 +147,7 @@ Floats norm_gradients(const NormData& d, const Floats& dy) {
                                                                    .mean = d.mean.data(),
                                                                    .variance = d.variance.data(),
                                                                    .gamma = d.gamma.data(),
+                                                                   .beta = nullptr,
                                                                    .dx = dx.data(),
                                                                    .dresidual = nullptr,
                                                                    .dgamma = dgamma.data(),

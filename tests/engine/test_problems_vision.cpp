@@ -1,4 +1,4 @@
-// Problem families of normalization and pooling, with their error bounds in units of u = 2^-24.
+// Problem families of pooling, non-local blocks and views, with their error bounds in units of u = 2^-24.
 
 #include <limits>
 
@@ -7,146 +7,6 @@
 
 namespace reid::test {
 namespace {
-
-// Per group and channel of a window: what the bounds are made of.
-struct Norm {
-  NormWindow w;
-  double length() const { return static_cast<double>(w.length); }
-  double spread() const { return 4 * std::sqrt(length()) + 4; }  // of a sum over a group, see sum_bound
-  bool whole() const { return w.first == 0 && w.count == w.channels; }
-  size_t x(int64_t g, int64_t l, int64_t c) const { return static_cast<size_t>((g * w.length + l) * w.channels + w.first + c); }
-  size_t s(int64_t g, int64_t c) const { return static_cast<size_t>(g * w.count + c); }
-  template <class F>
-  void each(F&& f) const {
-    for (int64_t g = 0; g < w.groups; ++g)
-      for (int64_t c = 0; c < w.count; ++c) f(g, c);
-  }
-};
-
-Norm norm_of(const ProblemLine& line) {
-  const int64_t channels = line.at("channels"), first = line.get("first", 0);
-  return {{.groups = line.at("groups"),
-           .length = line.at("length"),
-           .channels = channels,
-           .first = first,
-           .count = line.get("count", channels - first)}};
-}
-
-void statistics(const ProblemLine& line, Sweep& sweep) {
-  using A = NormStatisticsArgs;
-  const Norm n = norm_of(line);
-  const NormWindow& w = n.w;
-  Problem<NormStatistics> p{.args = {}, .fields = {}, .bound = {}};
-  p.args.window = w;
-  p.fields = {{"x", Field<A>::input, &A::x, {w.groups, w.length, w.channels}},
-              {"mean", Field<A>::wide_output, &A::mean, {w.groups, w.count}},
-              {"variance", Field<A>::wide_output, &A::variance, {w.groups, w.count}}};
-  p.bound = [n](const Values& in, const Values& oracle) {
-    Values b = oracle;
-    n.each([&](int64_t g, int64_t c) {
-      double magnitude = 0;
-      for (int64_t l = 0; l < n.w.length; ++l) magnitude += std::abs(in.at("x")[n.x(g, l, c)]) / n.length();
-      b["mean"][n.s(g, c)] = n.spread() * magnitude;
-      // Sums of squares about a mean that is off by d are too large by d^2.
-      const double d = n.spread() * magnitude * 0x1p-24;
-      b["variance"][n.s(g, c)] = (n.spread() + 8) * oracle.at("variance")[n.s(g, c)] + d * d * 0x1p24;
-    });
-    return b;
-  };
-  check_problem(p, line, sweep);
-}
-
-// Channels outside of the window belong to another norm and must stay as they are.
-template <class Args>
-typename Field<Args>::Kind window_output(const Norm& n) {
-  return n.whole() ? Field<Args>::output : Field<Args>::both;
-}
-
-void apply(const ProblemLine& line, Sweep& sweep) {
-  using A = NormApplyArgs;
-  const Norm n = norm_of(line);
-  const NormWindow& w = n.w;
-  const Shape x{w.groups, w.length, w.channels}, s{w.groups, w.count};
-  Problem<NormApply> p{.args = {}, .fields = {}, .bound = {}};
-  p.args.window = w, p.args.eps = 1e-5, p.args.relu = line.get("relu", 0) != 0;
-  const bool residual = line.get("residual", 0) != 0;
-  p.fields = {{"x", Field<A>::input, &A::x, x},
-              {"mean", Field<A>::wide_input, &A::mean, s},
-              {"variance", Field<A>::wide_input, &A::variance, s, Content::positive},
-              {"gamma", Field<A>::wide_input, &A::gamma, {w.count}},
-              {"beta", Field<A>::wide_input, &A::beta, {w.count}},
-              {"y", window_output<A>(n), &A::y, x}};
-  if (residual) p.fields.push_back({"residual", Field<A>::input, &A::residual, x});
-  if (n.whole()) p.in_place = {{"y", "x"}};
-  p.bound = [n, residual](const Values& in, const Values& oracle) {
-    Values b{{"y", std::vector<double>(oracle.at("y").size())}};
-    n.each([&](int64_t g, int64_t c) {
-      const double scale = std::abs(in.at("gamma")[static_cast<size_t>(c)]) / std::sqrt(in.at("variance")[n.s(g, c)] + 1e-5);
-      for (int64_t l = 0; l < n.w.length; ++l) {
-        const size_t i = n.x(g, l, c);
-        const double r = residual ? std::abs(in.at("residual")[i]) : 0;
-        b["y"][i] = 8 * ((std::abs(in.at("x")[i]) + std::abs(in.at("mean")[n.s(g, c)])) * scale +
-                         std::abs(in.at("beta")[static_cast<size_t>(c)]) + r);
-      }
-    });
-    return b;
-  };
-  check_problem(p, line, sweep);
-}
-
-Values backward_bound(const Norm& n, bool relu, bool constant, const Values& in, const Values& oracle) {
-  Values b;
-  for (const auto& [name, values] : oracle) b[name] = std::vector<double>(values.size());
-  const double terms = 4 * std::sqrt(n.length() * static_cast<double>(n.w.groups)) + 12;
-  n.each([&](int64_t g, int64_t c) {
-    const double rstd = 1 / std::sqrt(in.at("variance")[n.s(g, c)] + 1e-5), scale = std::abs(in.at("gamma")[static_cast<size_t>(c)]) * rstd;
-    const auto passed = [&](size_t i) { return relu && !(in.at("y")[i] > 0) ? 0 : std::abs(in.at("dy")[i]); };
-    const auto reach = [&](size_t i) { return (std::abs(in.at("x")[i]) + std::abs(in.at("mean")[n.s(g, c)])) * rstd; };
-    double sum = 0, product = 0;
-    for (int64_t l = 0; l < n.w.length; ++l) {
-      const size_t i = n.x(g, l, c);
-      sum += passed(i);
-      product += passed(i) * reach(i);
-    }
-    b["dbeta"][static_cast<size_t>(c)] += terms * sum;
-    b["dgamma"][static_cast<size_t>(c)] += terms * product;
-    for (int64_t l = 0; l < n.w.length; ++l) {
-      const size_t i = n.x(g, l, c);
-      const double through = constant ? 0 : (n.spread() + 4) * sum / n.length() + (n.spread() + 16) * reach(i) * product / n.length();
-      b["dx"][i] = scale * (8 * passed(i) + through);
-    }
-  });
-  return b;
-}
-
-void backward(const ProblemLine& line, Sweep& sweep) {
-  using A = NormBackwardArgs;
-  const Norm n = norm_of(line);
-  const NormWindow& w = n.w;
-  const Shape x{w.groups, w.length, w.channels}, s{w.groups, w.count};
-  const bool relu = line.get("relu", 0) != 0, constant = line.get("constant", 0) != 0;
-  Problem<NormBackward> p{.args = {}, .fields = {}, .bound = {}};
-  p.args.window = w, p.args.eps = 1e-5, p.args.relu = relu, p.args.constant_statistics = constant;
-  p.fields = {{"dy", Field<A>::input, &A::dy, x},
-              {"x", Field<A>::input, &A::x, x},
-              {"mean", Field<A>::wide_input, &A::mean, s},
-              {"variance", Field<A>::wide_input, &A::variance, s, Content::positive},
-              {"gamma", Field<A>::wide_input, &A::gamma, {w.count}},
-              {"dx", window_output<A>(n), &A::dx, x},
-              {"dgamma", Field<A>::wide_output, &A::dgamma, {w.count}},
-              {"dbeta", Field<A>::wide_output, &A::dbeta, {w.count}}};
-  if (relu) p.fields.push_back({"y", Field<A>::input, &A::y, x});
-  if (line.get("residual", 0) != 0) p.fields.push_back({"dresidual", window_output<A>(n), &A::dresidual, x});
-  if (n.whole()) p.in_place = {{"dx", "dy"}};
-  p.bound = [n, relu, constant](const Values& in, const Values& oracle) { return backward_bound(n, relu, constant, in, oracle); };
-  check_problem(p, line, sweep);
-}
-
-void norm(const ProblemLine& line, Sweep& sweep) {
-  statistics(line, sweep);
-  apply(line, sweep);
-  backward(line, sweep);
-}
 
 void max_pool(const ProblemLine& line, Sweep& sweep) {
   PoolShape s{.n = line.at("n"),
@@ -386,8 +246,7 @@ void views(const ProblemLine& line, Sweep& sweep) {
 }  // namespace
 
 Families vision_families() {
-  return {{"norm", norm},           {"max_pool", max_pool}, {"global_pool", global_pool}, {"stripe_pool", stripe_pool},
-          {"non_local", non_local}, {"views", views}};
+  return {{"max_pool", max_pool}, {"global_pool", global_pool}, {"stripe_pool", stripe_pool}, {"non_local", non_local}, {"views", views}};
 }
 
 }  // namespace reid::test

@@ -66,7 +66,7 @@ Problem problem_of(const std::string& row, const std::string& op, DType dtype) {
     if (op == "norm_statistics") return problem<NormStatistics>({at, at, at, window, dtype});
     if (op == "norm_apply") return problem<NormApply>({at, at, at, at, at, nullptr, at, window, 1e-5, true, dtype});
     if (op == "norm_backward")
-      return problem<NormBackward>({at, at, at, at, at, at, at, nullptr, at, at, window, 1e-5, true, false, dtype});
+      return problem<NormBackward>({at, at, at, at, at, at, nullptr, at, nullptr, at, at, window, 1e-5, true, false, dtype});
   }
   FAIL("no problem is known for ", row);
   return {};

@@ -104,14 +104,13 @@ struct NormApply {
 struct NormBackwardArgs {
   const void* dy;
   const void* x;
-  const void* y;     // read only with relu
-  const void* mean;  // wide, as the next two
-  const void* variance;
-  const void* gamma;
-  void* dx;         // laid out like x; may be dy
-  void* dresidual;  // nullable
-  void* dgamma;     // [count] wide
-  void* dbeta;      // [count] wide
+  const void* y;                        // read only with relu
+  const void *mean, *variance, *gamma;  // wide
+  const void* beta;  // wide; null: y may be made of more than x. Else y is what NormApply made of x, and may be told from it
+  void* dx;          // laid out like x; may be dy
+  void* dresidual;   // nullable
+  void* dgamma;      // [count] wide
+  void* dbeta;       // [count] wide
   NormWindow window;
   double eps;
   bool relu;

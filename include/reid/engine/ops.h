@@ -54,9 +54,9 @@ void norm_apply(const Tensor& x, const Statistics& s, const Tensor& gamma, const
 struct NormGradients {
   Tensor gamma, beta;  // [count]
 };
-// Writes the window's channels of dx (and of dresidual, if defined).
+// Writes the window's channels of dx (and of dresidual, if defined). beta: undefined where y has a residual; else y may be told from x.
 NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Statistics& s, const Tensor& gamma,
-                            const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
+                            const Tensor& beta, const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
                             const Tensor& dresidual);
 
 // --- pointwise ---

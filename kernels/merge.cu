@@ -1,0 +1,49 @@
+// The moments that chunks of rows left, merged to the mean and the variance of each (group, channel): merge.cuh.
+//
+// Of a and b over n_a and n_b rows (Chan, Golub and LeVeque, The American Statistician 37(3), 1983):
+//   m = m_a + (m_b - m_a) n_b / n,   M = M_a + M_b + (m_b - m_a)^2 n_a n_b / n,   n = n_a + n_b
+
+#include "merge.cuh"
+
+namespace reid::REID_TARGET {
+
+namespace {
+
+// rows 0: of none.
+struct Share {
+  Moments of;
+  float rows;
+};
+
+__device__ Share joined(const Share& a, const Share& b) {
+  if (a.rows == 0) return b;
+  if (b.rows == 0) return a;
+  const float rows = a.rows + b.rows, difference = b.of.mean - a.of.mean, part = b.rows / rows;
+  return {{a.of.mean + difference * part, a.of.squares + b.of.squares + difference * difference * (a.rows * part)}, rows};
+}
+
+__global__ void merge_moments_kernel(const Moments* moments, MomentsLayout layout, NormWindow w, int chunks, float* mean, float* variance) {
+  SHARED_ARRAY(Share, shares, kMergeLanes * kMostMergeSlices);  // see merge_slices
+  const MergePlace at(w.count, chunks);
+  const Moments* from = moments + at.group * chunks * layout.channels + layout.first + at.column;
+  Share own{};
+  for (int chunk = at.begin; at.live && chunk < at.end; ++chunk) {
+    const int64_t left = w.length - chunk * layout.rows;
+    own = joined(own, {from[chunk * layout.channels], static_cast<float>(left < layout.rows ? left : layout.rows)});
+  }
+  own = merge_slices(at, shares, own, [](const Share& a, const Share& b) { return joined(a, b); });
+  if (!at.writes()) return;
+  mean[at.group * w.count + at.column] = own.of.mean;
+  variance[at.group * w.count + at.column] = own.of.squares / static_cast<float>(w.length);
+}
+
+}  // namespace
+
+void merge_moments(const Moments* moments, const MomentsLayout& layout, const NormStatisticsArgs& s, Stream& stream) {
+  const NormWindow& w = s.window;
+  const int64_t chunks = ceil_div(w.length, layout.rows);
+  launch(merge_moments_kernel, merge_blocks(w.groups, w.count), merge_threads(chunks), 0, stream, moments, layout, w,
+         static_cast<int>(chunks), out<float>(s.mean), out<float>(s.variance));
+}
+
+}  // namespace reid::REID_TARGET
