@@ -17,11 +17,9 @@
 // Bytes an element: statistics 4; apply 8, with a residual 12; backward 8 + 12, with relu 4 more each time where y is read, with a
 //      residual 12 + 4 + 12; half of them in bf16. Floors on H200 (4.3 TB/s) in f32: 0.9, 1.9 and 4.7 ps. No version was measured yet.
 
-#include <type_traits>
-
 #include "kernels.h"
 #include "merge.cuh"
-#include "prims.cuh"
+#include "packs.cuh"
 
 namespace reid::REID_TARGET {
 
@@ -30,59 +28,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kBlocks = 3;       // meant to share a processor, at least: 80 registers a thread
 constexpr int64_t kChunk = 256;  // rows
-
-// V neighboring channels, which one thread works on.
-template <int V>
-struct Pack {
-  float v[V];
-};
-template <int V, class T>
-__device__ Pack<V> load(const T* p) {
-  Pack<V> pack;
-  if constexpr (V == 1) {
-    pack.v[0] = to_float(*p);
-  } else {
-    for (int i = 0; i < V; i += Vec<T>::kCount) {
-      const Vec<T> part = load_vec(p + i);
-      for (int j = 0; j < Vec<T>::kCount; ++j) pack.v[i + j] = to_float(part[j]);
-    }
-  }
-  return pack;
-}
-// The same as it lies in memory: half the registers in bf16.
-template <int V, class T>
-using Raw = std::conditional_t<V == 1, T, Vec<T>>;
-template <int V, class T>
-__device__ Raw<V, T> load_raw(const T* p) {
-  if constexpr (V == 1) {
-    return *p;
-  } else {
-    return load_vec(p);
-  }
-}
-template <class T>
-__device__ Pack<Vec<T>::kCount> widened(const Vec<T>& raw) {
-  Pack<Vec<T>::kCount> pack;
-  for (int i = 0; i < Vec<T>::kCount; ++i) pack.v[i] = to_float(raw[i]);
-  return pack;
-}
-template <class T>
-__device__ Pack<1> widened(T raw) {
-  return {to_float(raw)};
-}
-
-template <int V, class T>
-__device__ void store(T* p, const Pack<V>& pack) {
-  if constexpr (V == 1) {
-    *p = from_float<T>(pack.v[0]);
-  } else {
-    for (int i = 0; i < V; i += Vec<T>::kCount) {
-      Vec<T> part;
-      for (int j = 0; j < Vec<T>::kCount; ++j) part[j] = from_float<T>(pack.v[i + j]);
-      store_vec(p + i, part);
-    }
-  }
-}
 
 // What a thread works on: V channels from `column` of the window, rows begin + row, begin + row + kRows, ... below end.
 template <int V>

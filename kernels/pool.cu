@@ -4,14 +4,15 @@
 //   dp = sum over (n, c) of dy y (mean((t / y)^p ln t) - ln y) / p
 //
 // Layout: maps [N, H, W, C], channels innermost.
-// Map: max_pool and stripe_pool_backward, a thread for each element of the output. max_pool_backward gathers: a thread for each pixel looks
-//      into every window that holds it, in order, so that no two threads add to one element. Means: a block of 32 channels by 8 rows
-//      walks over the pixels of one map (or stripe) and adds its rows in order.
+// Map: max_pool and stripe_pool_backward, a thread for each element of the output, or of max_pool for as many channels as 16 bytes hold
+//      (vectors). max_pool_backward gathers: a thread for each pixel looks into every window that holds it, in order, so that no two
+//      threads add to one element. Means: a block of 32 channels by 8 rows walks over the pixels of one map (or stripe) and adds its rows
+//      in order.
 // Bytes: max_pool reads x once (from the caches where windows overlap) and writes 8 an output; backward reads those and writes dx; means
 //      read x. No version was measured yet.
 
 #include "kernels.h"
-#include "prims.cuh"
+#include "packs.cuh"
 
 namespace reid::REID_TARGET {
 
@@ -26,55 +27,144 @@ __device__ int64_t smallest(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // --- max pooling ---
 
-template <class T>
-__global__ void max_pool_kernel(MaxPoolArgs a, int64_t p_count, int64_t q_count) {
-  const PoolShape& s = a.shape;
-  const int64_t i = thread_index();  // of [N, P, Q, C]
-  if (i >= s.n * p_count * q_count * s.c) return;
-  const int64_t c = i % s.c, q = i / s.c % q_count, p = i / s.c / q_count % p_count, n = i / s.c / q_count / p_count;
-  const T* x = in<T>(a.x) + n * s.h * s.w * s.c + c;
-  const int64_t h0 = largest(p * s.stride - s.pad, 0), h1 = smallest(p * s.stride - s.pad + s.kernel, s.h);
-  const int64_t w0 = largest(q * s.stride - s.pad, 0), w1 = smallest(q * s.stride - s.pad + s.kernel, s.w);
-  int64_t best = h0 * s.w + w0;
-  float top = to_float(x[best * s.c]);
-  for (int64_t h = h0; h < h1; ++h) {
-    for (int64_t w = w0; w < w1; ++w) {
-      const float value = to_float(x[(h * s.w + w) * s.c]);
-      if (value > top || (value != value && top == top)) top = value, best = h * s.w + w;  // the first NaN wins
-    }
+// Where a thread's V channels stand in a map [N, rows, columns, C].
+struct PoolIndex {
+  Divisor channels, columns, rows;  // channels: C / V
+  PoolIndex(int64_t c, int64_t across, int64_t down) : channels(c), columns(across), rows(down) {}
+};
+template <int V>
+struct PoolPlace {
+  int c, column, row, image;
+  __device__ PoolPlace(const PoolIndex& index, int i) {
+    const int pixel = index.channels.quotient(i), line = index.columns.quotient(pixel);
+    image = index.rows.quotient(line);
+    c = index.channels.remainder(i, pixel) * V, column = index.columns.remainder(pixel, line), row = index.rows.remainder(line, image);
   }
-  out<T>(a.y)[i] = from_float<T>(top);
-  a.index[i] = static_cast<int32_t>(best);
+};
+
+// Of V channels, the pixels of their maxima.
+template <int V>
+struct Pixels {
+  int32_t v[V];
+};
+template <int V>
+__device__ Pixels<V> load_pixels(const int32_t* p) {
+  if constexpr (V == 1) {
+    return {*p};
+  } else {
+    Pixels<V> all;
+    for (int i = 0; i < V; i += 4) {
+      const Vec<int32_t> four = load_vec(p + i);
+      for (int j = 0; j < 4; ++j) all.v[i + j] = four[j];
+    }
+    return all;
+  }
+}
+template <int V>
+__device__ void store_pixels(int32_t* p, const Pixels<V>& all) {
+  if constexpr (V == 1) {
+    *p = all.v[0];
+  } else {
+    for (int i = 0; i < V; i += 4) store_vec(p + i, Vec<int32_t>{{all.v[i], all.v[i + 1], all.v[i + 2], all.v[i + 3]}});
+  }
 }
 
-template <class T>
-__global__ void max_pool_backward_kernel(MaxPoolBackwardArgs a, int64_t p_count, int64_t q_count) {
+template <int V, class T>
+__global__ void max_pool_kernel(MaxPoolArgs a, PoolIndex index, int count) {
   const PoolShape& s = a.shape;
-  const int64_t i = thread_index();  // of [N, H, W, C]
-  if (i >= s.n * s.h * s.w * s.c) return;
-  const int64_t c = i % s.c, w = i / s.c % s.w, h = i / s.c / s.w % s.h, n = i / s.c / s.w / s.h;
+  const int64_t i = thread_index();  // V channels of [N, P, Q, C]
+  if (i >= count) return;
+  const PoolPlace<V> at(index, static_cast<int>(i));
+  const T* x = in<T>(a.x) + at.image * s.h * s.w * s.c + at.c;
+  const auto narrow = [](int64_t v) { return static_cast<int>(v); };
+  const int top = at.row * narrow(s.stride) - narrow(s.pad), left = at.column * narrow(s.stride) - narrow(s.pad);
+  const int h0 = top > 0 ? top : 0, h1 = narrow(smallest(top + s.kernel, s.h));
+  const int w0 = left > 0 ? left : 0, w1 = narrow(smallest(left + s.kernel, s.w));
+  Pack<V> best = load<V>(x + (h0 * s.w + w0) * s.c);
+  Pixels<V> found;
+  for (int c = 0; c < V; ++c) found.v[c] = h0 * narrow(s.w) + w0;
+  for (int h = h0; h < h1; ++h) {
+    for (int w = w0; w < w1; ++w) {
+      const int pixel = h * narrow(s.w) + w;
+      const Pack<V> value = load<V>(x + pixel * s.c);
+      for (int c = 0; c < V; ++c) {  // the first NaN wins
+        if (value.v[c] > best.v[c] || (value.v[c] != value.v[c] && best.v[c] == best.v[c])) best.v[c] = value.v[c], found.v[c] = pixel;
+      }
+    }
+  }
+  store(out<T>(a.y) + i * V, best);
+  store_pixels(a.index + i * V, found);
+}
+
+// index: of dx. by_stride: Divisor(stride).
+template <int V, class T>
+__global__ void max_pool_backward_kernel(MaxPoolBackwardArgs a, PoolIndex index, Divisor by_stride, int p_count, int q_count, int count) {
+  const PoolShape& s = a.shape;
+  const int64_t i = thread_index();  // V channels of [N, H, W, C]
+  if (i >= count) return;
+  const PoolPlace<V> at(index, static_cast<int>(i));
   // Window p holds row h when p stride - pad <= h < p stride - pad + kernel.
-  const int64_t p0 = largest(h + s.pad - s.kernel + s.stride, 0) / s.stride, p1 = smallest((h + s.pad) / s.stride + 1, p_count);
-  const int64_t q0 = largest(w + s.pad - s.kernel + s.stride, 0) / s.stride, q1 = smallest((w + s.pad) / s.stride + 1, q_count);
-  float sum = 0;
-  for (int64_t p = p0; p < p1; ++p) {
-    for (int64_t q = q0; q < q1; ++q) {
-      const int64_t window = ((n * p_count + p) * q_count + q) * s.c + c;
-      if (a.index[window] == h * s.w + w) sum += to_float(in<T>(a.dy)[window]);
+  const auto first = [&](int h) { return by_stride.quotient(static_cast<int>(largest(h + s.pad - s.kernel + s.stride, 0))); };
+  const auto end = [&](int h, int windows) {
+    return static_cast<int>(smallest(by_stride.quotient(static_cast<int>(h + s.pad)) + 1, windows));
+  };
+  const int p1 = end(at.row, p_count), q0 = first(at.column), q1 = end(at.column, q_count),
+            pixel = at.row * static_cast<int>(s.w) + at.column;
+  Pack<V> sum{};
+  for (int p = first(at.row); p < p1; ++p) {
+    for (int q = q0; q < q1; ++q) {
+      const int64_t window = ((int64_t{at.image} * p_count + p) * q_count + q) * s.c + at.c;
+      const Pixels<V> found = load_pixels<V>(a.index + window);
+      const Pack<V> dy = load<V>(in<T>(a.dy) + window);
+      for (int c = 0; c < V; ++c) sum.v[c] += found.v[c] == pixel ? dy.v[c] : 0;
     }
   }
-  out<T>(a.dx)[i] = from_float<T>(sum);
+  store(out<T>(a.dx) + i * V, sum);
 }
 
-template <class T>
+template <int V, class T>
 void max_pool(const MaxPoolArgs& a, Stream& stream) {
-  const int64_t p = a.shape.out(a.shape.h), q = a.shape.out(a.shape.w), count = a.shape.n * p * q * a.shape.c;
-  if (count > 0) launch(max_pool_kernel<T>, blocks_for(count, kThreads), kThreads, 0, stream, a, p, q);
+  const int64_t p = a.shape.out(a.shape.h), q = a.shape.out(a.shape.w), count = a.shape.n * p * q * a.shape.c / V;
+  if (count == 0) return;
+  launch(max_pool_kernel<V, T>, blocks_for(count, kThreads), kThreads, 0, stream, a, PoolIndex(a.shape.c / V, q, p),
+         static_cast<int>(count));
 }
-template <class T>
+template <int V, class T>
 void max_pool_backward(const MaxPoolBackwardArgs& a, Stream& stream) {
-  const int64_t p = a.shape.out(a.shape.h), q = a.shape.out(a.shape.w), count = a.shape.n * a.shape.h * a.shape.w * a.shape.c;
-  if (count > 0) launch(max_pool_backward_kernel<T>, blocks_for(count, kThreads), kThreads, 0, stream, a, p, q);
+  const PoolShape& s = a.shape;
+  const int64_t count = s.n * s.h * s.w * s.c / V;
+  if (count == 0) return;
+  launch(max_pool_backward_kernel<V, T>, blocks_for(count, kThreads), kThreads, 0, stream, a, PoolIndex(s.c / V, s.w, s.h),
+         Divisor(s.stride), static_cast<int>(s.out(s.h)), static_cast<int>(s.out(s.w)), static_cast<int>(count));
+}
+
+template <bool vectors>
+const char* refuse_windows(const PoolShape& s, DType dtype, std::initializer_list<const void*> arrays) {
+  if (const char* reason = refuse_other_floats(dtype)) return reason;
+  constexpr int64_t kMost = int64_t{1} << 31;
+  if (s.n * s.h * s.w * s.c >= kMost || s.n * s.out(s.h) * s.out(s.w) * s.c >= kMost) return "takes maps of fewer than 2^31 elements";
+  if (!vectors) return nullptr;
+  if (s.c % (dtype == DType::bf16 ? 8 : 4) != 0) return "takes channels in whole vectors of 16 bytes";
+  return aligned_to_16(arrays) ? nullptr : "takes arrays that start at multiples of 16 bytes";
+}
+template <bool vectors>
+void add_max_pool(const char* name) {
+  add<MaxPool>(
+      name,
+      [](const MaxPoolArgs& a) {
+        return refuse_windows<vectors>(a.shape, a.dtype, {a.x, a.y, a.index});
+      },
+      [](const MaxPoolArgs& a, Stream& stream) {
+        a.dtype == DType::bf16 ? max_pool<vectors ? 8 : 1, bf16>(a, stream) : max_pool<vectors ? 4 : 1, float>(a, stream);
+      });
+  add<MaxPoolBackward>(
+      name,
+      [](const MaxPoolBackwardArgs& a) {
+        return refuse_windows<vectors>(a.shape, a.dtype, {a.dy, a.dx, a.index});
+      },
+      [](const MaxPoolBackwardArgs& a, Stream& stream) {
+        a.dtype == DType::bf16 ? max_pool_backward<vectors ? 8 : 1, bf16>(a, stream) : max_pool_backward<vectors ? 4 : 1, float>(a, stream);
+      });
 }
 
 // --- means over pixels ---
@@ -214,8 +304,8 @@ void add_both(const char* name) {
 }  // namespace
 
 void register_pool() {
-  add_both<MaxPool, max_pool<float>, max_pool<bf16>>(REID_KERNEL_NAME("windows"));
-  add_both<MaxPoolBackward, max_pool_backward<float>, max_pool_backward<bf16>>(REID_KERNEL_NAME("gather"));
+  add_max_pool<true>(REID_KERNEL_NAME("vectors"));
+  add_max_pool<false>(REID_KERNEL_NAME("elements"));
   add_both<GlobalPool, global_pool<float>, global_pool<bf16>>(REID_KERNEL_NAME("channels"));
   add_both<GlobalPoolBackward, global_pool_backward<float>, global_pool_backward<bf16>>(REID_KERNEL_NAME("channels"));
   add_both<StripePool, stripe_pool<float>, stripe_pool<bf16>>(REID_KERNEL_NAME("channels"));
