@@ -1,6 +1,7 @@
-// The moments that chunks of rows left, merged to the mean and the variance of each (group, channel): merge.cuh.
+// Sums and moments that parts of a work left, made one: merge.cuh.
 //
-// Of a and b over n_a and n_b rows (Chan, Golub and LeVeque, The American Statistician 37(3), 1983):
+// Sums of few parts are a thread's each, of more a block's: the weights' gradient of a narrow convolution has hundreds of parts of few
+// elements. Moments of a and b over n_a and n_b rows (Chan, Golub and LeVeque, The American Statistician 37(3), 1983):
 //   m = m_a + (m_b - m_a) n_b / n,   M = M_a + M_b + (m_b - m_a)^2 n_a n_b / n,   n = n_a + n_b
 
 #include "merge.cuh"
@@ -37,7 +38,35 @@ __global__ void merge_moments_kernel(const Moments* moments, MomentsLayout layou
   variance[at.group * w.count + at.column] = own.of.squares / static_cast<float>(w.length);
 }
 
+constexpr int kThreads = 256, kFewParts = 8;
+
+__global__ void add_few_parts_kernel(const float* parts, int number, int64_t count, float* y, bool accumulate) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  float sum = parts[i];
+  for (int part = 1; part < number; ++part) sum += parts[part * count + i];
+  y[i] = accumulate ? y[i] + sum : sum;
+}
+
+__global__ void add_parts_kernel(const float* parts, int number, int64_t count, float* y, bool accumulate) {
+  SHARED_ARRAY(float, sums, kMergeLanes* kMostMergeSlices);  // see merge_slices
+  const MergePlace at(count, number);
+  float own = 0;
+  for (int part = at.begin; at.live && part < at.end; ++part) own += parts[part * count + at.column];
+  own = merge_slices(at, sums, own, [](float a, float b) { return a + b; });
+  if (at.writes()) y[at.column] = accumulate ? y[at.column] + own : own;
+}
+
 }  // namespace
+
+void add_parts(const float* parts, int64_t number, int64_t count, float* y, bool accumulate, Stream& stream) {
+  const int all = static_cast<int>(number);
+  if (number <= kFewParts) {
+    launch(add_few_parts_kernel, blocks_for(count, kThreads), kThreads, 0, stream, parts, all, count, y, accumulate);
+  } else {
+    launch(add_parts_kernel, merge_blocks(1, count), merge_threads(number), 0, stream, parts, all, count, y, accumulate);
+  }
+}
 
 void merge_moments(const Moments* moments, const MomentsLayout& layout, const NormStatisticsArgs& s, Stream& stream) {
   const NormWindow& w = s.window;

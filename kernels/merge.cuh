@@ -53,6 +53,9 @@ __device__ Share merge_slices(const MergePlace& at, Share* shares, Share own, Jo
   return own;
 }
 
+// y [count] = sum over parts [number, count], or y +=
+void add_parts(const float* parts, int64_t number, int64_t count, float* y, bool accumulate, Stream& stream);
+
 // How moments lie: those of a block of rows, the last of a group may have fewer; [groups, blocks, channels], from channel `first` on.
 struct MomentsLayout {
   int64_t rows, channels, first;
