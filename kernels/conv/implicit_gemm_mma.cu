@@ -4,7 +4,7 @@
 // Versions:
 //   mma_gather    64 x 64 sums a block, elements fetched one by one: any channels
 //   mma_async     64 x 64, 128 x 64 and 128 x 128 sums, pieces of 8 channels by cp.async, four stages: channels of a group in eights
-//   mma_async_padded   channels filled up to eights in the workspace, then mma_async: the stem's three
+//   mma_async_padded   channels filled up to eights in the workspace, then mma_async: the stem's three; forward and the weights' gradient
 // The weights' gradient is cut into chunks of pixels until about two blocks wait for each of an H200's 132 processors; chunks are added in
 // order. Bytes of the stem at batch 64, 256 x 128: read 13 MB, padded 34 MB written and read, 67 MB stored: 34 us at 4.3 TB/s, where x
 // alone would be 19 us; 2.7 times the flops, 26 Gflop, 33 us. Elsewhere: x + y + w once at best; each tile row reads its patch R S times
@@ -102,6 +102,35 @@ void forward_padded(const ConvForwardArgs& a, Stream& stream) {
   forward_with<Tiles>(padded, moments > 0 ? reinterpret_cast<Moments*>(end) : nullptr, stream);
 }
 
+// Rows of `to` elements without the zeros behind `from`.
+__global__ void narrow_rows_kernel(const float* wide, float* narrow, int64_t count, Divisor from, int to) {
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (i >= count) return;
+  const int row = from.quotient(static_cast<int>(i));
+  narrow[i] = wide[int64_t{row} * to + from.remainder(static_cast<int>(i), row)];
+}
+
+// The workspace holds x with more channels, then the filters' gradients with as many, then their parts.
+template <class Tiles>
+void backward_weight_padded(const ConvBackwardWeightArgs& a, Stream& stream) {
+  const ConvShape& s = a.shape;
+  const int64_t channels = ceil_div(s.c, 8) * 8, pixels = s.n * s.h * s.w, taps = s.k * s.r * s.s, depth = s.n * s.p() * s.q();
+  const int64_t split = split_of(depth, ceil_div(s.k, Tiles::kM) * ceil_div(s.r * s.s * channels, Tiles::kN));
+  const int64_t parts = ceil_div(depth, split), count = taps * channels;
+  auto* x = static_cast<bf16*>(
+      stream.workspace(static_cast<size_t>(pixels * channels) * sizeof(bf16) + static_cast<size_t>((parts + 1) * count) * sizeof(float)));
+  auto* dw = reinterpret_cast<float*>(x + pixels * channels);
+  pad_rows(a.x, x, pixels, s.c, channels, stream);
+  ConvBackwardWeightArgs padded = a;
+  padded.x = x, padded.shape.c = channels;
+  WeightProblem<bf16> p(padded);
+  p.split = split, p.splits = parts, p.partial = dw + count;
+  Tiles::run(p, parts, stream);
+  add_parts(p.partial, parts, count, dw, false, stream);
+  launch(narrow_rows_kernel, blocks_for(taps * s.c, kThreads), kThreads, 0, stream, dw, out<float>(a.dw), taps * s.c, Divisor(s.c),
+         static_cast<int>(channels));
+}
+
 // --- conditions ---
 
 template <class Shape, class Args>
@@ -131,10 +160,15 @@ const char* refuse_pieces(const Args& a) {
   if (Shape::kM > 64 && (rows_of(a) < Shape::kM || columns_of(a) < Shape::kN)) return "takes products that fill its tiles";
   return refuse<Shape>(a);
 }
-const char* refuse_padded(const ConvForwardArgs& a) {
+template <class Args>
+const char* refuse_padded(const Args& a, const void* result) {
   if (a.shape.groups != 1 || a.shape.c % 8 == 0 || a.shape.k % 8 != 0)
     return "takes channels that are not in eights, filters that are, one group";
-  return aligned_to_16({a.y}) ? refuse<Small>(a) : "takes arrays that start at multiples of 16 bytes";
+  return aligned_to_16({result}) ? refuse<Small>(a) : "takes arrays that start at multiples of 16 bytes";
+}
+const char* refuse_padded_forward(const ConvForwardArgs& a) { return refuse_padded(a, a.y); }
+const char* refuse_padded_weight(const ConvBackwardWeightArgs& a) {
+  return a.shape.n * a.shape.p() * a.shape.q() == 0 ? "takes at least one pixel" : refuse_padded(a, a.dy);
 }
 
 template <class Op, template <class> class Run, class Shape>
@@ -168,7 +202,8 @@ void register_conv_implicit_gemm_mma() {
   add_all<ConvForward, Forward>();
   add_all<ConvBackwardData, BackwardData>();
   add_all<ConvBackwardWeight, BackwardWeight>();
-  add<ConvForward>(REID_KERNEL_NAME("mma_async_padded"), refuse_padded, forward_padded<Async<Small>>);
+  add<ConvForward>(REID_KERNEL_NAME("mma_async_padded"), refuse_padded_forward, forward_padded<Async<Small>>);
+  add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_async_padded"), refuse_padded_weight, backward_weight_padded<Async<Small>>);
   add<ConvForward>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvForwardArgs>, forward<Gather>);
   add<ConvBackwardData>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvBackwardDataArgs>, backward_data<Gather>);
   add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvBackwardWeightArgs>, backward_weight<Gather>);
