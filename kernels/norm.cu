@@ -259,6 +259,26 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
   });
 }
 
+// --- running statistics ---
+
+__device__ void move_running(float* running, const float* seen, const RunningUpdateArgs& a, int64_t column, double share) {
+  float sum = 0;
+  for (int64_t g = 0; g < a.groups; ++g) sum += seen[g * a.count + column];
+  running[column] = static_cast<float>(1 - a.momentum) * running[column] + static_cast<float>(share) * sum;
+}
+
+__global__ void running_update_kernel(RunningUpdateArgs a) {
+  const int64_t column = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (column >= a.count) return;
+  const double share = a.momentum / static_cast<double>(a.groups);
+  move_running(out<float>(a.mean), in<float>(a.seen_mean), a, column, share);
+  move_running(out<float>(a.variance), in<float>(a.seen_variance), a, column, share * a.unbiased);
+}
+
+void running_update(const RunningUpdateArgs& a, Stream& stream) {
+  if (a.count > 0) launch(running_update_kernel, blocks_for(a.count, kThreads), kThreads, 0, stream, a);
+}
+
 // --- launchers ---
 
 bool empty(const NormWindow& w) { return w.groups == 0 || w.length == 0 || w.count == 0; }
@@ -358,6 +378,8 @@ void add_all(const char* name) {
 void register_norm() {
   add_all<true>(REID_KERNEL_NAME("vectors"));
   add_all<false>(REID_KERNEL_NAME("channels"));
+  add<RunningUpdate>(
+      REID_KERNEL_NAME("channel_a_thread"), [](const RunningUpdateArgs& a) { return refuse_other_than_f32(a.dtype); }, running_update);
 }
 
 }  // namespace reid::REID_TARGET

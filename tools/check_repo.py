@@ -61,7 +61,7 @@ MAX_BYTES = 1 << 20      # any tracked file
 # Lines a folder may hold, everything below it included.
 BUDGET = {
     "include/reid": 5500,
-    "kernels": 7700,
+    "kernels": 7800,
     "src/backends": 7800,
     "src/engine": 5000,
     "src/formats": 6000,

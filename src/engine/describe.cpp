@@ -264,6 +264,14 @@ void MemoryUpdateArgs::describe(Visitor& v) const {
   v.attribute("rule", static_cast<double>(rule));
   v.output("c", c, {clusters, columns}, dtype);
 }
+void RunningUpdateArgs::describe(Visitor& v) const {
+  v.input("seen_mean", seen_mean, {groups, count}, dtype);
+  v.input("seen_variance", seen_variance, {groups, count}, dtype);
+  v.attribute("momentum", momentum);
+  v.attribute("unbiased", unbiased);
+  v.output("mean", mean, {count}, dtype);
+  v.output("variance", variance, {count}, dtype);
+}
 void SoftmaxRowsArgs::describe(Visitor& v) const {
   v.input("s", s, {rows, columns}, dtype);
   v.input("mask", mask, {rows, columns}, DType::u8);

@@ -94,7 +94,7 @@ Var Norm::apply(const Var& x, const std::vector<NormPart>& parts, const Var& res
   if (kind != Kind::instance && pass.batch_statistics && pass.update_running) {
     ops::Statistics moving = seen.back();
     if (pass.running_from_first) moving = {moving.mean.rows(0, 1), moving.variance.rows(0, 1)};
-    update_running(moving, length);
+    ops::update_running({running.mean, running.variance}, moving, momentum, static_cast<double>(length) / static_cast<double>(length - 1));
   }
   return y;
 }
@@ -103,14 +103,6 @@ Tensor Norm::behind(const Tensor& x, const Tensor& weight, ops::ConvGeometry geo
   const Tensor rounded = rounded_to(x.dtype(), weight, geometry);
   const ops::Statistics given{running.mean.reshape({1, channels}), running.variance.reshape({1, channels})};
   return ops::conv_norm(x, rounded, geometry, given, batch.weight.value, batch.bias.value, residual, eps, relu);
-}
-
-// Several groups move the running statistics once, by the mean over the groups.
-void Norm::update_running(const ops::Statistics& seen, int64_t length) {
-  const double share = momentum / static_cast<double>(seen.mean.dim(0));
-  const double unbiased = static_cast<double>(length) / static_cast<double>(length - 1);
-  running.mean.copy_from(ops::add(ops::scale(running.mean, 1 - momentum), ops::column_sum(seen.mean), share));
-  running.variance.copy_from(ops::add(ops::scale(running.variance, 1 - momentum), ops::column_sum(seen.variance), share * unbiased));
 }
 
 void Norm::fields(Fields& f) {

@@ -165,6 +165,21 @@ Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const 
   return y;
 }
 
+void update_running(const Statistics& running, const Statistics& seen, double momentum, double unbiased) {
+  const int64_t groups = seen.mean.dim(0), count = running.mean.numel();
+  for (const Tensor& t : {running.mean, running.variance}) require_shape("running_update", "running", t, {count});
+  for (const Tensor& t : {seen.mean, seen.variance}) require_shape("running_update", "seen", t, {groups, count});
+  dispatch<RunningUpdate>(running.mean.device(), {.mean = running.mean.raw(),
+                                                  .variance = running.variance.raw(),
+                                                  .seen_mean = seen.mean.raw(),
+                                                  .seen_variance = seen.variance.raw(),
+                                                  .groups = groups,
+                                                  .count = count,
+                                                  .momentum = momentum,
+                                                  .unbiased = unbiased,
+                                                  .dtype = running.mean.dtype()});
+}
+
 Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g) {
   require_same_dtype("conv_backward_data", dy, w);
   const ConvShape s = conv_shape("conv_backward_data", x_shape, w.shape(), g);

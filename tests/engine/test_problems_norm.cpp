@@ -1,6 +1,7 @@
 // Problem family of normalization, with its error bounds in units of u = 2^-24.
 
 #include "problems.h"
+#include "reid/engine/op_args_rows.h"
 
 namespace reid::test {
 namespace {
@@ -168,8 +169,34 @@ void norm(const ProblemLine& line, Sweep& sweep) {
   if (line.get("relu", 0) != 0) backward(line, sweep, true);
 }
 
+void running_update(const ProblemLine& line, Sweep& sweep) {
+  using A = RunningUpdateArgs;
+  const int64_t groups = line.at("groups"), count = line.at("count");
+  Problem<RunningUpdate> p{.args = {}, .fields = {}, .bound = {}};
+  p.args.groups = groups, p.args.count = count, p.args.momentum = 0.1, p.args.unbiased = 1.25;
+  p.fields = {{"mean", Field<A>::both, &A::mean, {count}},
+              {"variance", Field<A>::both, &A::variance, {count}},
+              {"seen_mean", Field<A>::input, &A::seen_mean, {groups, count}},
+              {"seen_variance", Field<A>::input, &A::seen_variance, {groups, count}}};
+  p.bound = [=](const Values& in, const Values& oracle) {
+    Values b = oracle;
+    for (const char* name : {"mean", "variance"}) {
+      const double taken = 0.1 * (name[0] == 'v' ? 1.25 : 1);
+      for (int64_t c = 0; c < count; ++c) {
+        double mean = 0;
+        for (int64_t g = 0; g < groups; ++g)
+          mean += std::abs(in.at(std::string("seen_") + name)[static_cast<size_t>(g * count + c)]) / static_cast<double>(groups);
+        b[name][static_cast<size_t>(c)] =
+            3 * 0.9 * std::abs(in.at(name)[static_cast<size_t>(c)]) + (static_cast<double>(groups) + 3) * taken * mean;
+      }
+    }
+    return b;
+  };
+  check_problem(p, line, sweep);
+}
+
 }  // namespace
 
-Families norm_families() { return {{"norm", norm}}; }
+Families norm_families() { return {{"norm", norm}, {"running_update", running_update}}; }
 
 }  // namespace reid::test

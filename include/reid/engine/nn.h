@@ -126,7 +126,6 @@ struct Norm {
   int64_t instance_count() const;
   NormPart instance_part(const Shape& x, const Pass& pass);
   NormPart batch_part(const Shape& x, const Pass& pass);
-  void update_running(const ops::Statistics& seen, int64_t length);
 };
 
 // The composite every network is written in: one convolution, its norm, an optional residual, an optional ReLU.

@@ -1,5 +1,5 @@
 #pragma once
-// The arguments of the operations on rows of embeddings and on flat parameter buffers: see op_args.h.
+// The arguments of the operations on rows of embeddings, on running statistics and on flat parameter buffers: see op_args.h.
 
 #include "reid/engine/op_args.h"
 
@@ -228,6 +228,23 @@ struct SoftTargetRowsArgs {
 struct SoftTargetRows {
   using Args = SoftTargetRowsArgs;
   static constexpr const char* name = "soft_target_rows";
+};
+
+// --- running statistics ---
+
+// What a batch norm remembers: running = (1 - momentum) running + momentum seen, where `seen` is the mean over groups, of the variance
+// times `unbiased` (Ioffe and Szegedy, ICML 2015).
+struct RunningUpdateArgs {
+  void *mean, *variance;                  // [count]; read, too
+  const void *seen_mean, *seen_variance;  // [G, count]
+  int64_t groups, count;
+  double momentum, unbiased;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct RunningUpdate {
+  using Args = RunningUpdateArgs;
+  static constexpr const char* name = "running_update";
 };
 
 // --- flat parameter buffers ---

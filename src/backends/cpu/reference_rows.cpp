@@ -108,6 +108,21 @@ void softmax_rows(const SoftmaxRowsArgs& a) {
 }
 
 template <class T>
+void running_update(const RunningUpdateArgs& a) {
+  const auto move = [&](void* running, const void* seen, double share) {
+    const T kept = static_cast<T>(1 - a.momentum), taken = static_cast<T>(share);
+    for (int64_t j = 0; j < a.count; ++j) {
+      double sum = 0;
+      for (int64_t g = 0; g < a.groups; ++g) sum += double{in<T>(seen)[g * a.count + j]};
+      out<T>(running)[j] = kept * out<T>(running)[j] + taken * static_cast<T>(sum);
+    }
+  };
+  const double share = a.momentum / static_cast<double>(a.groups);
+  move(a.mean, a.seen_mean, share);
+  move(a.variance, a.seen_variance, share * a.unbiased);
+}
+
+template <class T>
 void top_share(const TopShareArgs& a) {
   int64_t right = 0;
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -196,6 +211,7 @@ void register_reference_rows() {
   REID_REFERENCE(SoftmaxRows, softmax_rows);
   REID_REFERENCE(HardestNegatives, hardest_negatives);
   REID_REFERENCE(TopShare, top_share);
+  REID_REFERENCE(RunningUpdate, running_update);
   REID_REFERENCE(MemoryUpdate, memory_update);
 }
 
