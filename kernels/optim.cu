@@ -38,20 +38,31 @@ struct Run {
 struct Runs {
   Run run[kMostRuns];
   int count;
-
-  // The run that this block belongs to.
-  __device__ const Run& mine() const {
-    int low = 0, high = count - 1;
-    while (low < high) {
-      const int middle = (low + high + 1) / 2;
-      if (run[middle].first_block <= blockIdx.x) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
+};
+// The run that this block belongs to.
+template <class Runs>
+__device__ auto& own_run(const Runs& runs) {
+  int low = 0, high = runs.count - 1;
+  while (low < high) {
+    const int middle = (low + high + 1) / 2;
+    if (runs.run[middle].first_block <= blockIdx.x) {
+      low = middle;
+    } else {
+      high = middle - 1;
     }
-    return run[low];
   }
+  return runs.run[low];
+}
+
+// What a block of add_pairs works on: see AddPair.
+struct PairRuns {
+  struct Run {
+    float* to;
+    const float* from;
+    int64_t count;
+    unsigned first_block;
+  } run[AddPairsArgs::kMost];
+  int count;
 };
 
 // See StepBehind.
@@ -74,7 +85,7 @@ struct Behind {
 
 template <class Update>
 __global__ void update_kernel(Runs runs, Update update, Behind behind) {
-  const Run& run = runs.mine();
+  const Run& run = own_run(runs);
   const int64_t begin = run.begin + int64_t{blockIdx.x - run.first_block} * kThreads * kEach + threadIdx.x;
   for (int64_t i = begin; i < run.end && i < begin + kThreads * kEach; i += kThreads) {
     if (run.settings.moves) update.at(i, run.settings);
@@ -176,6 +187,24 @@ void adam(const AdamArgs& a, Stream& stream) {
   });
 }
 
+__global__ void add_pairs_kernel(PairRuns runs) {
+  const auto& run = own_run(runs);
+  const int64_t begin = int64_t{blockIdx.x - run.first_block} * kThreads * kEach + threadIdx.x;
+  for (int64_t i = begin; i < run.count && i < begin + kThreads * kEach; i += kThreads) run.to[i] += run.from[i];
+}
+
+void add_pairs(const AddPairsArgs& a, Stream& stream) {
+  PairRuns table{};
+  int64_t blocks = 0;
+  for (int i = 0; i < a.number; ++i) {
+    const AddPair& pair = a.pairs[i];
+    if (pair.count == 0) continue;
+    table.run[table.count++] = {out<float>(pair.to), in<float>(pair.from), pair.count, static_cast<unsigned>(blocks)};
+    blocks += ceil_div(pair.count, kThreads * kEach);
+  }
+  if (blocks > 0) launch(add_pairs_kernel, blocks_for(blocks, 1), kThreads, 0, stream, table);
+}
+
 __global__ void ema_kernel(float* average, const float* w, float momentum, float rest, int64_t count) {
   const int64_t begin = int64_t{blockIdx.x} * kThreads * kEach + threadIdx.x;
   for (int64_t i = begin; i < count && i < begin + kThreads * kEach; i += kThreads) average[i] = momentum * average[i] + rest * w[i];
@@ -194,6 +223,8 @@ void register_optim() {
       REID_KERNEL_NAME("runs"), [](const SgdArgs& a) { return refuse_other_than_f32(a.dtype); }, sgd);
   add<AdamStep>(
       REID_KERNEL_NAME("runs"), [](const AdamArgs& a) { return refuse_other_than_f32(a.dtype); }, adam);
+  add<AddPairs>(
+      REID_KERNEL_NAME("runs"), [](const AddPairsArgs& a) { return refuse_other_than_f32(a.dtype); }, add_pairs);
   add<EmaUpdate>(
       REID_KERNEL_NAME("flat"), [](const EmaArgs& a) { return refuse_other_than_f32(a.dtype); }, ema);
 }

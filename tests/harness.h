@@ -101,7 +101,7 @@ struct Field {
   enum Kind : uint8_t { input = 1, output = 2, both = 3, wide_input = 5, wide_output = 6, wide_both = 7 };
   using Place = std::variant<const void * Args::*, void * Args::*, const uint8_t * Args::*, uint8_t * Args::*, const int32_t * Args::*,
                              int32_t * Args::*, const int64_t * Args::*, int64_t * Args::*, const int16_t * Args::*, const float * Args::*,
-                             float * Args::*, const double * Args::*, double * Args::*>;
+                             float * Args::*, const double * Args::*, double * Args::*, std::function<void(Args&, void*)>>;
   const char* name;
   Kind kind;
   Place place;
@@ -114,7 +114,15 @@ struct Field {
   DType type(DType problem) const { return dtype.value_or((kind & 4) != 0 ? wide(problem) : problem); }
 
   void set(Args& args, void* data) const {
-    std::visit([&](auto member) { args.*member = static_cast<std::remove_reference_t<decltype(args.*member)>>(data); }, place);
+    std::visit(
+        [&](const auto& member) {
+          if constexpr (std::is_member_pointer_v<std::decay_t<decltype(member)>>) {
+            args.*member = static_cast<std::remove_reference_t<decltype(args.*member)>>(data);
+          } else {
+            member(args, data);
+          }
+        },
+        place);
   }
 };
 

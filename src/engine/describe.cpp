@@ -264,6 +264,12 @@ void MemoryUpdateArgs::describe(Visitor& v) const {
   v.attribute("rule", static_cast<double>(rule));
   v.output("c", c, {clusters, columns}, dtype);
 }
+void AddPairsArgs::describe(Visitor& v) const {
+  for (int i = 0; i < number; ++i) {
+    v.input("from", pairs[i].from, {pairs[i].count}, dtype);
+    v.output("to", pairs[i].to, {pairs[i].count}, dtype);
+  }
+}
 void RunningUpdateArgs::describe(Visitor& v) const {
   v.input("seen_mean", seen_mean, {groups, count}, dtype);
   v.input("seen_variance", seen_variance, {groups, count}, dtype);

@@ -227,6 +227,21 @@ Tensor add(const Tensor& a, const Tensor& b, double scale) {
 }
 
 void add_into(const Tensor& a, const Tensor& b, double scale) { add_scaled(a, b, scale, a); }
+void add_pairs(const std::vector<std::pair<Tensor, Tensor>>& pairs) {
+  constexpr size_t kMost = AddPairsArgs::kMost;
+  for (size_t first = 0; first < pairs.size(); first += kMost) {
+    AddPairsArgs args{.pairs = {}, .number = 0, .dtype = pairs[0].first.dtype()};
+    for (size_t i = first; i < std::min(first + kMost, pairs.size()); ++i) {
+      const auto& [to, from] = pairs[i];
+      require_alike("add_pairs", to, from);
+      REID_CHECK(to.dtype() == args.dtype && to.device() == pairs[0].first.device(), "[add_pairs] takes tensors of one dtype and device");
+      const auto taken = [&](const AddPair& other) { return other.to == to.raw(); };
+      REID_CHECK(std::none_of(args.pairs, args.pairs + args.number, taken), "[add_pairs] two pairs add to the same elements");
+      args.pairs[args.number++] = {to.raw(), from.raw(), to.numel()};
+    }
+    dispatch<AddPairs>(pairs[0].first.device(), args);
+  }
+}
 
 Tensor scale(const Tensor& x, double factor) { return add(Tensor::zeros(x.shape(), x.dtype(), x.device()), x, factor); }
 

@@ -1,5 +1,8 @@
 #include "reid/engine/autograd.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace reid {
 
 void Parameter::ensure_grad() {
@@ -48,6 +51,18 @@ Var Tape::input(Tensor value) {
   return append({.op = "input", .inputs = {}, .backward = {}, .gradient = {}, .keep = true}, std::move(value));
 }
 
+// On an accelerator a sum is put off until the end, or until it is wanted a second time: hundreds of small ones are one launch then. A CPU
+// adds while the gradient is in its cache.
+void Tape::add_to_parameter(const Tensor& sum, Tensor gradient) {
+  if (sum.device().type == DeviceType::cpu) return ops::add_into(sum, gradient);
+  const auto waits = [&](const auto& pair) { return pair.first.raw() == sum.raw(); };
+  if (std::any_of(sums_.begin(), sums_.end(), waits)) finish_sums();
+  sums_.emplace_back(sum, std::move(gradient));
+}
+void Tape::finish_sums() {
+  if (!sums_.empty()) ops::add_pairs(std::exchange(sums_, {}));
+}
+
 void Tape::backward(const Var& y, Tensor dy) {
   REID_CHECK(y.tape() == this, "[backward] the value does not stand on this tape: nothing it was computed from is watched");
   if (!dy.defined()) {
@@ -58,7 +73,7 @@ void Tape::backward(const Var& y, Tensor dy) {
   nodes_[static_cast<size_t>(y.node())].gradient = std::move(dy);
   for (size_t i = static_cast<size_t>(y.node()) + 1; i-- > 0;) {
     Node& node = nodes_[i];
-    if (node.parameter && node.gradient.defined()) ops::add_into(node.parameter->grad, node.gradient);
+    if (node.parameter && node.gradient.defined()) add_to_parameter(node.parameter->grad, node.gradient);
     if (node.backward && node.gradient.defined()) {
       const std::vector<int> inputs = node.inputs;
       Grads grads(*this, inputs);
@@ -67,6 +82,7 @@ void Tape::backward(const Var& y, Tensor dy) {
     node.backward = nullptr;
     if (!node.keep) node.gradient = Tensor();
   }
+  finish_sums();
 }
 
 Tensor Tape::gradient(const Var& leaf) const {

@@ -235,6 +235,33 @@ void ema(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
+// Arrays of 1 x, 2 x, ... `count` elements.
+void add_pairs(const ProblemLine& line, Sweep& sweep) {
+  using A = AddPairsArgs;
+  Problem<AddPairs> p{.args = {}, .fields = {}, .bound = {}};
+  p.args.number = static_cast<int>(line.at("pairs"));
+  std::vector<std::string> names;
+  for (int i = 0; i < p.args.number; ++i) {
+    for (const char* name : {"to ", "from "}) names.push_back(name + std::to_string(i));
+  }
+  for (int i = 0; i < p.args.number; ++i) {
+    const int64_t count = line.at("count") * i;  // none, first
+    p.args.pairs[i].count = count;
+    p.fields.push_back(
+        {names[static_cast<size_t>(2 * i)].c_str(), Field<A>::both, [i](A& a, void* data) { a.pairs[i].to = data; }, {count}});
+    p.fields.push_back(
+        {names[static_cast<size_t>(2 * i + 1)].c_str(), Field<A>::input, [i](A& a, void* data) { a.pairs[i].from = data; }, {count}});
+  }
+  p.bound = [](const Values&, const Values& oracle) {
+    Values b = oracle;
+    for (auto& [name, values] : b) {
+      for (double& v : values) v = std::abs(v);
+    }
+    return b;
+  };
+  check_problem(p, line, sweep);
+}
+
 }  // namespace
 
 Families rows_families() {
@@ -245,7 +272,8 @@ Families rows_families() {
           {"memory_update", memory_update},
           {"sgd", sgd},
           {"adam", adam},
-          {"ema", ema}};
+          {"ema", ema},
+          {"add_pairs", add_pairs}};
 }
 
 }  // namespace reid::test

@@ -7,6 +7,7 @@
 
 #include "on_device.h"
 #include "reid/engine/accelerator.h"
+#include "reid/engine/op_args_rows.h"
 #include "reid/engine/optim.h"
 #include "reid/learning/losses.h"
 
@@ -42,6 +43,26 @@ TEST_CASE("device: the host cannot follow its pointers") {
   waitpid(child, &status, 0);
   CHECK(WIFSIGNALED(status));
   CHECK(WTERMSIG(status) == SIGSEGV);
+}
+
+TEST_CASE("device: gradients of more parameters than a launch takes, of some twice") {
+  at_both_paces([] {
+    std::vector<Tensor> sums[2];
+    for (const Device device : {Device{}, test_device()}) {
+      std::vector<Parameter> parameters(AddPairsArgs::kMost + 3);
+      Tape tape;
+      Var all;
+      for (size_t i = 0; i < parameters.size(); ++i) {
+        parameters[i].value = normal_tensor(str("parameter ", i), {3, 3}, DType::f32).to(device);
+        parameters[i].grad = Tensor::full({3, 3}, 0.5, DType::f32, device);  // of the step before
+        const Var v = tape.watch(parameters[i]);
+        all = i == 0 ? v : i % 50 == 0 ? add(add(all, v), tape.watch(parameters[i / 2])) : add(all, v);
+      }
+      tape.backward(all, normal_tensor("dy", {3, 3}, DType::f32).to(device));
+      for (const Parameter& p : parameters) sums[device == Device{} ? 0 : 1].push_back(p.grad.to(Device{}));
+    }
+    for (size_t i = 0; i < sums[0].size(); ++i) CHECK(bitwise_equal(sums[0][i], sums[1][i]));
+  });
 }
 
 TEST_CASE("device: timed events tell how long the work between them took, and not how long the host did") {

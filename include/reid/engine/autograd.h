@@ -82,7 +82,10 @@ class Tape {
     Device device{};
   };
   Var append(Node node, Tensor value);
+  void add_to_parameter(const Tensor& sum, Tensor gradient);
+  void finish_sums();
   std::vector<Node> nodes_;
+  std::vector<std::pair<Tensor, Tensor>> sums_;  // of an accelerator's parameters, and what is still to be added to them
 };
 
 // Enters y, computed from inputs, on their tape. Without a tape among the inputs y is a constant and backward is dropped.

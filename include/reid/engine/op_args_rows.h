@@ -249,6 +249,24 @@ struct RunningUpdate {
 
 // --- flat parameter buffers ---
 
+// to += from, for many arrays at once: gradients on their way into parameters. No two pairs share elements of `to`.
+struct AddPair {
+  void* to;  // [count]; read, too
+  const void* from;
+  int64_t count;
+};
+struct AddPairsArgs {
+  static constexpr int kMost = 120;  // as many as fit in a kernel's 4 KB of arguments
+  AddPair pairs[kMost];
+  int number;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct AddPairs {
+  using Args = AddPairsArgs;
+  static constexpr const char* name = "add_pairs";
+};
+
 // A run of elements of a flat buffer that shares settings.
 struct Segment {
   int64_t offset, count;

@@ -66,6 +66,8 @@ Tensor relu(const Tensor& x);
 Tensor relu_backward(const Tensor& dy, const Tensor& y);
 Tensor add(const Tensor& a, const Tensor& b, double scale = 1);     // a + scale * b
 void add_into(const Tensor& a, const Tensor& b, double scale = 1);  // a += scale * b
+// a += b for pairs (a, b) of which no two a share elements: on an accelerator, many small ones at once.
+void add_pairs(const std::vector<std::pair<Tensor, Tensor>>& pairs);
 Tensor scale(const Tensor& x, double factor);
 Tensor scale(const Tensor& x, const Tensor& scalar, double factor = 1);  // x * (factor * scalar); on an accelerator nobody waits for it
 Tensor multiply(const Tensor& a, const Tensor& b);

@@ -123,6 +123,13 @@ void running_update(const RunningUpdateArgs& a) {
 }
 
 template <class T>
+void add_pairs(const AddPairsArgs& a) {
+  for (const AddPair& pair : std::span(a.pairs, static_cast<size_t>(a.number))) {
+    for (int64_t i = 0; i < pair.count; ++i) out<T>(pair.to)[i] += in<T>(pair.from)[i];
+  }
+}
+
+template <class T>
 void top_share(const TopShareArgs& a) {
   int64_t right = 0;
   for (int64_t i = 0; i < a.rows; ++i) {
@@ -212,6 +219,7 @@ void register_reference_rows() {
   REID_REFERENCE(HardestNegatives, hardest_negatives);
   REID_REFERENCE(TopShare, top_share);
   REID_REFERENCE(RunningUpdate, running_update);
+  REID_REFERENCE(AddPairs, add_pairs);
   REID_REFERENCE(MemoryUpdate, memory_update);
 }
 
