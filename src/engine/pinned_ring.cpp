@@ -7,29 +7,34 @@
 
 namespace reid {
 
-PinnedRing::~PinnedRing() {
-  for (const Slot& slot : slots_) {
-    if (!slot.block && !slot.event) continue;
-    Accelerator& a = accelerator(device_);
-    if (slot.event) {
-      quietly([&] { a.synchronize_event(slot.event); });
-      quietly([&] { a.close_event(slot.event); });
-    }
-    if (slot.block) quietly([&] { a.release_pinned(slot.block); });
+void PinnedSlot::prepare(Device device, size_t wanted) {
+  Accelerator& a = accelerator(device);
+  if (event) a.synchronize_event(event);
+  if (bytes < wanted) {  // at every step the slot is one that an error may leave behind
+    bytes = 0;
+    if (block) a.release_pinned(std::exchange(block, nullptr));
+    block = a.allocate_pinned(std::bit_ceil(wanted));
+    bytes = std::bit_ceil(wanted);
   }
+  if (!event) event = a.open_event(device.index);
+}
+
+void PinnedSlot::release(Device device) {
+  if (event) {
+    quietly([&] { accelerator(device).synchronize_event(event); });
+    quietly([&] { accelerator(device).close_event(event); });
+  }
+  if (block) quietly([&] { accelerator(device).release_pinned(block); });
+}
+
+PinnedRing::~PinnedRing() {
+  for (PinnedSlot& slot : slots_) slot.release(device_);
 }
 
 void* PinnedRing::copy(void* to, const void* from, size_t bytes, void* queue) {
   Accelerator& a = accelerator(device_);
-  Slot& slot = slots_[next_++ % kSlots];
-  if (slot.event) a.synchronize_event(slot.event);
-  if (slot.bytes < bytes) {  // at every step the slot is one that an error may leave behind
-    slot.bytes = 0;
-    if (slot.block) a.release_pinned(std::exchange(slot.block, nullptr));
-    slot.block = a.allocate_pinned(std::bit_ceil(bytes));
-    slot.bytes = std::bit_ceil(bytes);
-  }
-  if (!slot.event) slot.event = a.open_event(device_.index);
+  PinnedSlot& slot = slots_[next_++ % kSlots];
+  slot.prepare(device_, bytes);
   std::memcpy(slot.block, from, bytes);
   a.copy(to, slot.block, bytes, CopyKind::to_device, queue);
   a.record(slot.event, queue);

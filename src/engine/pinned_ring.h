@@ -8,6 +8,18 @@
 
 namespace reid {
 
+// A block of pinned memory that grows, and the event that ends the copy it takes part in.
+struct PinnedSlot {
+  void* block = nullptr;
+  size_t bytes = 0;
+  void* event = nullptr;
+
+  // Waits for the copy before, and sees to it that there is an event and room for `wanted` bytes. An error leaves a slot that can be
+  // prepared again or released.
+  void prepare(Device device, size_t wanted);
+  void release(Device device);  // waits for its copy; without errors
+};
+
 class PinnedRing {
  public:
   explicit PinnedRing(Device device) : device_(device) {}
@@ -21,13 +33,8 @@ class PinnedRing {
 
  private:
   static constexpr size_t kSlots = 16;
-  struct Slot {
-    void* block = nullptr;
-    size_t bytes = 0;
-    void* event = nullptr;  // has happened when the slot's copy is done
-  };
   Device device_;
-  std::array<Slot, kSlots> slots_;
+  std::array<PinnedSlot, kSlots> slots_;
   size_t next_ = 0;
 };
 

@@ -1,6 +1,5 @@
 #include "reid/engine/transfer.h"
 
-#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -46,23 +45,19 @@ void Uploads::arrive() {
   started_.clear();
 }
 
-Downloads::Downloads(Device device) : device_(device) {}
+Downloads::Downloads(Device device) : device_(device) {
+  for (Slot& slot : slots_) slot.pinned = std::make_unique<PinnedSlot>();
+}
 
 Downloads::~Downloads() {
-  for (const Slot& slot : slots_) {
-    if (slot.event) {
-      quietly([&] { accelerator(device_).synchronize_event(slot.event); });
-      quietly([&] { accelerator(device_).close_event(slot.event); });
-    }
-    if (slot.block) quietly([&] { accelerator(device_).release_pinned(slot.block); });
-  }
+  for (const Slot& slot : slots_) slot.pinned->release(device_);
 }
 
 void Downloads::settle(Slot& slot) {
   if (!slot.host.defined()) return;
   const Tensor host = std::exchange(slot.host, {});
-  accelerator(device_).synchronize_event(slot.event);
-  std::memcpy(host.raw(), slot.block, static_cast<size_t>(host.bytes()));
+  accelerator(device_).synchronize_event(slot.pinned->event);
+  std::memcpy(host.raw(), slot.pinned->block, static_cast<size_t>(host.bytes()));
 }
 
 void Downloads::start(const Tensor& there, const Tensor& host) {
@@ -74,16 +69,10 @@ void Downloads::start(const Tensor& there, const Tensor& host) {
   Slot& slot = slots_[next_++ % slots_.size()];
   settle(slot);
   const auto bytes = static_cast<size_t>(host.bytes());
-  if (slot.bytes < bytes) {  // at every step the slot is one that an error may leave behind
-    slot.bytes = 0;
-    if (slot.block) a.release_pinned(std::exchange(slot.block, nullptr));
-    slot.block = a.allocate_pinned(std::bit_ceil(bytes));
-    slot.bytes = std::bit_ceil(bytes);
-  }
-  if (!slot.event) slot.event = a.open_event(device_.index);
+  slot.pinned->prepare(device_, bytes);
   void* const queue = current_stream(device_).native();
-  a.copy(slot.block, there.raw(), bytes, CopyKind::to_host, queue);
-  a.record(slot.event, queue);
+  a.copy(slot.pinned->block, there.raw(), bytes, CopyKind::to_host, queue);
+  a.record(slot.pinned->event, queue);
   slot.host = host;
 }
 

@@ -11,6 +11,7 @@
 namespace reid {
 
 class PinnedRing;
+struct PinnedSlot;
 
 // Sends tensors to a device on a stream of its own.
 class Uploads {
@@ -46,10 +47,8 @@ class Downloads {
 
  private:
   struct Slot {
-    void* block = nullptr;  // pinned
-    size_t bytes = 0;
-    void* event = nullptr;  // the block is filled
-    Tensor host = {};       // who waits for it
+    std::unique_ptr<PinnedSlot> pinned;
+    Tensor host;  // who waits for it
   };
   void settle(Slot& slot);
 
