@@ -67,15 +67,20 @@ __device__ void each_row(const Place<V>& at, const NormWindow& w, Fetch fetch, U
   }
 }
 
-// Sum over the rows of the block for each lane, in order. `part` [kRows, kLanes]: written before the first barrier, read before the second.
+// Sum over the rows of the block for each lane, as a tree: one after the other they would take as many instructions as the rows that were
+// read. `part` [kRows, kLanes]: in a step the lower half is written, the upper half read; free behind the last barrier.
 template <int V>
-__device__ Pack<V> sum_rows(const Place<V>& at, Pack<V>* part, const Pack<V>& own) {
+__device__ Pack<V> sum_rows(const Place<V>& at, Pack<V>* part, Pack<V> own) {
   part[threadIdx.x] = own;
-  __syncthreads();
-  Pack<V> sum = part[at.lane];
-  for (int r = 1; r < at.kRows; ++r) {
-    for (int i = 0; i < V; ++i) sum.v[i] += part[r * at.kLanes + at.lane].v[i];
+  for (int half = at.kRows / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (at.row >= half) continue;
+    const Pack<V>& other = part[static_cast<int>(threadIdx.x) + half * at.kLanes];
+    for (int i = 0; i < V; ++i) own.v[i] += other.v[i];
+    part[threadIdx.x] = own;
   }
+  __syncthreads();
+  const Pack<V> sum = part[at.lane];
   __syncthreads();
   return sum;
 }
