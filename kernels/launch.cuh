@@ -12,8 +12,6 @@
 
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
-
-#include <utility>
 #else
 #include "emu/cuda_emu.h"
 #include "emu/device.h"
@@ -58,13 +56,13 @@ __device__ T* shared_dynamic() {
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
   static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes at most 4 KB of arguments");
-  // More must be asked for. Kernels that take so much count on several blocks sharing a processor: its memory should not become cache.
-  const std::pair<cudaFuncAttribute, size_t> wishes[] = {{cudaFuncAttributeMaxDynamicSharedMemorySize, shared},
-                                                         {cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared}};
-  for (const auto& [attribute, value] : wishes) {
-    if (shared <= 48 * 1024) break;
-    const cudaError_t error = cudaFuncSetAttribute(kernel, attribute, static_cast<int>(value));
+  const auto set = [&](cudaFuncAttribute attribute, int value) {
+    const cudaError_t error = cudaFuncSetAttribute(kernel, attribute, value);
     if (error != cudaSuccess) launch_failed(error, "cudaFuncSetAttribute", site.file, site.line);
+  };
+  if (shared > 48 * 1024) {  // more must be asked for, and kernels that take so much count on several blocks sharing a processor
+    set(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+    set(cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = native(site.stream);

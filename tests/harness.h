@@ -94,7 +94,7 @@ class Guarded {
   size_t size_;
 };
 
-// A pointer of an op's arguments: what it points to and how the tests fill it.
+// A pointer of an op's arguments: what it points to and how the tests fill it. Where it is no member, a function sets it.
 template <class Args>
 struct Field {
   // What is wide (op_args.h) is f32 where the problem is in bf16.

@@ -40,7 +40,7 @@ struct WgmmaBlock {
   static constexpr int kElementsA = kM * kWgmmaDepth, kStage = kElementsA + kN * kWgmmaDepth;  // in elements
   static constexpr unsigned kStageBytes = kStage * sizeof(bf16);
   static constexpr size_t kBytes = kWgmmaStages * size_t{kStageBytes} + (2 * kWgmmaStages + 1) * sizeof(Mbarrier);
-  static constexpr int kShare = kM * kN > 64 * 128 ? 2 : kM* kN > 64 * 64 ? 3 : 4;  // meant to share a processor
+  static constexpr int kShare = kM + kN == 256 ? 2 : kM + kN == 192 ? 3 : 4;  // meant to share a processor
   static_assert(kShare * (kBytes + 1024) <= 228 * 1024, "a processor of sm_90 has 228 KB, and keeps 1 KB of it for each block");
 };
 

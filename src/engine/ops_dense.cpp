@@ -169,6 +169,7 @@ void update_running(const Statistics& running, const Statistics& seen, double mo
   const int64_t groups = seen.mean.dim(0), count = running.mean.numel();
   for (const Tensor& t : {running.mean, running.variance}) require_shape("running_update", "running", t, {count});
   for (const Tensor& t : {seen.mean, seen.variance}) require_shape("running_update", "seen", t, {groups, count});
+  for (const Tensor& t : {running.variance, seen.mean, seen.variance}) require_same_dtype("running_update", running.mean, t);
   dispatch<RunningUpdate>(running.mean.device(), {.mean = running.mean.raw(),
                                                   .variance = running.variance.raw(),
                                                   .seen_mean = seen.mean.raw(),
