@@ -26,11 +26,11 @@ WINGS = {
     "kernels": {"engine"},
 }
 # Kernels and backends see these headers of the engine and no others.
-DEVICE_LEVEL = {f"reid/engine/{name}.h" for name in ("base", "device", "accelerator", "op_args", "op_args_rows", "op_args_fused", "op_args_pairs", "op_args_pixels", "op_args_jaccard", "op_args_rate", "exponential", "registry", "weight_cache")}
+DEVICE_LEVEL = {f"reid/engine/{name}.h" for name in ("base", "device", "accelerator", "op_args", "op_args_rows", "op_args_vision", "op_args_fused", "op_args_pairs", "op_args_pixels", "op_args_jaccard", "op_args_rate", "exponential", "registry", "weight_cache")}
 
 # Floors inside a wing, lowest first; headers of one floor do not see each other. A .cpp belongs to the floor of its first include.
 FLOORS = {
-    "engine": [["base", "exponential"], ["device", "op_args"], ["accelerator", "op_args_rows", "op_args_fused", "op_args_pairs", "op_args_pixels", "op_args_jaccard", "op_args_rate", "weight_cache"], ["registry"], ["tensor"], ["transfer", "replay", "ops"], ["autograd"], ["nn"], ["optim"]],
+    "engine": [["base", "exponential"], ["device", "op_args"], ["accelerator", "op_args_rows", "op_args_vision", "op_args_fused", "op_args_pairs", "op_args_pixels", "op_args_jaccard", "op_args_rate", "weight_cache"], ["registry"], ["tensor"], ["transfer", "replay", "ops"], ["autograd"], ["nn"], ["optim"]],
     "people": [["transform", "dataset", "protocol"], ["data", "dataset_check"], ["synth", "cluster"], ["evaluation"], ["rerank", "verification"], ["gallery"]],
 }
 

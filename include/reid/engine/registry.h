@@ -1,5 +1,5 @@
 #pragma once
-// The ordered lists of functions that can compute an op. What each op takes: op_args.h, op_args_rows.h.
+// The ordered lists of functions that can compute an op. What each op takes: op_args.h, op_args_rows.h, op_args_vision.h.
 //
 // Design: an op is a name and a struct of plain pointers and sizes that describes itself. An implementation is a function and
 // a condition. The first implementation of the device's list that accepts the arguments runs; the reference, which accepts
@@ -12,6 +12,7 @@
 
 #include "reid/engine/accelerator.h"
 #include "reid/engine/op_args_rows.h"
+#include "reid/engine/op_args_vision.h"
 
 namespace reid {
 
