@@ -99,6 +99,14 @@ __device__ inline uint32_t to_bf16_pair(float first, float second) {
 #endif
 }
 
+// The first (0) or second (1) of such a pair.
+__device__ inline float of_bf16_pair(uint32_t pair, int which) {
+  const uint32_t bits = which == 0 ? pair << 16 : pair & 0xFFFF0000u;
+  float value;
+  memcpy(&value, &bits, sizeof(value));
+  return value;
+}
+
 // Kernels that are written for both types read with to_float and write with from_float.
 __device__ inline float to_float(float x) { return x; }
 template <class T>

@@ -58,7 +58,7 @@ __global__ void backward_data_kernel(ConvBackwardDataArgs a, int64_t p_count, in
       }
     }
   }
-  out<float>(a.dx)[i] = sum;
+  out<float>(a.dx)[i] = a.addend ? sum + in<float>(a.addend)[i] : sum;
 }
 
 __global__ void backward_weight_kernel(ConvBackwardWeightArgs a, int64_t p_count, int64_t q_count) {

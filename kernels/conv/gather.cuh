@@ -189,10 +189,10 @@ struct DataProblem : Geometry {
   int64_t m, n;  // m: the most pixels that a phase has
   int images, r, phases;
   PhaseAxis rows[kMostStride], columns[kMostStride];
-  const T *dy, *weight;
+  const T *dy, *weight, *addend;
   T* dx;
   explicit DataProblem(const ConvBackwardDataArgs& a)
-      : Geometry(a.shape), m(0), n(channels), dy(in<T>(a.dy)), weight(in<T>(a.w)), dx(out<T>(a.dx)) {
+      : Geometry(a.shape), m(0), n(channels), dy(in<T>(a.dy)), weight(in<T>(a.w)), addend(in<T>(a.addend)), dx(out<T>(a.dx)) {
     const ConvShape& shape = a.shape;
     images = static_cast<int>(shape.n), r = static_cast<int>(shape.r), phases = stride[0] * stride[1];
     for (int f = 0; f < stride[0]; ++f) rows[f] = PhaseAxis(f, h, r, stride[0], pad[0], dilation[0]);
@@ -255,8 +255,10 @@ struct DataProblem : Geometry {
     return dx + ((int64_t{at.image} * h + row) * w + column) * c + batch / phases * n + j;
   }
   __device__ void store(int64_t batch, int64_t i, int64_t j, float sum) const {
-    if (T* element = target(batch, i, j)) *element = from_float<T>(sum);
+    T* element = target(batch, i, j);
+    if (element) *element = from_float<T>(addend ? sum + to_float(*added(element)) : sum);
   }
+  __device__ const T* added(const T* element) const { return addend + (element - dx); }
 };
 
 inline const char* refuse_wide_strides(const ConvShape& s) {

@@ -150,7 +150,7 @@ int64_t columns_of(const ConvForwardArgs& a) { return a.shape.k / a.shape.groups
 int64_t columns_of(const ConvBackwardDataArgs& a) { return a.shape.c / a.shape.groups; }
 int64_t columns_of(const ConvBackwardWeightArgs& a) { return a.shape.r * a.shape.s * a.shape.c / a.shape.groups; }
 bool aligned(const ConvForwardArgs& a) { return aligned_to_16({a.x, a.w, a.y}); }
-bool aligned(const ConvBackwardDataArgs& a) { return aligned_to_16({a.dy, a.w, a.dx}); }
+bool aligned(const ConvBackwardDataArgs& a) { return aligned_to_16({a.dy, a.w, a.dx, a.addend}); }
 bool aligned(const ConvBackwardWeightArgs& a) { return aligned_to_16({a.x, a.dy}); }
 
 template <class Shape, class Args>

@@ -17,6 +17,7 @@
 //   any_a(), any_b()             some address of the operand, which is named, not read, where there are zeros
 //   kVectors                     whether results are stored as bf16, eight neighbors at once; then target(batch, i, j) says where, null:
 //                                nowhere, and n is a multiple of 8
+//   addend, added(target)        may be there: what is added to the sums of a target; only where addend is not null
 // Either may be asked for the moments of its columns (moments.cuh), where tiles have no row beyond m:
 //   moments                      a member of that name
 //   store_moments(batch, i, j, of)               of column j's results in the rows of the tile, the first of which is i; for j < n
@@ -199,22 +200,36 @@ constexpr size_t mma_async_bytes() {
   return stages > result ? stages : result;
 }
 
-// The sums as bf16, through shared memory so that a thread stores 16 neighboring bytes. Eight more columns a row spread the banks. `result`
-// lies where the stages were.
+// The sums as bf16, through shared memory so that a thread stores 16 neighboring bytes; an addend comes the same way. Eight more columns a
+// row spread the banks. `result` lies where the stages were.
 template <class Shape, class Problem>
 __device__ void store_vectors(const Problem& problem, const MmaPlace& at, const MmaSums<Shape>& sums, bf16* result) {
   constexpr int kRow = Shape::kN + 8;
+  const auto each_vector = [&](auto f) {
+    UNROLL
+    for (int own = 0; own < Shape::kM * Shape::kN / 8 / Shape::kThreads; ++own) {
+      const int e = (own * Shape::kThreads + static_cast<int>(threadIdx.x)) * 8;
+      const int64_t i = at.i0 + e / Shape::kN, j = at.j0 + e % Shape::kN;
+      if (i >= problem.m || j >= problem.n) continue;
+      if (bf16* target = problem.target(at.batch, i, j)) f(target, result + e / Shape::kN * kRow + e % Shape::kN);
+    }
+  };
+  bool adds = false;
+  if constexpr (requires { problem.addend; }) adds = problem.addend != nullptr;
   __syncthreads();
+  if constexpr (requires { problem.addend; }) {
+    if (adds) {
+      each_vector([&](const bf16* target, bf16* vector) { *reinterpret_cast<Vec<bf16>*>(vector) = load_vec(problem.added(target)); });
+      __syncthreads();
+    }
+  }
   sums.each_pair([&](int row, int column, float first, float second) {
-    result[row * kRow + column] = to_bf16(first), result[row * kRow + column + 1] = to_bf16(second);
+    bf16* pair = result + row * kRow + column;
+    if (adds) first += to_float(pair[0]), second += to_float(pair[1]);
+    pair[0] = to_bf16(first), pair[1] = to_bf16(second);
   });
   __syncthreads();
-  for (int e = static_cast<int>(threadIdx.x) * 8; e < Shape::kM * Shape::kN; e += Shape::kThreads * 8) {
-    const int64_t i = at.i0 + e / Shape::kN, j = at.j0 + e % Shape::kN;
-    if (i >= problem.m || j >= problem.n) continue;
-    bf16* target = problem.target(at.batch, i, j);
-    if (target) store_vec(target, load_vec(result + e / Shape::kN * kRow + e % Shape::kN));
-  }
+  each_vector([&](bf16* target, const bf16* vector) { store_vec(target, load_vec(vector)); });
 }
 
 template <class Shape, class Problem>

@@ -47,16 +47,23 @@ int box_extent(int64_t extent, int most) {
 struct Boxes {
   int rows, columns, images;  // of a box
   int down, across;           // boxes of an image
+  Divisor by_rows, by_columns, by_down, by_across;
   Boxes() = default;
   Boxes(int pixels, int64_t map_rows, int64_t map_columns, const int (&every)[2]) {
     columns = box_extent(map_columns, 16), rows = box_extent(map_rows, std::min(pixels / columns, kMostBox / every[0]));
     images = pixels / columns / rows;
     down = static_cast<int>(ceil_div(map_rows, rows)), across = static_cast<int>(ceil_div(map_columns, columns));
+    by_rows = Divisor(rows), by_columns = Divisor(columns), by_down = Divisor(down), by_across = Divisor(across);
   }
   int64_t count(int64_t all_images) const { return ceil_div(all_images, images) * down * across; }
   __device__ WgmmaPixel corner(int box) const {
-    const int line = box / across;
-    return {line / down * images, line % down * rows, box % across * columns};
+    const int line = by_across.quotient(box), image = by_down.quotient(line);
+    return {image * images, by_down.remainder(line, image) * rows, by_across.remainder(box, line) * columns};
+  }
+  // Pixel i of the box with that corner.
+  __device__ WgmmaPixel pixel(const WgmmaPixel& corner, int i) const {
+    const int line = by_columns.quotient(i), image = by_rows.quotient(line);
+    return {corner.image + image, corner.row + by_rows.remainder(line, image), corner.column + by_columns.remainder(i, line)};
   }
 };
 
@@ -75,14 +82,16 @@ struct GatherAxis {
   int first, stride, count;
   int tap, tap_step, taps;
   int base, move, turn;
+  Divisor by_taps;
 };
 GatherAxis forward_axis(const ConvShape& s, int axis) {
   const auto narrow = [](int64_t v) { return static_cast<int>(v); };
-  return {0, 1, narrow(axis == 0 ? s.p() : s.q()), 0, 1, narrow(axis == 0 ? s.r : s.s), narrow(-s.pad[axis]), narrow(s.stride[axis]), 1};
+  const int64_t taps = axis == 0 ? s.r : s.s;
+  return {0, 1, narrow(axis == 0 ? s.p() : s.q()), 0, 1, narrow(taps), narrow(-s.pad[axis]), narrow(s.stride[axis]), 1, Divisor(taps)};
 }
 GatherAxis data_axis(const ConvShape& s, int axis, int64_t phase) {
   const PhaseAxis p(phase, axis == 0 ? s.h : s.w, axis == 0 ? s.r : s.s, s.stride[axis], s.pad[axis], 1);
-  return {p.first, static_cast<int>(s.stride[axis]), p.count, p.tap, p.tap_step, p.taps, p.base, 1, -p.step};
+  return {p.first, static_cast<int>(s.stride[axis]), p.count, p.tap, p.tap_step, p.taps, p.base, 1, -p.step, p.by_taps};
 }
 
 // A block's part is its phase.
@@ -95,26 +104,32 @@ struct WgmmaConvolution {
   int64_t n;
   int images, rows, columns;  // of the result
   int chunks;                 // of 64 channels of the source
-  int filter_columns, column_phases;
+  int filter_columns;
+  Divisor by_chunks, by_column_phases;
   Boxes boxes;
   GatherAxis down[kMostStride], across[kMostStride];
   bf16* result;  // [images, rows, columns, n]
 
-  __device__ const GatherAxis& row_axis(const WgmmaPlace& at) const { return down[at.part / column_phases]; }
-  __device__ const GatherAxis& column_axis(const WgmmaPlace& at) const { return across[at.part % column_phases]; }
+  // A block's axes; forward it has no choice.
+  __device__ const GatherAxis& row_axis(const WgmmaPlace& at) const { return down[forward ? 0 : by_column_phases.quotient(at.part)]; }
+  __device__ const GatherAxis& column_axis(const WgmmaPlace& at) const {
+    return across[forward ? 0 : by_column_phases.remainder(at.part, by_column_phases.quotient(at.part))];
+  }
   __device__ int steps(const WgmmaPlace& at) const { return row_axis(at).taps * column_axis(at).taps * chunks; }
   __device__ void load_a(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
     const GatherAxis &r = row_axis(at), &c = column_axis(at);
     const WgmmaPixel pixel = boxes.corner(at.row);
-    const int tap = step / chunks, row = r.base + pixel.row * r.move + tap / c.taps * r.turn;
-    const int column = c.base + pixel.column * c.move + tap % c.taps * c.turn;
-    load_box(tile, &a, step % chunks * kWgmmaDepth, column, row, pixel.image, barrier);
+    const int tap = by_chunks.quotient(step), tap_row = c.by_taps.quotient(tap);
+    const int row = r.base + pixel.row * r.move + tap_row * r.turn;
+    const int column = c.base + pixel.column * c.move + c.by_taps.remainder(tap, tap_row) * c.turn;
+    load_box(tile, &a, by_chunks.remainder(step, tap) * kWgmmaDepth, column, row, pixel.image, barrier);
   }
   // w as [K, taps, C]: forward kN filters by 64 channels, else 64 filters by kN channels, 64 a box.
   __device__ void load_b(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
     const GatherAxis &r = row_axis(at), &c = column_axis(at);
-    const int index = step / chunks, depth = step % chunks * kWgmmaDepth, place = at.column * kN;
-    const int tap = (r.tap + index / c.taps * r.tap_step) * filter_columns + c.tap + index % c.taps * c.tap_step;
+    const int index = by_chunks.quotient(step), depth = by_chunks.remainder(step, index) * kWgmmaDepth, place = at.column * kN;
+    const int index_row = c.by_taps.quotient(index), index_column = c.by_taps.remainder(index, index_row);
+    const int tap = (r.tap + index_row * r.tap_step) * filter_columns + c.tap + index_column * c.tap_step;
     if constexpr (forward) {
       load_box(tile, &b, depth, tap, place, 0, barrier);
     } else {
@@ -124,11 +139,10 @@ struct WgmmaConvolution {
   }
   __device__ bf16* line(const WgmmaPlace& at, int row) const {
     const GatherAxis &r = row_axis(at), &c = column_axis(at);
-    const WgmmaPixel pixel = boxes.corner(at.row);
-    const int above = row / boxes.columns, x = pixel.column + row % boxes.columns;
-    const int y = pixel.row + above % boxes.rows, image = pixel.image + above / boxes.rows;
-    if (x >= c.count || y >= r.count || image >= images) return nullptr;
-    return result + ((int64_t{image} * rows + r.first + y * r.stride) * columns + c.first + x * c.stride) * n;
+    const WgmmaPixel at_row = boxes.pixel(boxes.corner(at.row), row);
+    if (at_row.column >= c.count || at_row.row >= r.count || at_row.image >= images) return nullptr;
+    const int64_t line = (int64_t{at_row.image} * rows + r.first + at_row.row * r.stride) * columns;
+    return result + (line + c.first + at_row.column * c.stride) * n;
   }
   __device__ void store(bf16* line, int64_t j, const Vec<bf16>& eight) const {
     if (j < n) store_vec(line + j, eight);  // n is a multiple of 8
@@ -142,34 +156,54 @@ struct WgmmaForwardMoments : WgmmaConvolution<kColumns, true> {
   __device__ void store_moments(const WgmmaPlace& at, int64_t j, const Moments& of) const { moments[at.row * this->n + j] = of; }
 };
 
+// With something added to dx.
+template <int kColumns>
+struct WgmmaDataSum : WgmmaConvolution<kColumns, false> {
+  TensorMap addend;
+  __device__ void load_addend(bf16* tile, const WgmmaPlace& at, Mbarrier* barrier) const {
+    const GatherAxis &r = this->row_axis(at), &c = this->column_axis(at);
+    const WgmmaPixel pixel = this->boxes.corner(at.row);
+    const int row = r.first + pixel.row * r.stride, column = c.first + pixel.column * c.stride;
+    UNROLL
+    for (int first = 0; first < kColumns; first += kChannels) {
+      load_box(tile + first * kPixels, &addend, at.column * kColumns + first, column, row, pixel.image, barrier);
+    }
+  }
+};
+
 // Boxes of y, as run makes them.
 Boxes forward_boxes(const ConvShape& s) { return {kPixels, s.p(), s.q(), {static_cast<int>(s.stride[0]), static_cast<int>(s.stride[1])}}; }
 
+// moments: of a forward convolution; addend: of the data's gradient.
 template <int kColumns, bool forward>
-void run(const ConvShape& s, const void* source, const void* w, void* result, Stream& stream, Moments* moments = nullptr) {
+void run(const ConvShape& s, const void* source, const void* w, void* result, Stream& stream, Moments* moments, const void* addend) {
   const int64_t from = forward ? s.c : s.k, taps = s.r * s.s;
   WgmmaConvolution<kColumns, forward> p{};
   p.n = forward ? s.k : s.c, p.images = static_cast<int>(s.n);
   p.rows = static_cast<int>(forward ? s.p() : s.h), p.columns = static_cast<int>(forward ? s.q() : s.w);
   p.chunks = static_cast<int>(ceil_div(from, kWgmmaDepth)), p.filter_columns = static_cast<int>(s.s), p.result = out<bf16>(result);
   const int row_phases = forward ? 1 : static_cast<int>(s.stride[0]);
-  p.column_phases = forward ? 1 : static_cast<int>(s.stride[1]);
+  const int column_phases = forward ? 1 : static_cast<int>(s.stride[1]);
+  p.by_chunks = Divisor(p.chunks), p.by_column_phases = Divisor(column_phases);
   int most[2] = {};  // pixels of a phase
   for (int f = 0; f < row_phases; ++f) {
     p.down[f] = forward ? forward_axis(s, 0) : data_axis(s, 0, f), most[0] = std::max(most[0], p.down[f].count);
   }
-  for (int f = 0; f < p.column_phases; ++f) {
+  for (int f = 0; f < column_phases; ++f) {
     p.across[f] = forward ? forward_axis(s, 1) : data_axis(s, 1, f), most[1] = std::max(most[1], p.across[f].count);
   }
-  const int every[2] = {p.down[0].move, p.across[0].move};
-  p.boxes = Boxes(kPixels, most[0], most[1], every);
+  const int every[2] = {p.down[0].move, p.across[0].move}, stride[2] = {static_cast<int>(s.stride[0]), static_cast<int>(s.stride[1])};
+  p.boxes = Boxes(kPixels, most[0], most[1], stride);
   p.a = pixel_map(source, {s.n, forward ? s.h : s.p(), forward ? s.w : s.q(), from}, p.boxes, every);
   p.b = tensor_map(in<bf16>(w),
                    {{s.c, taps, s.k, 1}, {1, s.c, taps * s.c, s.k * taps * s.c}, {kChannels, 1, forward ? kColumns : kWgmmaDepth, 1}});
   if constexpr (forward) {
     if (moments) return run_wgmma(WgmmaForwardMoments<kColumns>{p, moments}, 1, p.boxes.count(s.n), stream);
+  } else if (addend) {
+    const TensorMap map = pixel_map(addend, {s.n, s.h, s.w, s.c}, p.boxes, stride);
+    return run_wgmma(WgmmaDataSum<kColumns>{p, map}, row_phases * column_phases, p.boxes.count(s.n), stream);
   }
-  run_wgmma(p, row_phases * p.column_phases, p.boxes.count(s.n), stream);
+  run_wgmma(p, row_phases * column_phases, p.boxes.count(s.n), stream);
 }
 
 // Calls f with the extent that tiles have along an axis of a product, as a type.
@@ -180,11 +214,11 @@ void with_extent(int64_t extent, F f) {
 
 void forward(const ConvForwardArgs& a, Stream& stream) {
   Moments* moments = room_for_moments(a, kPixels, stream);
-  with_extent(a.shape.k, [&](auto columns) { run<columns(), true>(a.shape, a.x, a.w, a.y, stream, moments); });
+  with_extent(a.shape.k, [&](auto columns) { run<columns(), true>(a.shape, a.x, a.w, a.y, stream, moments, nullptr); });
   if (moments) merge_moments(a, moments, kPixels, stream);
 }
 void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
-  with_extent(a.shape.c, [&](auto columns) { run<columns(), false>(a.shape, a.dy, a.w, a.dx, stream); });
+  with_extent(a.shape.c, [&](auto columns) { run<columns(), false>(a.shape, a.dy, a.w, a.dx, stream, nullptr, a.addend); });
 }
 
 // --- the weights' gradient ---
@@ -198,11 +232,11 @@ struct WgmmaWeightGradient {
   TensorMap a, b;             // dy, x
   int64_t m, n, depth;        // filters; channels of all pieces; elements of a filter
   int all_boxes, part_boxes;  // of pixels
-  int channels, taps, filter_columns;
+  int channels, taps;
   int stride[2], pad[2];
   Boxes boxes;
-  Divisor by_chunks;  // pieces of a tap
-  float* partial;     // [parts, m, depth]
+  Divisor by_chunks, by_filter_columns;  // chunks: pieces of a tap
+  float* partial;                        // [parts, m, depth]
 
   __device__ int steps(const WgmmaPlace& at) const {
     const int left = all_boxes - at.part * part_boxes;
@@ -222,7 +256,8 @@ struct WgmmaWeightGradient {
     for (int first = 0; first < kN; first += kChannels) {
       const int piece = (at.column * kN + first) / kChannels, tap = by_chunks.quotient(piece);
       const int channel = by_chunks.remainder(piece, tap) * kChannels;  // behind the last tap too: nobody stores that
-      const int row = p.row * stride[0] + tap / filter_columns - pad[0], column = p.column * stride[1] + tap % filter_columns - pad[1];
+      const int tap_row = by_filter_columns.quotient(tap), tap_column = by_filter_columns.remainder(tap, tap_row);
+      const int row = p.row * stride[0] + tap_row - pad[0], column = p.column * stride[1] + tap_column - pad[1];
       load_box(tile + first * kWgmmaDepth, &b, channel, column, row, p.image, barrier);
     }
   }
@@ -244,7 +279,7 @@ void weight_gradient(const ConvBackwardWeightArgs& a, Stream& stream) {
   WgmmaWeightGradient<kRows, kColumns> p{};
   const int64_t chunks = ceil_div(s.c, kChannels);
   p.m = s.k, p.n = s.r * s.s * chunks * kChannels, p.depth = s.r * s.s * s.c;
-  p.channels = narrow(s.c), p.taps = narrow(s.r * s.s), p.filter_columns = narrow(s.s), p.by_chunks = Divisor(chunks);
+  p.channels = narrow(s.c), p.taps = narrow(s.r * s.s), p.by_filter_columns = Divisor(s.s), p.by_chunks = Divisor(chunks);
   for (int axis = 0; axis < 2; ++axis) p.stride[axis] = narrow(s.stride[axis]), p.pad[axis] = narrow(s.pad[axis]);
   p.boxes = Boxes(kWgmmaDepth, s.p(), s.q(), p.stride);
   p.a = pixel_map(a.dy, {s.n, s.p(), s.q(), s.k}, p.boxes, {1, 1});
@@ -296,7 +331,7 @@ const char* refuse_forward(const ConvForwardArgs& a) {
   return reason ? reason : refuse_boxes(a);
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {
-  return a.shape.n * a.shape.h * a.shape.w < kPixels ? kFewPixels : refuse(a, {a.dy, a.w, a.dx});
+  return a.shape.n * a.shape.h * a.shape.w < kPixels ? kFewPixels : refuse(a, {a.dy, a.w, a.dx, a.addend});
 }
 const char* refuse_weight(const ConvBackwardWeightArgs& a) {
   return a.shape.n * a.shape.p() * a.shape.q() < kWgmmaDepth ? "takes sums of at least 64 pixels" : refuse(a, {a.x, a.dy, a.dw});

@@ -65,6 +65,9 @@ TensorMap tensor_map(const bf16* data, const TensorShape& shape);  // data: a mu
 // The box whose first element has the coordinates x; its bytes count for the barrier's phase.
 __device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier REID_AND_CALLED);
 
+// Where a tile has the element of a row and one of its 64 columns. The place of column c ^ 8 b is that of c, ^ 8 b.
+__device__ inline int swizzled_place(int row, int column) { return row * 64 + (column / 8 ^ row % 8) * 8 + column % 8; }
+
 // --- products of a warpgroup, 4 neighboring warps of which the first is a multiple of 4 ---
 
 // d += a b with a [64, 16], b [16, kN], kN 64 or 128; `across`: the operand lies across depth. Tiles and sums are untouched until

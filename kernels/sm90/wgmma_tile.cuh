@@ -24,6 +24,8 @@
 //   store(line, column j, vector)        for any j that is a multiple of the vector's length: it leaves out what is beyond n
 // It may ask for the moments of its columns (gemm/moments.cuh), of bf16 results, where every row of a tile is one of the result:
 //   moments, store_moments(place, column j, moments)      a member of that name; for j < n
+// It may have an addend, of bf16, that is added to the sums: one more step of the copy engine's, which arrives while products run.
+//   load_addend(tile, place, barrier)    kM rows of 64 columns, then those of the next 64
 
 #include "gemm/moments.cuh"
 #include "sm90/device.cuh"
@@ -57,15 +59,29 @@ __device__ const bf16* wgmma_part(const bf16* tile, int place, int depth) {
 inline constexpr unsigned kWgmmaLeading = 64 * kWgmmaDepth * sizeof(bf16);  // from 64 places to the next, across depth
 
 template <class Problem>
+inline constexpr bool kHasAddend = requires {
+  &Problem::load_addend;
+};
+
+template <class Problem>
 __device__ void wgmma_produce(const Problem& problem, bf16* stages, Mbarrier* full, Mbarrier* empty, const WgmmaPlace& at) {
   using Block = WgmmaBlock<Problem>;
   const int steps = problem.steps(at);
-  for (int step = 0; step < steps; ++step) {
+  const auto expect = [&](int step, unsigned bytes) {
     const int s = step % kWgmmaStages, round = step / kWgmmaStages;
     if (round > 0) mbarrier_wait(&empty[s], static_cast<unsigned>(round - 1) % 2);
-    mbarrier_arrive_expecting(&full[s], Block::kStageBytes);
+    mbarrier_arrive_expecting(&full[s], bytes);
+    return s;
+  };
+  for (int step = 0; step < steps; ++step) {
+    const int s = expect(step, Block::kStageBytes);
     problem.load_a(stages + s * Block::kStage, at, step, &full[s]);
     problem.load_b(stages + s * Block::kStage + Block::kElementsA, at, step, &full[s]);
+  }
+  if constexpr (kHasAddend<Problem>) {
+    static_assert(Block::kM * Block::kN <= Block::kStage);
+    const int s = expect(steps, Block::kM * Block::kN * sizeof(bf16));
+    problem.load_addend(stages + s * Block::kStage, at, &full[s]);
   }
 }
 
@@ -91,6 +107,25 @@ __device__ void wgmma_consume(int steps, const bf16* stages, Mbarrier* full, Mba
   wgmma_wait<0>();
 }
 
+// The addend behind the last step, to the sums. The swizzle spreads the 32 lanes' pairs over the banks.
+template <class Problem>
+__device__ void wgmma_add(int steps, const bf16* stages, Mbarrier* full, float (&sums)[Problem::kN / 2]) {
+  using Block = WgmmaBlock<Problem>;
+  const int s = steps % kWgmmaStages, lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  const int own = swizzled_place(static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4, lane % 4 * 2);
+  mbarrier_wait(&full[s], static_cast<unsigned>(steps / kWgmmaStages) % 2);
+  UNROLL
+  for (int block = 0; block < Block::kN / 8; ++block) {
+    const bf16* place = stages + s * Block::kStage + block / 8 * (Block::kM * kWgmmaDepth) + (own ^ block % 8 * 8);
+    UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const uint32_t pair = *reinterpret_cast<const uint32_t*>(place + half * 8 * kWgmmaDepth);
+      UNROLL
+      for (int i = 0; i < 2; ++i) sums[4 * block + 2 * half + i] += of_bf16_pair(pair, i);
+    }
+  }
+}
+
 // A thread's results. Of a row it has blocks of 8 columns, and of each block two neighbors, a pair: lane c of four has columns 2 c and the
 // next. The pair of block b in the upper or lower (half 0, 1) of the thread's two rows is number 2 b + half.
 template <class T, int kSums>
@@ -112,10 +147,7 @@ struct WgmmaResults {
   // The first or second of a pair of bf16.
   __device__ float value(int pair, int which) const {
     static_assert(kWords == 1);
-    const uint32_t bits = which == 0 ? words[pair][0] << 16 : words[pair][0] & 0xFFFF0000u;
-    float value;
-    memcpy(&value, &bits, sizeof(value));
-    return value;
+    return of_bf16_pair(words[pair][0], which);
   }
   // As many neighboring lanes as 16 bytes hold pairs trade those of as many blocks, from `block` on: lane l ends with the pairs of block
   // `block` + l % kTraders that the traders around it had. A transposition of blocks and lanes, a bit of their numbers at a time.
@@ -186,13 +218,13 @@ __device__ inline void wgmma_meet(Mbarrier* met, unsigned phase) {
 // Producer and consumers part for good: ptxas keeps products in flight only where no path joins the one that issues them.
 template <class Problem>
 __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Problem>::kShare)
-    wgmma_kernel(const Problem GRID_CONSTANT problem, int tiles_m, int tiles_n) {
+    wgmma_kernel(const Problem GRID_CONSTANT problem, Divisor tiles_m, Divisor tiles_n) {
   using Block = WgmmaBlock<Problem>;
   bf16* const stages = shared_dynamic<bf16>();  // [kWgmmaStages, a and b]; ordered by the barriers behind it
   auto* const full = reinterpret_cast<Mbarrier*>(stages + kWgmmaStages * Block::kStage);
   Mbarrier *const empty = full + kWgmmaStages, *const met = empty + kWgmmaStages;
-  const int tile_row = static_cast<int>(blockIdx.x) / tiles_n;
-  const WgmmaPlace at{tile_row / tiles_m, tile_row % tiles_m, static_cast<int>(blockIdx.x) % tiles_n};
+  const int block = static_cast<int>(blockIdx.x), tile_row = tiles_n.quotient(block), part = tiles_m.quotient(tile_row);
+  const WgmmaPlace at{part, tiles_m.remainder(tile_row, part), tiles_n.remainder(block, tile_row)};
   if (threadIdx.x == 0) {
     for (int s = 0; s < kWgmmaStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], Block::kWarps);
     mbarrier_init(met, Block::kWarps);
@@ -205,6 +237,7 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
   }
   float sums[Problem::kN / 2] = {};
   wgmma_consume<Problem>(problem.steps(at), stages, full, empty, sums);
+  if constexpr (kHasAddend<Problem>) wgmma_add<Problem>(problem.steps(at), stages, full, sums);
   const ResultsOf<Problem> results(sums);
   wgmma_store(problem, at, results);
   if constexpr (kTakesMoments<Problem>) {
@@ -224,8 +257,7 @@ void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& s
   using Block = WgmmaBlock<Problem>;
   const int64_t tiles_n = ceil_div(problem.n, Block::kN), blocks = parts * tiles_m * tiles_n;
   if (blocks == 0) return;
-  launch(wgmma_kernel<Problem>, blocks_for(blocks, 1), Block::kThreads, Block::kBytes, stream, problem, static_cast<int>(tiles_m),
-         static_cast<int>(tiles_n));
+  launch(wgmma_kernel<Problem>, blocks_for(blocks, 1), Block::kThreads, Block::kBytes, stream, problem, Divisor(tiles_m), Divisor(tiles_n));
 }
 
 }  // namespace reid::REID_TARGET

@@ -104,6 +104,7 @@ void ConvBackwardDataArgs::describe(Visitor& v) const {
   v.input("dy", dy, y_shape(shape), dtype);
   v.input("w", w, w_shape(shape), dtype);
   describe_conv(v, shape);
+  if (addend) v.input("addend", addend, x_shape(shape), dtype);
   v.output("dx", dx, x_shape(shape), dtype);
 }
 void ConvBackwardWeightArgs::describe(Visitor& v) const {

@@ -181,12 +181,21 @@ void update_running(const Statistics& running, const Statistics& seen, double mo
                                                   .dtype = running.mean.dtype()});
 }
 
-Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g) {
+Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g, const Tensor* addend) {
   require_same_dtype("conv_backward_data", dy, w);
   const ConvShape s = conv_shape("conv_backward_data", x_shape, w.shape(), g);
   require_shape("conv_backward_data", "dy", dy, output_shape(s));
   Tensor dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
-  dispatch<ConvBackwardData>(dy.device(), {.dy = dy.raw(), .w = w.raw(), .dx = dx.raw(), .shape = s, .dtype = dy.dtype()});
+  const ConvBackwardDataArgs plain{.dy = dy.raw(), .w = w.raw(), .dx = dx.raw(), .shape = s, .dtype = dy.dtype()};
+  ConvBackwardDataArgs together = plain;
+  if (addend) {
+    require_alike("conv_backward_data", dx, *addend);
+    together.addend = addend->raw();
+  }
+  // The fastest convolution, also where it adds nothing.
+  const bool adds = Registry::accepts_more<ConvBackwardData>(dy.device().type, plain, together);
+  dispatch<ConvBackwardData>(dy.device(), adds ? together : plain);
+  if (!adds) add_into(dx, *addend);
   return dx;
 }
 

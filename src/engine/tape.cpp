@@ -22,12 +22,17 @@ const Tensor* Grads::pending(int input) const {
 }
 
 void Grads::add(int input, Tensor gradient) {
+  // A new tensor, not +=: the first gradient may share storage with one that another node still reads.
+  const Tensor* gathered = pending(input);
+  set(input, gathered ? ops::add(*gathered, gradient) : std::move(gradient));
+}
+
+void Grads::set(int input, Tensor gradient) {
   if (!wants(input)) return;
   Tape::Node& node = tape_.nodes_[static_cast<size_t>(inputs_[static_cast<size_t>(input)])];
   REID_CHECK(gradient.shape() == node.shape && gradient.dtype() == node.dtype, "[", node.op, "] a gradient of shape ", gradient.shape(),
              " ", gradient.dtype(), " arrived for a value of shape ", node.shape, " ", node.dtype);
-  // A new tensor, not +=: the first gradient may share storage with one that another node still reads.
-  node.gradient = node.gradient.defined() ? ops::add(node.gradient, gradient) : std::move(gradient);
+  node.gradient = std::move(gradient);
 }
 
 Var Tape::append(Node node, Tensor value) {

@@ -85,6 +85,11 @@ void conv_problems(const ConvShape& s, const ProblemLine& line, Sweep& sweep) {
     p.fields = {{"dy", Field<A>::input, &A::dy, y}, {"w", Field<A>::input, &A::w, w}, {"dx", Field<A>::output, &A::dx, x}};
     p.bound = allowed(p, window * static_cast<double>(s.k / s.groups));
     check_problem(p, line, sweep);
+    if (line.get("add", 0) != 0) {
+      p.fields.push_back({"addend", Field<A>::input, &A::addend, x});
+      p.bound = allowed(p, window * static_cast<double>(s.k / s.groups) + 1);
+      check_problem(p, line, sweep);
+    }
   }
   {
     using A = ConvBackwardWeightArgs;

@@ -111,6 +111,26 @@ TEST_CASE("tape: a value used several times gathers its gradients, and nobody el
   CHECK(tape.gradient(x).span<double>()[1] == 7);
 }
 
+TEST_CASE("tape: a gradient that holds what was pending takes its place") {
+  Tape tape;
+  const Var x = tape.input(Tensor::from(std::vector<double>{1, -2}));
+  const auto adds = [](const Tensor& dy, Grads& d) { d.set(0, d.pending(0) ? ops::add(*d.pending(0), dy, 10) : dy); };
+  const Var first = record("first", x.value(), {x}, adds), second = record("second", x.value(), {x}, adds);
+  tape.backward(sum(add(first, second)));
+  CHECK(tape.gradient(x).span<double>()[1] == 11);
+}
+
+TEST_CASE("tape: convolutions add their gradient to what other uses of their input left") {
+  Tape tape;
+  const Var x = tape.input(normal_tensor("x", {2, 5, 4, 3})), w(normal_tensor("w", {3, 3, 3, 3}));
+  const ops::ConvGeometry same{.pad = 1};
+  tape.backward(add(conv(x, w, same), x, 2), normal_tensor("dy", x.shape()));
+  const Tensor dy = normal_tensor("dy", x.shape()), alone = ops::conv_backward_data(dy, w.value(), x.shape(), same);
+  CHECK(largest(ops::add(ops::add(alone, dy, 2), tape.gradient(x), -1)) == 0);
+  CHECK_THROWS_WITH_AS(ops::conv_backward_data(dy, w.value(), x.shape(), same, &w.value()),
+                       doctest::Contains("[conv_backward_data] operands [2, 5, 4, 3] f64 and [3, 3, 3, 3] f64"), Error);
+}
+
 TEST_CASE("tape: inputs that nothing reaches have a zero gradient") {
   Tape tape;
   const Var x = tape.input(normal_tensor("x", {2, 2})), unused = tape.input(normal_tensor("u", {3}));

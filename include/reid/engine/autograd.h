@@ -49,6 +49,7 @@ class Grads {
   bool wants(int input) const;             // false for constants
   const Tensor* pending(int input) const;  // the gradient gathered so far from other uses, or null
   void add(int input, Tensor gradient);    // ignored when not wanted
+  void set(int input, Tensor gradient);    // the same, of a gradient that holds what was pending
 
  private:
   friend class Tape;

@@ -153,6 +153,11 @@ const char* refuse_behind(const Args& a) {
   if constexpr (requires { a.finish; }) return a.finish ? "finishes nothing" : a.statistics[0].x ? "takes no statistics" : nullptr;
   return nullptr;
 }
+template <class Args>
+const char* refuse_addend(const Args& a) {
+  if constexpr (requires { a.addend; }) return a.addend ? "adds nothing" : nullptr;
+  return nullptr;
+}
 struct ConvForward {
   using Args = ConvForwardArgs;
   static constexpr const char* name = "conv_forward";
@@ -163,6 +168,7 @@ struct ConvBackwardDataArgs {
   void* dx;
   ConvShape shape;
   DType dtype;
+  const void* addend = nullptr;  // laid out like dx, added to its sums before they are rounded; null: nothing is
   void describe(Visitor&) const;
 };
 struct ConvBackwardData {

@@ -22,7 +22,8 @@ struct ConvGeometry {
   const Tensor* rounded = nullptr;                        // the filters as bf16, where they are kept: see Parameter
 };
 Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g);  // [N,H,W,C], [K,R,S,C/groups] -> [N,P,Q,K]
-Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g);    // -> dx
+// -> dx, with the addend, if any, in its sums
+Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g, const Tensor* addend = nullptr);
 Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g);  // -> dw
 
 // --- 16-bit codes ---

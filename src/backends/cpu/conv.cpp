@@ -193,6 +193,7 @@ void backward_weight(const ConvBackwardWeightArgs& args, Stream& stream) {
 
 template <class Args>
 const char* refuses(const Args& args) {
+  if (const char* reason = refuse_addend(args)) return reason;
   return args.shape.groups == 1 ? refuse_wider(args.dtype) : "groups == 1 only";
 }
 
@@ -208,6 +209,7 @@ void add(const char* name) {
 #if defined(__x86_64__)
 template <class Args>
 const char* refuses_pairs(const Args& args) {
+  if (const char* reason = refuse_addend(args)) return reason;
   if (args.dtype != DType::bf16) return "bf16 only";
   return args.shape.groups == 1 ? nullptr : "groups == 1 only";
 }
@@ -224,6 +226,7 @@ void add_pairs(const char* name) {
 // Floats in parts: other sums than the definition's.
 template <class Args>
 const char* refuses_parts(const Args& args) {
+  if (const char* reason = refuse_addend(args)) return reason;
   if (args.dtype != DType::f32) return "f32 only";
   if (!args.shape.other_sums) return "the definition's sums are asked for";
   if (args.shape.groups != 1) return "groups == 1 only";

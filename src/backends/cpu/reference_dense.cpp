@@ -99,6 +99,7 @@ void conv_backward_data(const ConvBackwardDataArgs& a) {
   for_each_product(s, [&, dy = in<T>(a.dy), w = in<T>(a.w)](int64_t yi, int64_t xi, int64_t wi) {
     sums[static_cast<size_t>(xi)] += double{dy[yi]} * double{w[wi]};
   });
+  for (size_t i = 0; a.addend && i < sums.size(); ++i) sums[i] += double{in<T>(a.addend)[i]};
   store(sums, out<T>(a.dx));
 }
 

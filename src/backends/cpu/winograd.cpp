@@ -329,7 +329,8 @@ void winograd_data(const ConvBackwardDataArgs& a, Stream& stream) {
 
 template <class Args>
 const char* refuses(const Args& args) {
-  return winograd_refuses(args.shape, args.dtype);
+  const char* reason = refuse_addend(args);
+  return reason ? reason : winograd_refuses(args.shape, args.dtype);
 }
 
 template <const MicroKernel& (*kKernel)()>

@@ -201,6 +201,7 @@ template <class Op, DeviceType type>
 const char* refuses(const typename Op::Args& args) {
   if (const char* reason = refuse_conv(args.shape, args.dtype)) return reason;
   if (const char* reason = refuse_behind(args)) return reason;
+  if (const char* reason = refuse_addend(args)) return reason;
   return naming_op<Op>(args, [&]() -> const char* {
     Stream& stream = current_stream({type, device_of(operands_of(args)[1]).index});
     const CudnnPlan& plan = places[static_cast<size_t>(type)]->plan(args, stream);
