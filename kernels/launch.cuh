@@ -56,16 +56,16 @@ __device__ T* shared_dynamic() {
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
   static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes at most 4 KB of arguments");
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = native(site.stream);
   const auto set = [&](cudaFuncAttribute attribute, int value) {
     const cudaError_t error = cudaFuncSetAttribute(kernel, attribute, value);
     if (error != cudaSuccess) launch_failed(error, "cudaFuncSetAttribute", site.file, site.line);
   };
-  if (shared > 48 * 1024) {  // more must be asked for, and kernels that take so much count on several blocks sharing a processor
-    set(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-    set(cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-  }
-  cudaLaunchConfig_t config = {};
-  config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = native(site.stream);
+  // What a kernel may have without asking is 48 KB less its static arrays. Where it takes much, several blocks are meant to share a
+  // processor.
+  if (shared > 0) set(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+  if (shared >= 48 * 1024) set(cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
   if (error != cudaSuccess) launch_failed(error, "cudaLaunchKernelEx", site.file, site.line);
 }

@@ -270,6 +270,14 @@ std::string in_other_ways(const char* implementation, const std::function<std::s
   return wrong.empty() ? wrong : wrong + "with another number of threads";
 }
 
+std::string found(const std::function<std::string()>& look) {
+  try {
+    return look();
+  } catch (const Error& error) {
+    return str("an error: ", error.what());
+  }
+}
+
 void report(const std::string& id, const std::string& what) {
   FAIL_CHECK(what, "\n  rerun: REID_ONLY=\"", id, "\" reid_tests -tc=\"problems*\"");
 }

@@ -157,6 +157,7 @@ void round_expected(std::vector<double>& want, std::vector<double>* bound);
 // "" or the worst element of an output.
 std::string compare(const std::string& output, const std::vector<double>& got, const std::vector<double>& want,
                     const std::vector<double>* bound);
+std::string found(const std::function<std::string()>& look);  // or the error that it ends with: the sweep goes on
 void report(const std::string& id, const std::string& what);  // a failed check that prints the line to rerun
 std::string only(const std::string& op, const std::string& implementation, Fill fill, DType dtype, const ProblemLine& line);
 // Calls `differs` in other ways that may not change a bit of an implementation's results: another number of threads, or the other
@@ -343,7 +344,7 @@ void check_problem_in(DType dtype, const Problem<Op>& p, const ProblemLine& line
       if (!sweep.references && slow && device == Device{}) continue;
       ++sweep.ran[str(Op::name, " ", impl.name, " ", dtype)];
       if (!sweep.runs) continue;
-      const std::string wrong = trial(p, impl, narrow, oracle, bounds, exact, dtype);
+      const std::string wrong = detail::found([&] { return trial(p, impl, narrow, oracle, bounds, exact, dtype); });
       if (!wrong.empty()) detail::report(id, wrong);
     }
   }

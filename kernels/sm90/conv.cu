@@ -178,6 +178,7 @@ Boxes forward_boxes(const ConvShape& s) { return {kPixels, s.p(), s.q(), {static
 template <int kColumns, bool forward>
 void run(const ConvShape& s, const void* source, const void* w, void* result, Stream& stream, Moments* moments, const void* addend) {
   const int64_t from = forward ? s.c : s.k, taps = s.r * s.s;
+  use_device_of(stream);
   WgmmaConvolution<kColumns, forward> p{};
   p.n = forward ? s.k : s.c, p.images = static_cast<int>(s.n);
   p.rows = static_cast<int>(forward ? s.p() : s.h), p.columns = static_cast<int>(forward ? s.q() : s.w);
@@ -276,6 +277,7 @@ template <int kRows, int kColumns>
 void weight_gradient(const ConvBackwardWeightArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   const auto narrow = [](int64_t v) { return static_cast<int>(v); };
+  use_device_of(stream);
   WgmmaWeightGradient<kRows, kColumns> p{};
   const int64_t chunks = ceil_div(s.c, kChannels);
   p.m = s.k, p.n = s.r * s.s * chunks * kChannels, p.depth = s.r * s.s * s.c;

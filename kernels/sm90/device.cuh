@@ -1,10 +1,11 @@
 #pragma once
-// Kernels for one device only: whether it is there.
+// Kernels for one device only: whether it is there, and current.
 
 #include "sm90/hopper.cuh"
 
 namespace reid::REID_TARGET {
 
+void use_device_of(Stream& stream);      // before tensor_map: the driver encodes maps in the context that is current
 const char* refuse_other_than_hopper();  // null on the device that is current, and in emulation
 
 }  // namespace reid::REID_TARGET

@@ -70,6 +70,7 @@ TensorMap matrix_map(const void* data, int64_t rows, int64_t columns, bool acros
 
 template <bool transpose_a, bool transpose_b>
 void run(const GemmArgs& g, Stream& stream) {
+  use_device_of(stream);
   WgmmaProduct<transpose_a, transpose_b> p{};
   p.a = matrix_map(g.a, transpose_a ? g.k : g.m, transpose_a ? g.m : g.k, transpose_a);
   p.b = matrix_map(g.b, transpose_b ? g.n : g.k, transpose_b ? g.k : g.n, !transpose_b);

@@ -48,12 +48,18 @@ TensorMap tensor_map(const bf16* data, const TensorShape& shape) {
   return map;
 }
 
+void use_device_of(Stream& stream) { native(stream); }
+
 const char* refuse_other_than_hopper() {
+#ifndef REID_SM90A
+  return "was compiled for other devices: REID_CUDA_ARCH names no 90a";
+#else
   int device = 0, major = 0, minor = 0;
   const bool known = cudaGetDevice(&device) == cudaSuccess &&
                      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
                      cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess;
   return known && major == 9 && minor == 0 ? nullptr : "takes devices of compute capability 9.0 (H100, H200) only";
+#endif
 }
 
 #else
@@ -73,6 +79,8 @@ TensorMap tensor_map(const bf16* data, const TensorShape& shape) {
              "them included, steps that are multiples of 8 elements and less than 2^40 bytes");
   return {data, shape};
 }
+
+void use_device_of(Stream&) {}
 
 const char* refuse_other_than_hopper() { return nullptr; }
 

@@ -71,6 +71,39 @@ Times measure(const BenchOptions& o, Call&& call, Caches caches = Caches::cleare
   return times;
 }
 
+// Seconds from a step's end to the next one's, where steps follow one another without a pause. On an accelerator the host queues a step
+// while the device is at the one before, as in training, and no further ahead.
+class StepClock {
+ public:
+  explicit StepClock(Device device);
+  ~StepClock();
+  StepClock(const StepClock&) = delete;
+  StepClock& operator=(const StepClock&) = delete;
+  void lap();      // behind a step; the first one begins the first step
+  Times finish();  // waits for the last
+
+ private:
+  void wait_for(size_t lap);
+  Device device_;
+  Stopwatch watch_;
+  std::array<void*, 3> events_ = {};
+  size_t laps_ = 0;
+  Times times_;
+};
+
+template <class Step>
+Times measure_following(const BenchOptions& o, Step&& step) {
+  StepClock clock(o.device);
+  const Stopwatch all;
+  clock.lap();
+  int64_t steps = 0;
+  do {
+    step();
+    clock.lap();
+  } while (++steps < o.steps && all.seconds() < o.patience);
+  return clock.finish();
+}
+
 // What no kernel can exceed, measured here:
 //   rate        of the CPU f32 multiply-adds in registers, on all threads, in the widest vectors; of an accelerator products that stay in
 //               registers or shared memory, in f32 or by its tensor cores in bf16 (RepeatedProduct), by the fastest of its implementations

@@ -64,6 +64,39 @@ double CallClock::stop() {
   return a.seconds_between(begin_, end_);
 }
 
+StepClock::StepClock(Device device) : device_(device) {
+  if (device.type == DeviceType::cpu) return;
+  for (void*& event : events_) event = accelerator(device).open_event(device.index, true);
+}
+StepClock::~StepClock() {
+  for (void* event : events_) {
+    if (event) accelerator(device_).close_event(event);
+  }
+}
+
+// A time is that between a lap's event and the one before; the third event is recorded meanwhile.
+void StepClock::wait_for(size_t lap) {
+  Accelerator& a = accelerator(device_);
+  a.synchronize_event(events_[lap % 3]);
+  if (lap > 0) times_.seconds.push_back(a.seconds_between(events_[(lap - 1) % 3], events_[lap % 3]));
+}
+
+void StepClock::lap() {
+  if (device_.type == DeviceType::cpu) {
+    if (laps_ > 0) times_.seconds.push_back(watch_.seconds());
+    watch_ = {};
+  } else {
+    accelerator(device_).record(events_[laps_ % 3], current_stream(device_).native());
+    if (laps_ > 0) wait_for(laps_ - 1);
+  }
+  ++laps_;
+}
+
+Times StepClock::finish() {
+  if (device_.type != DeviceType::cpu && laps_ > 0) wait_for(laps_ - 1);
+  return std::move(times_);
+}
+
 DType dtype_named(const std::string& name) {
   for (const DType dtype : {DType::f32, DType::bf16}) {
     if (name == name_of(dtype)) return dtype;

@@ -38,11 +38,10 @@ struct Measured {
 template <class Step>
 Measured measure_counting(BenchOptions o, Step&& step) {
   for (int64_t i = 0; i < o.warmup; ++i) step();
-  o.warmup = 0;
   const int64_t allocations = allocator_stats(o.device).system_allocations;
   const Usage before = usage_now();
   const Stopwatch all;
-  const Times times = measure(o, step, Caches::as_left);  // steps follow one another
+  const Times times = measure_following(o, step);
   const double wall = all.seconds();
   const Usage after = usage_now();
   return {times, allocator_stats(o.device).system_allocations - allocations, after.page_faults - before.page_faults,

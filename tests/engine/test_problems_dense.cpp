@@ -223,7 +223,8 @@ int64_t statistics_in(DType dtype, const ProblemLine& line, Sweep& sweep) {
       const Tensor there = x.to(device), filters = w.to(device), y = Tensor::empty({s.n, s.p(), s.q(), s.k}, dtype, device);
       const ConvForwardArgs args{.x = there.raw(), .w = filters.raw(), .y = y.raw(), .shape = s, .dtype = dtype};
       if (impl.refuses && impl.refuses(args)) continue;
-      const std::string wrong = wrong_behind(impl, device, args, y, windows_of(s, line), fill == Fill::normal);
+      const std::string wrong =
+          detail::found([&] { return wrong_behind(impl, device, args, y, windows_of(s, line), fill == Fill::normal); });
       if (wrong == "refused") continue;
       takers += emulated(impl.name) && fill == Fill::normal;
       ++sweep.ran[str("conv_statistics ", impl.name, " ", dtype)];

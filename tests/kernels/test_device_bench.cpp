@@ -67,6 +67,31 @@ TEST_CASE("device bench: the host's time is not the device's, and caches are cle
   CHECK(cleared == left + 2 * fill);
 }
 
+TEST_CASE("device bench: steps that follow one another are timed from end to end, on the host and on a device") {
+  for (const Device device : {Device{}, test_device()}) {
+    BenchOptions o = tiny("f32");
+    o.device = device, o.steps = 4;
+    const Tensor x = Tensor::zeros({8}, DType::f32, device);
+    int steps = 0;
+    const Stopwatch all;
+    const Times times = measure_following(o, [&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(++steps == 3 ? 60 : 10));
+      x.fill(steps);
+    });
+    const double wall = all.seconds();
+    CHECK(steps == 4);
+    REQUIRE(times.seconds.size() == 4);
+    // The emulated queue works when somebody waits: its steps end as late as the next one is queued.
+    const size_t slow = device.type == DeviceType::cpu || !on_emulated_device() ? 2 : 1;
+    for (size_t i = 0; i <= slow; ++i) CHECK(times.seconds[i] >= (i == slow ? 0.059 : 0.009));
+    double sum = 0;
+    for (const double s : times.seconds) sum += s;
+    CHECK(sum <= wall + 1e-3);
+    o.steps = 1000, o.patience = 0.03;
+    CHECK(measure_following(o, [&] { std::this_thread::sleep_for(std::chrono::milliseconds(20)), x.fill(1); }).seconds.size() <= 3);
+  }
+}
+
 TEST_CASE("device bench: a measurement ends when its patience does, after one call") {
   BenchOptions o = tiny("f32");
   o.steps = 1000, o.warmup = 1000, o.patience = 0.03;
