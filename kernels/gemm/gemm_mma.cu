@@ -9,7 +9,8 @@
 //                    that c alone has too few tiles for a GPU
 // Bytes: 2 (M K + K N) + 4 M N; a tile of 128 x 128 fetches 16 KB for 1 Mflop, 64 flop/byte from L2. Flops: 2 M N K. Floor on H200: 790
 // Tflop/s, which wgmma reaches (sm90/); mma.sync ends at about 65 % of it (Luo et al., arXiv 2402.13499). No version was measured yet.
-// Which version runs depends on the extents; the sums of a row of c do not depend on it but for chunks, which depend on k alone.
+// Which version runs depends on the extents; the sums of a row of c do not depend on it but for chunks, which depend on k alone. (wgmma,
+// sm90/, takes as many terms at a time; nobody documents whether it rounds as mma.sync does.)
 
 #include "gemm/mma_tile.cuh"
 #include "gemm/parts.cuh"
