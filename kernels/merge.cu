@@ -1,7 +1,7 @@
 // Sums and moments that parts of a work left, made one: merge.cuh.
 //
-// Sums of few parts are a thread's each, of more a block's: the weights' gradient of a narrow convolution has hundreds of parts of few
-// elements. Moments of a and b over n_a and n_b rows (Chan, Golub and LeVeque, The American Statistician 37(3), 1983):
+// Sums of few parts are a thread's each, of more a block's: the weights' gradient of a narrow convolution has hundreds of parts of
+// few elements. Moments of a and b over n_a and n_b rows (Chan, Golub and LeVeque, The American Statistician 37(3), 1983):
 //   m = m_a + (m_b - m_a) n_b / n,   M = M_a + M_b + (m_b - m_a)^2 n_a n_b / n,   n = n_a + n_b
 
 #include "merge.cuh"
@@ -57,6 +57,21 @@ __global__ void add_parts_kernel(const float* parts, int number, int64_t count, 
   if (at.writes()) y[at.column] = accumulate ? y[at.column] + own : own;
 }
 
+__global__ void merge_sums_kernel(const float* sums, const float* dots, int64_t count, int items, float* all_sums, float* all_dots) {
+  SHARED_ARRAY(GradientSums, shares, kMergeLanes * kMostMergeSlices);  // see merge_slices
+  const MergePlace at(count, items);
+  GradientSums own{};
+  for (int item = at.begin; at.live && item < at.end; ++item) {
+    const int64_t from = (at.group * items + item) * count + at.column;
+    own.sum += sums[from], own.dot += dots[from];
+  }
+  own = merge_slices(at, shares, own, [](const GradientSums& a, const GradientSums& b) {
+    return GradientSums{a.sum + b.sum, a.dot + b.dot};
+  });
+  if (!at.writes()) return;
+  all_sums[at.group * count + at.column] = own.sum, all_dots[at.group * count + at.column] = own.dot;
+}
+
 }  // namespace
 
 void add_parts(const float* parts, int64_t number, int64_t count, float* y, bool accumulate, Stream& stream) {
@@ -66,6 +81,11 @@ void add_parts(const float* parts, int64_t number, int64_t count, float* y, bool
   } else {
     launch(add_parts_kernel, merge_blocks(1, count), merge_threads(number), 0, stream, parts, all, count, y, accumulate);
   }
+}
+
+void merge_sums(const float* sums, int64_t groups, int64_t items, int64_t count, float* all_sums, float* all_dots, Stream& stream) {
+  launch(merge_sums_kernel, merge_blocks(groups, count), merge_threads(items), 0, stream, sums, sums + groups * items * count, count,
+         static_cast<int>(items), all_sums, all_dots);
 }
 
 void merge_moments(const Moments* moments, const MomentsLayout& layout, const NormStatisticsArgs& s, Stream& stream) {

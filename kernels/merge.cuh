@@ -56,6 +56,13 @@ __device__ Share merge_slices(const MergePlace& at, Share* shares, Share own, Jo
 // y [count] = sum over parts [number, count], or y +=
 void add_parts(const float* parts, int64_t number, int64_t count, float* y, bool accumulate, Stream& stream);
 
+// A channel's gradients d that reach a norm: their sum, and that of their products with z, or with what z is made of.
+struct alignas(8) GradientSums {
+  float sum, dot;
+};
+// sums, dots [2, groups, items, count] are added up to all_sums, all_dots [groups, count].
+void merge_sums(const float* sums, int64_t groups, int64_t items, int64_t count, float* all_sums, float* all_dots, Stream& stream);
+
 // How moments lie: those of a block of rows, the last of a group may have fewer; [groups, blocks, channels], from channel `first` on.
 struct MomentsLayout {
   int64_t rows, channels, first;

@@ -12,7 +12,7 @@
 // Statistics: a chunk's mean, then its squares about that mean while the chunk is in the caches, corrected for what the mean was off by.
 // Backward: sums of d and of d (x - mean) in a first pass, dx in a second one. Where y came of x alone (beta says so), its sign is computed
 //      again from x as apply computed it, and y is not read. With a residual the first pass writes d, which is dresidual, and the second
-//      reads that instead of dy and y.
+//      reads that instead of dy and y. Where a convolution made d and the sums (NormSumsArgs) the second pass is all there is.
 // Types: maps are f32 or bf16; statistics, parameters and all sums are f32.
 // Bytes an element: statistics 4; apply 8, with a residual 12; backward 8 + 12, with relu 4 more each time where y is read, with a
 //      residual 12 + 4 + 12; half of them in bf16. Floors on H200 (4.3 TB/s) in f32: 0.9, 1.9 and 4.7 ps. No version was measured yet.
@@ -227,20 +227,6 @@ __global__ void __launch_bounds__(kThreads, mask == Mask::computed ? 2 : kBlocks
   }
 }
 
-// sums, dots [groups, items, count] are added up to all_sums, all_dots [groups, count]: places as in merge.cuh.
-__global__ void merge_sums_kernel(const float* sums, const float* dots, int64_t count, int items, float* all_sums, float* all_dots) {
-  SHARED_ARRAY(Pack<2>, parts, kMergeLanes * kMostMergeSlices);  // in a step of the tree the lower half is written, the upper half read
-  const MergePlace at(count, items);
-  Pack<2> own{};
-  for (int item = at.begin; at.live && item < at.end; ++item) {
-    const int64_t from = (at.group * items + item) * count + at.column;
-    own.v[0] += sums[from], own.v[1] += dots[from];
-  }
-  own = merge_slices(at, parts, own, [](const Pack<2>& a, const Pack<2>& b) { return Pack<2>{a.v[0] + b.v[0], a.v[1] + b.v[1]}; });
-  if (!at.writes()) return;
-  all_sums[at.group * count + at.column] = own.v[0], all_dots[at.group * count + at.column] = own.v[1];
-}
-
 // dy: where d is masked already, dresidual. sums, dots [G, count]: of groups.
 template <int V, class T, Mask mask>
 __global__ void __launch_bounds__(kThreads, kBlocks)
@@ -308,11 +294,6 @@ void apply(const NormApplyArgs& a, Stream& stream) {
   if (!empty(a.window)) launch(apply_kernel<V, T>, blocks_of<V>(a.window), kThreads, 0, stream, a);
 }
 
-void merge_sums(const float* sums, int64_t groups, int64_t items, int64_t count, float* all_sums, float* all_dots, Stream& stream) {
-  launch(merge_sums_kernel, merge_blocks(groups, count), merge_threads(items), 0, stream, sums, sums + groups * items * count, count,
-         static_cast<int>(items), all_sums, all_dots);
-}
-
 template <int V, class T, Mask mask>
 void backward(const NormBackwardArgs& a, Stream& stream) {
   const NormWindow& w = a.window;
@@ -342,6 +323,18 @@ void backward(const NormBackwardArgs& a, Stream& stream) {
   }
 }
 
+// The second pass alone.
+template <int V, class T>
+void gradient(const NormGradientArgs& a, Stream& stream) {
+  NormBackwardArgs second{};
+  second.x = a.x, second.mean = a.mean, second.variance = a.variance, second.gamma = a.gamma, second.dx = a.dx;
+  second.window = {1, a.length, a.channels, 0, a.channels};
+  second.eps = a.eps, second.constant_statistics = a.constant_statistics;
+  if (empty(second.window)) return;
+  launch(gradient_kernel<V, T, Mask::none>, blocks_of<V>(second.window), kThreads, 0, stream, second, in<T>(a.d), in<float>(a.dbeta),
+         in<float>(a.dgamma));
+}
+
 // --- conditions and versions: channels one by one, or as many as 16 bytes hold ---
 
 template <bool vectors>
@@ -366,6 +359,12 @@ const char* refuse_backward(const NormBackwardArgs& a) {
 }
 
 template <bool vectors>
+const char* refuse_gradient(const NormGradientArgs& a) {
+  return refuse<vectors>(a.dtype, {1, a.length, a.channels, 0, a.channels},
+                         {a.d, a.x, a.dx, a.mean, a.variance, a.gamma, a.dgamma, a.dbeta});
+}
+
+template <bool vectors>
 void add_all(const char* name) {
   add<NormStatistics>(name, refuse_statistics<vectors>, [](const NormStatisticsArgs& a, Stream& stream) {
     a.dtype == DType::bf16 ? statistics<vectors ? 8 : 1, bf16>(a, stream) : statistics<vectors ? 4 : 1, float>(a, stream);
@@ -375,6 +374,9 @@ void add_all(const char* name) {
   });
   add<NormBackward>(name, refuse_backward<vectors>, [](const NormBackwardArgs& a, Stream& stream) {
     a.dtype == DType::bf16 ? backward<vectors ? 8 : 1, bf16>(a, stream) : backward<vectors ? 4 : 1, float>(a, stream);
+  });
+  add<NormGradient>(name, refuse_gradient<vectors>, [](const NormGradientArgs& a, Stream& stream) {
+    a.dtype == DType::bf16 ? gradient<vectors ? 8 : 1, bf16>(a, stream) : gradient<vectors ? 4 : 1, float>(a, stream);
   });
 }
 

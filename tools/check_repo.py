@@ -61,14 +61,14 @@ MAX_BYTES = 1 << 20      # any tracked file
 # Lines a folder may hold, everything below it included.
 BUDGET = {
     "include/reid": 5500,
-    "kernels": 7800,
+    "kernels": 8200,
     "src/backends": 7800,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 13200,
     "src/learning": 5000,
     "src/program": 6800,
-    "tests": 21000,
+    "tests": 21400,
     "tools": 6300,
 }
 

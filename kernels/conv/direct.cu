@@ -99,6 +99,7 @@ void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
 template <class Args>
 const char* refuse(const Args& a) {
   const char* reason = refuse_behind(a);
+  if (!reason) reason = refuse_sums(a);
   return reason ? reason : refuse_other_than_f32(a.dtype);
 }
 

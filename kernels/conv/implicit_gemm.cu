@@ -34,6 +34,7 @@ const char* refuse(const Args& a) {
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {
   const char* reason = refuse_wide_strides(a.shape);
+  if (!reason) reason = refuse_sums(a);
   return reason ? reason : refuse(a);
 }
 

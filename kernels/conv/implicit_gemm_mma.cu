@@ -138,6 +138,7 @@ const char* refuse(const Args& a) {
   const char* reason = refuse_beyond_int(a.shape);
   if constexpr (std::is_same_v<Args, ConvForwardArgs>) reason = reason ? reason : refuse_statistics(a, Shape::kM);
   if constexpr (std::is_same_v<Args, ConvBackwardDataArgs>) reason = reason ? reason : refuse_wide_strides(a.shape);
+  if (!reason) reason = refuse_sums(a);
   return reason ? reason : refuse_other_than_bf16(a.dtype);
 }
 

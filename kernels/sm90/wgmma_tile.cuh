@@ -24,8 +24,10 @@
 //   store(line, column j, vector)        for any j that is a multiple of the vector's length: it leaves out what is beyond n
 // It may ask for the moments of its columns (gemm/moments.cuh), of bf16 results, where every row of a tile is one of the result:
 //   moments, store_moments(place, column j, moments)      a member of that name; for j < n
-// It may have an addend, of bf16, that is added to the sums: one more step of the copy engine's, which arrives while products run.
-//   load_addend(tile, place, barrier)    kM rows of 64 columns, then those of the next 64
+// It may have extras, boxes of bf16 for what becomes of the sums: more steps of the copy engine's, which arrive while products run.
+//   kExtras, load_extra(which, tile, place, barrier)      each kM rows of 64 columns, then those of the next 64
+// The first is added to the sums. With three it asks for the sums of a norm's gradients (NormSumsArgs); the second is y, the third x:
+//   mean, store_sums(place, column j, sums)               a member of that name, for all columns; for j < n, products with x - mean
 
 #include "gemm/moments.cuh"
 #include "sm90/device.cuh"
@@ -59,9 +61,12 @@ __device__ const bf16* wgmma_part(const bf16* tile, int place, int depth) {
 inline constexpr unsigned kWgmmaLeading = 64 * kWgmmaDepth * sizeof(bf16);  // from 64 places to the next, across depth
 
 template <class Problem>
-inline constexpr bool kHasAddend = requires {
-  &Problem::load_addend;
-};
+inline constexpr int kExtrasOf = [] {
+  if constexpr (requires { Problem::kExtras; }) return Problem::kExtras;
+  return 0;
+}();
+template <class Problem>
+inline constexpr bool kTakesSums = kExtrasOf<Problem> == 3;
 
 template <class Problem>
 __device__ void wgmma_produce(const Problem& problem, bf16* stages, Mbarrier* full, Mbarrier* empty, const WgmmaPlace& at) {
@@ -78,10 +83,12 @@ __device__ void wgmma_produce(const Problem& problem, bf16* stages, Mbarrier* fu
     problem.load_a(stages + s * Block::kStage, at, step, &full[s]);
     problem.load_b(stages + s * Block::kStage + Block::kElementsA, at, step, &full[s]);
   }
-  if constexpr (kHasAddend<Problem>) {
-    static_assert(Block::kM * Block::kN <= Block::kStage);
-    const int s = expect(steps, Block::kM * Block::kN * sizeof(bf16));
-    problem.load_addend(stages + s * Block::kStage, at, &full[s]);
+  if constexpr (kExtrasOf < Problem >> 0) {
+    static_assert(Block::kM * Block::kN <= Block::kStage && kExtrasOf<Problem> <= kWgmmaStages);
+    for (int extra = 0; extra < kExtrasOf<Problem>; ++extra) {
+      const int s = expect(steps + extra, Block::kM * Block::kN * sizeof(bf16));
+      problem.load_extra(extra, stages + s * Block::kStage, at, &full[s]);
+    }
   }
 }
 
@@ -105,24 +112,37 @@ __device__ void wgmma_consume(int steps, const bf16* stages, Mbarrier* full, Mba
     if (step > 0 && speaks) mbarrier_arrive(&empty[(step - 1) % kWgmmaStages]);
   }
   wgmma_wait<0>();
+  if (kExtrasOf<Problem> == kWgmmaStages && steps > 0 && speaks) mbarrier_arrive(&empty[(steps - 1) % kWgmmaStages]);
 }
 
-// The addend behind the last step, to the sums. The swizzle spreads the 32 lanes' pairs over the banks.
+// The thread's pairs of an extra. The swizzle spreads a warp's over the banks.
 template <class Problem>
-__device__ void wgmma_add(int steps, const bf16* stages, Mbarrier* full, float (&sums)[Problem::kN / 2]) {
+class WgmmaExtra {
+ public:
   using Block = WgmmaBlock<Problem>;
-  const int s = steps % kWgmmaStages, lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  const int own = swizzled_place(static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4, lane % 4 * 2);
-  mbarrier_wait(&full[s], static_cast<unsigned>(steps / kWgmmaStages) % 2);
+  __device__ WgmmaExtra(int step, const bf16* stages, Mbarrier* full)  // waits for it
+      : tile_(stages + step % kWgmmaStages * Block::kStage) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+    own_ = swizzled_place(static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4, lane % 4 * 2);
+    mbarrier_wait(&full[step % kWgmmaStages], static_cast<unsigned>(step / kWgmmaStages) % 2);
+  }
+  __device__ uint32_t pair(int block, int half) const {  // numbers as in WgmmaResults
+    const bf16* place = tile_ + block / 8 * (Block::kM * kWgmmaDepth) + (own_ ^ block % 8 * 8);
+    return *reinterpret_cast<const uint32_t*>(place + half * 8 * kWgmmaDepth);
+  }
+
+ private:
+  const bf16* tile_;
+  int own_;
+};
+
+template <class Problem>
+__device__ void wgmma_add(const WgmmaExtra<Problem>& addend, float (&sums)[Problem::kN / 2]) {
   UNROLL
-  for (int block = 0; block < Block::kN / 8; ++block) {
-    const bf16* place = stages + s * Block::kStage + block / 8 * (Block::kM * kWgmmaDepth) + (own ^ block % 8 * 8);
+  for (int pair = 0; pair < Problem::kN / 4; ++pair) {
+    const uint32_t two = addend.pair(pair / 2, pair % 2);
     UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const uint32_t pair = *reinterpret_cast<const uint32_t*>(place + half * 8 * kWgmmaDepth);
-      UNROLL
-      for (int i = 0; i < 2; ++i) sums[4 * block + 2 * half + i] += of_bf16_pair(pair, i);
-    }
+    for (int i = 0; i < 2; ++i) sums[2 * pair + i] += of_bf16_pair(two, i);
   }
 }
 
@@ -148,6 +168,11 @@ struct WgmmaResults {
   __device__ float value(int pair, int which) const {
     static_assert(kWords == 1);
     return of_bf16_pair(words[pair][0], which);
+  }
+  // Leaves zeros of a pair of bf16 where y's is not above zero.
+  __device__ void let_through(int pair, uint32_t y) {
+    static_assert(kWords == 1);
+    words[pair][0] &= (of_bf16_pair(y, 0) > 0 ? 0xFFFFu : 0) | (of_bf16_pair(y, 1) > 0 ? 0xFFFF0000u : 0);
   }
   // As many neighboring lanes as 16 bytes hold pairs trade those of as many blocks, from `block` on: lane l ends with the pairs of block
   // `block` + l % kTraders that the traders around it had. A transposition of blocks and lanes, a bit of their numbers at a time.
@@ -208,6 +233,36 @@ __device__ void wgmma_moments(const WgmmaResults<T, kSums>& results, Moments* co
   }
 }
 
+// What of the results reaches a norm that made y, with its ReLU, of x.
+template <class Problem>
+__device__ void wgmma_mask(const WgmmaExtra<Problem>& y, ResultsOf<Problem>& results) {
+  UNROLL
+  for (int pair = 0; pair < Problem::kN / 4; ++pair) results.let_through(pair, y.pair(pair / 2, pair % 2));
+}
+// Its sums over a warp's 16 rows, and those of the products with x - mean, go to columns [kN].
+template <class Problem>
+__device__ void wgmma_sums(const Problem& problem, const WgmmaPlace& at, const ResultsOf<Problem>& results, const WgmmaExtra<Problem>& x,
+                           GradientSums* columns) {
+  const int64_t first = int64_t{at.column} * Problem::kN + threadIdx.x % 4 * 2;
+  UNROLL
+  for (int block = 0; block < Problem::kN / 8; block += 4) {
+    GradientSums own[8];
+    UNROLL
+    for (int c = 0; c < 8; ++c) {
+      const int of = block + c / 2;
+      const int64_t j = first + of * 8 + c % 2;
+      const float mean = j < problem.n ? problem.mean[j] : 0;
+      own[c] = merge_all<2>(
+          [&](int half) {
+            const float d = results.value(2 * of + half, c % 2);
+            return GradientSums{d, d * (of_bf16_pair(x.pair(of, half), c % 2) - mean)};
+          },
+          1);
+    }
+    merge_lanes(own, 2, columns + 8 * block);
+  }
+}
+
 // A barrier of the consumers' warps alone: its phases end when all have come.
 __device__ inline void wgmma_meet(Mbarrier* met, unsigned phase) {
   __syncwarp();
@@ -236,14 +291,28 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
     return;  // no barrier of the block follows
   }
   float sums[Problem::kN / 2] = {};
-  wgmma_consume<Problem>(problem.steps(at), stages, full, empty, sums);
-  if constexpr (kHasAddend<Problem>) wgmma_add<Problem>(problem.steps(at), stages, full, sums);
-  const ResultsOf<Problem> results(sums);
+  const int steps = problem.steps(at), warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  wgmma_consume<Problem>(steps, stages, full, empty, sums);
+  const auto extra = [&](int which) { return WgmmaExtra<Problem>(steps + which, stages, full); };
+  if constexpr (kExtrasOf < Problem >> 0) wgmma_add<Problem>(extra(0), sums);
+  ResultsOf<Problem> results(sums);
+  if constexpr (kTakesSums<Problem>) wgmma_mask<Problem>(extra(1), results);
   wgmma_store(problem, at, results);
+  if constexpr (kTakesSums<Problem>) {
+    auto* const parts =
+        reinterpret_cast<GradientSums*>(stages + steps % kWgmmaStages * Block::kStage);  // [warps, kN]; where the addend was
+    wgmma_meet(met, 0);
+    wgmma_sums<Problem>(problem, at, results, extra(2), parts + warp * Block::kN);
+    wgmma_meet(met, 1);
+    merge_warps<Block::kWarps, Block::kN>(parts, 16, [&](int column, const GradientSums& all) {
+      const int64_t j = int64_t{at.column} * Block::kN + column;
+      if (j < problem.n) problem.store_sums(at, j, all);
+    });
+  }
   if constexpr (kTakesMoments<Problem>) {
     auto* const parts = reinterpret_cast<Moments*>(stages);  // [warps, kN]; where nobody multiplies any more
     wgmma_meet(met, 0);
-    wgmma_moments(results, parts + static_cast<int>(threadIdx.x) / kWarpSize * Block::kN);
+    wgmma_moments(results, parts + warp * Block::kN);
     wgmma_meet(met, 1);
     merge_warps<Block::kWarps, Block::kN>(parts, 16, [&](int column, const Moments& all) {
       const int64_t j = int64_t{at.column} * Block::kN + column;

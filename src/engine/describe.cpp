@@ -33,15 +33,6 @@ void describe_window(Visitor& v, const NormWindow& w) {
 Shape x_shape(const NormWindow& w) { return {w.groups, w.length, w.channels}; }
 Shape statistics_shape(const NormWindow& w) { return {w.groups, w.count}; }
 
-void describe_pool(Visitor& v, const PoolShape& s) {
-  v.attribute("kernel", static_cast<double>(s.kernel));
-  v.attribute("stride", static_cast<double>(s.stride));
-  v.attribute("pad", static_cast<double>(s.pad));
-  v.attribute("ceil", s.ceil);
-}
-Shape x_shape(const PoolShape& s) { return {s.n, s.h, s.w, s.c}; }
-Shape y_shape(const PoolShape& s) { return {s.n, s.out(s.h), s.out(s.w), s.c}; }
-
 int64_t flat_extent(const Segment* segments, int64_t count) {
   int64_t extent = 0;
   for (int64_t i = 0; i < count; ++i) extent = std::max(extent, segments[i].offset + segments[i].count);
@@ -106,6 +97,14 @@ void ConvBackwardDataArgs::describe(Visitor& v) const {
   describe_conv(v, shape);
   if (addend) v.input("addend", addend, x_shape(shape), dtype);
   v.output("dx", dx, x_shape(shape), dtype);
+  if (!norm.x) return;
+  v.input("norm_x", norm.x, x_shape(shape), dtype);
+  v.input("norm_y", norm.y, x_shape(shape), dtype);
+  v.input("mean", norm.mean, {shape.c}, wide(dtype));
+  v.input("variance", norm.variance, {shape.c}, wide(dtype));
+  v.attribute("eps", norm.eps);
+  v.output("dgamma", norm.dgamma, {shape.c}, wide(dtype));
+  v.output("dbeta", norm.dbeta, {shape.c}, wide(dtype));
 }
 void ConvBackwardWeightArgs::describe(Visitor& v) const {
   v.input("x", x, x_shape(shape), dtype);
@@ -150,6 +149,18 @@ void NormBackwardArgs::describe(Visitor& v) const {
   v.output("dbeta", dbeta, {window.count}, wide(dtype));
 }
 
+void NormGradientArgs::describe(Visitor& v) const {
+  v.input("d", d, {length, channels}, dtype);
+  v.input("x", x, {length, channels}, dtype);
+  for (const auto& [name, given] :
+       {std::pair{"mean", mean}, {"variance", variance}, {"gamma", gamma}, {"dgamma", dgamma}, {"dbeta", dbeta}}) {
+    v.input(name, given, {channels}, wide(dtype));
+  }
+  v.attribute("eps", eps);
+  v.attribute("constant_statistics", constant_statistics);
+  v.output("dx", dx, {length, channels}, dtype);
+}
+
 void ReluArgs::describe(Visitor& v) const {
   v.input("x", x, {count}, dtype);
   v.output("y", y, {count}, dtype);
@@ -182,40 +193,6 @@ void CastArgs::describe(Visitor& v) const {
 void ColumnSumArgs::describe(Visitor& v) const {
   v.input("x", x, {rows, columns}, dtype);
   v.output("y", y, {columns}, wide(dtype));
-}
-
-int64_t PoolShape::out(int64_t extent) const {
-  const int64_t span = extent + 2 * pad - kernel;
-  int64_t outputs = (ceil ? span + stride - 1 : span) / stride + 1;
-  if (ceil && (outputs - 1) * stride >= extent + pad) --outputs;  // the last window must start inside the image or its near padding
-  return outputs;
-}
-void MaxPoolArgs::describe(Visitor& v) const {
-  v.input("x", x, x_shape(shape), dtype);
-  describe_pool(v, shape);
-  v.output("y", y, y_shape(shape), dtype);
-  v.output("index", index, y_shape(shape), DType::i32);
-}
-void MaxPoolBackwardArgs::describe(Visitor& v) const {
-  v.input("dy", dy, y_shape(shape), dtype);
-  v.input("index", index, y_shape(shape), DType::i32);
-  describe_pool(v, shape);
-  v.output("dx", dx, x_shape(shape), dtype);
-}
-void GlobalPoolArgs::describe(Visitor& v) const {
-  v.input("x", x, {n, length, c}, dtype);
-  v.input("p", p, {1}, wide(dtype));
-  v.attribute("eps", eps);
-  v.output("y", y, {n, c}, dtype);
-}
-void GlobalPoolBackwardArgs::describe(Visitor& v) const {
-  v.input("dy", dy, {n, c}, dtype);
-  v.input("x", x, {n, length, c}, dtype);
-  v.input("p", p, {1}, wide(dtype));
-  v.input("y", y, {n, c}, dtype);
-  v.attribute("eps", eps);
-  v.output("dx", dx, {n, length, c}, dtype);
-  v.output("dp", dp, {1}, wide(dtype));
 }
 
 void ViewsFromPixelsArgs::describe(Visitor& v) const {
@@ -336,26 +313,6 @@ void SoftTargetRowsArgs::describe(Visitor& v) const {
   v.input("weight", weight, {rows}, dtype);
   v.output("loss", loss, {rows}, dtype);
   v.output("ds", ds, {rows, columns}, dtype);
-}
-void StripePoolArgs::describe(Visitor& v) const {
-  v.input("x", x, {n, height, width, c}, dtype);
-  v.attribute("stripes", static_cast<double>(stripes));
-  v.output("y", y, {stripes * n, c}, dtype);
-}
-void StripePoolBackwardArgs::describe(Visitor& v) const {
-  v.input("dy", dy, {stripes * n, c}, dtype);
-  v.attribute("stripes", static_cast<double>(stripes));
-  v.output("dx", dx, {n, height, width, c}, dtype);
-}
-void NonLocalArgs::describe(Visitor& v) const {
-  for (const auto& [name, pointer] : {std::pair{"theta", theta}, {"phi", phi}, {"g", g}}) v.input(name, pointer, {n, length, d}, dtype);
-  v.output("y", y, {n, length, d}, dtype);
-}
-void NonLocalBackwardArgs::describe(Visitor& v) const {
-  for (const auto& [name, pointer] : {std::pair{"dy", dy}, {"theta", theta}, {"phi", phi}, {"g", g}})
-    v.input(name, pointer, {n, length, d}, dtype);
-  for (const auto& [name, pointer] : {std::pair{"dtheta", dtheta}, {"dphi", dphi}, {"dg", dg}})
-    v.output(name, pointer, {n, length, d}, dtype);
 }
 void CircleLogitsArgs::describe(Visitor& v) const {
   v.input("s", s, {rows, columns}, dtype);

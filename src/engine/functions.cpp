@@ -31,7 +31,7 @@ Var record_conv(const Var& x, const Var& w, const ops::ConvGeometry& g, Forward&
   const Tensor rounded = rounded_to(x.value().dtype(), w.value(), geometry);
   return record("conv", forward(rounded, geometry), {x, w}, [xv = x.value(), wv = rounded, g](const Tensor& dy, Grads& d) {
     if (d.wants(1)) d.add(1, ops::conv_backward_weight(xv, dy, wv.shape(), g));
-    if (d.wants(0)) d.set(0, ops::conv_backward_data(dy, wv, xv.shape(), g, d.pending(0)));
+    if (d.wants(0)) d.set(0, ops::conv_backward_data(dy, wv, xv.shape(), g, d.pending(0), d.norm_before(0)));
   });
 }
 
@@ -232,24 +232,38 @@ Var norm_act(const Var& x, const std::vector<NormPart>& parts, const Var& residu
     seen->clear();
     for (const NormState& state : states) seen->push_back(state.statistics);
   }
+  // Only with a residual: without one the norm's backward reads no y, and reading it here would cost what it saves.
+  std::shared_ptr<ops::NormBefore> before;
+  if (relu && residual.value().defined() && states.size() == 1 && states[0].window.groups == 1)
+    before = std::make_shared<ops::NormBefore>(ops::NormBefore{x.value(), y, states[0].statistics, eps});
   const Var none;
   const NormPart& last = parts.back();
-  return record("norm_act", y,
-                {x, residual, parts[0].gamma, parts[0].beta, parts.size() > 1 ? last.gamma : none, parts.size() > 1 ? last.beta : none},
-                [xv = x.value(), y = relu ? y : Tensor(), states, eps, relu](const Tensor& dy, Grads& d) {
-                  Tensor dx = Tensor::empty(xv.shape(), xv.dtype(), xv.device());
-                  // Without ReLU the residual's gradient is dy itself.
-                  Tensor dresidual = d.wants(1) && relu ? Tensor::empty(xv.shape(), xv.dtype(), xv.device()) : Tensor();
-                  for (size_t i = 0; i < states.size(); ++i) {
-                    const NormState& s = states[i];
-                    const ops::NormGradients g = ops::norm_backward(dy, xv, y, s.statistics, s.gamma, s.beta, s.window, eps, relu,
-                                                                    s.constant_statistics, dx, dresidual);
-                    d.add(static_cast<int>(2 + 2 * i), g.gamma);
-                    d.add(static_cast<int>(3 + 2 * i), g.beta);
-                  }
-                  if (d.wants(1)) d.add(1, relu ? dresidual : dy);
-                  d.add(0, dx);
-                });
+  const Var result =
+      record("norm_act", y,
+             {x, residual, parts[0].gamma, parts[0].beta, parts.size() > 1 ? last.gamma : none, parts.size() > 1 ? last.beta : none},
+             [xv = x.value(), y = relu ? y : Tensor(), states, before, eps, relu](const Tensor& dy, Grads& d) {
+               if (before && before->gradients.gamma.defined()) {
+                 d.add(2, before->gradients.gamma);
+                 d.add(3, before->gradients.beta);
+                 d.add(1, dy);
+                 if (d.wants(0)) d.add(0, ops::norm_gradient(dy, *before, states[0].gamma, states[0].constant_statistics));
+                 return;
+               }
+               Tensor dx = Tensor::empty(xv.shape(), xv.dtype(), xv.device());
+               // Without ReLU the residual's gradient is dy itself.
+               Tensor dresidual = d.wants(1) && relu ? Tensor::empty(xv.shape(), xv.dtype(), xv.device()) : Tensor();
+               for (size_t i = 0; i < states.size(); ++i) {
+                 const NormState& s = states[i];
+                 const ops::NormGradients g = ops::norm_backward(dy, xv, y, s.statistics, s.gamma, s.beta, s.window, eps, relu,
+                                                                 s.constant_statistics, dx, dresidual);
+                 d.add(static_cast<int>(2 + 2 * i), g.gamma);
+                 d.add(static_cast<int>(3 + 2 * i), g.beta);
+               }
+               if (d.wants(1)) d.add(1, relu ? dresidual : dy);
+               d.add(0, dx);
+             });
+  if (before && result.tape()) result.tape()->offer(result, before);
+  return result;
 }
 
 }  // namespace reid

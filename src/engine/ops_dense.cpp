@@ -165,37 +165,44 @@ Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const 
   return y;
 }
 
-void update_running(const Statistics& running, const Statistics& seen, double momentum, double unbiased) {
-  const int64_t groups = seen.mean.dim(0), count = running.mean.numel();
-  for (const Tensor& t : {running.mean, running.variance}) require_shape("running_update", "running", t, {count});
-  for (const Tensor& t : {seen.mean, seen.variance}) require_shape("running_update", "seen", t, {groups, count});
-  for (const Tensor& t : {running.variance, seen.mean, seen.variance}) require_same_dtype("running_update", running.mean, t);
-  dispatch<RunningUpdate>(running.mean.device(), {.mean = running.mean.raw(),
-                                                  .variance = running.variance.raw(),
-                                                  .seen_mean = seen.mean.raw(),
-                                                  .seen_variance = seen.variance.raw(),
-                                                  .groups = groups,
-                                                  .count = count,
-                                                  .momentum = momentum,
-                                                  .unbiased = unbiased,
-                                                  .dtype = running.mean.dtype()});
-}
-
-Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g, const Tensor* addend) {
+Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g, const Tensor* addend,
+                          NormBefore* norm) {
   require_same_dtype("conv_backward_data", dy, w);
   const ConvShape s = conv_shape("conv_backward_data", x_shape, w.shape(), g);
   require_shape("conv_backward_data", "dy", dy, output_shape(s));
   Tensor dx = Tensor::empty(x_shape, dy.dtype(), dy.device());
+  if (addend) require_alike("conv_backward_data", dx, *addend);
   const ConvBackwardDataArgs plain{.dy = dy.raw(), .w = w.raw(), .dx = dx.raw(), .shape = s, .dtype = dy.dtype()};
-  ConvBackwardDataArgs together = plain;
-  if (addend) {
-    require_alike("conv_backward_data", dx, *addend);
-    together.addend = addend->raw();
+  // The fastest convolution, also where it does nothing else.
+  const auto accepts = [&](const ConvBackwardDataArgs& fuller) {
+    return Registry::accepts_more<ConvBackwardData>(dy.device().type, plain, fuller);
+  };
+  ConvBackwardDataArgs adding = plain;
+  if (addend) adding.addend = addend->raw();
+  if (norm) {
+    for (const Tensor& t : {norm->x, norm->y}) require_alike("conv_backward_data", dx, t);
+    const auto parameter = [&] { return Tensor::empty({s.c}, wide(dx.dtype()), dx.device()); };
+    const NormGradients found{parameter(), parameter()};
+    ConvBackwardDataArgs taking = adding;
+    taking.norm = {.x = norm->x.raw(),
+                   .y = norm->y.raw(),
+                   .mean = norm->statistics.mean.raw(),
+                   .variance = norm->statistics.variance.raw(),
+                   .dgamma = found.gamma.raw(),
+                   .dbeta = found.beta.raw(),
+                   .eps = norm->eps};
+    if (accepts(taking)) {
+      dispatch<ConvBackwardData>(dy.device(), taking);
+      norm->gradients = found;
+      return dx;
+    }
   }
-  // The fastest convolution, also where it adds nothing.
-  const bool adds = Registry::accepts_more<ConvBackwardData>(dy.device().type, plain, together);
-  dispatch<ConvBackwardData>(dy.device(), adds ? together : plain);
-  if (!adds) add_into(dx, *addend);
+  if (accepts(adding)) {
+    dispatch<ConvBackwardData>(dy.device(), adding);
+  } else {
+    dispatch<ConvBackwardData>(dy.device(), plain);
+    add_into(dx, *addend);
+  }
   return dx;
 }
 

@@ -21,6 +21,12 @@ const Tensor* Grads::pending(int input) const {
   return gradient.defined() ? &gradient : nullptr;
 }
 
+ops::NormBefore* Grads::norm_before(int input) const {
+  if (!pending(input)) return nullptr;
+  const Tape::Node& node = tape_.nodes_[static_cast<size_t>(inputs_[static_cast<size_t>(input)])];
+  return node.first_use == node_ ? node.norm_before.get() : nullptr;
+}
+
 void Grads::add(int input, Tensor gradient) {
   // A new tensor, not +=: the first gradient may share storage with one that another node still reads.
   const Tensor* gathered = pending(input);
@@ -81,13 +87,18 @@ void Tape::backward(const Var& y, Tensor dy) {
     if (node.parameter && node.gradient.defined()) add_to_parameter(node.parameter->grad, node.gradient);
     if (node.backward && node.gradient.defined()) {
       const std::vector<int> inputs = node.inputs;
-      Grads grads(*this, inputs);
+      Grads grads(*this, static_cast<int>(i), inputs);
       node.backward(node.gradient, grads);
     }
     node.backward = nullptr;
+    node.norm_before = nullptr;
     if (!node.keep) node.gradient = Tensor();
   }
   finish_sums();
+}
+
+void Tape::offer(const Var& y, std::shared_ptr<ops::NormBefore> norm) {
+  nodes_[static_cast<size_t>(y.node())].norm_before = std::move(norm);
 }
 
 Tensor Tape::gradient(const Var& leaf) const {
@@ -106,7 +117,13 @@ Var record(const char* op, Tensor y, std::initializer_list<Var> inputs, Backward
   }
   if (!tape) return Var(std::move(y));
   Tape::Node node{.op = op, .inputs = {}, .backward = std::move(backward), .gradient = {}};
-  for (const Var& v : inputs) node.inputs.push_back(v.tape() ? v.node() : -1);
+  const auto own = static_cast<int>(tape->nodes_.size());
+  for (const Var& v : inputs) {
+    node.inputs.push_back(v.tape() ? v.node() : -1);
+    if (!v.tape()) continue;
+    int& first = tape->nodes_[static_cast<size_t>(v.node())].first_use;
+    if (first < 0) first = own;
+  }
   return tape->append(std::move(node), std::move(y));
 }
 

@@ -63,6 +63,51 @@ Bound largest_bound(Bound bound) {
   };
 }
 
+// Of the sums of d = dx over rows of `channels`, and of d z. dx: what it may be off by, which many signs make small in a sum; d is rounded
+// to `dtype` before it is added.
+void bound_sums(Values& bounds, const Values& in, const Values& oracle, int64_t channels, DType dtype) {
+  const auto at = [](const Values& v, const char* name, int64_t i) { return v.at(name)[static_cast<size_t>(i)]; };
+  const auto count = static_cast<int64_t>(oracle.at("dx").size());
+  const double terms = 4 * std::sqrt(static_cast<double>(count / channels)) + 12, rounding = dtype == DType::bf16 ? 0x1p15 : 0;
+  for (int64_t c = 0; c < channels; ++c) {
+    const double inverse = 1 / std::sqrt(at(in, "variance", c) + 1e-5);
+    double off = 0, off_dot = 0, sum = 0, dot = 0;  // squares of errors, and magnitudes
+    for (int64_t i = c; i < count; i += channels) {
+      const double d = std::abs(at(oracle, "dx", i)), z = std::abs(at(in, "norm_x", i) - at(in, "mean", c)) * inverse;
+      const double e = d == 0 ? 0 : 2 * at(bounds, "dx", i) + 5 * rounding * d;
+      off += e * e, off_dot += e * e * z * z;
+      sum += d, dot += d * (std::abs(at(in, "norm_x", i)) + std::abs(at(in, "mean", c))) * inverse;
+    }
+    bounds["dbeta"][static_cast<size_t>(c)] = std::sqrt(off) + terms * sum;
+    bounds["dgamma"][static_cast<size_t>(c)] = std::sqrt(off_dot) + terms * dot;
+  }
+}
+
+// The data's gradient that a norm before the convolution turns to its own sums.
+void norm_sums_problem(Problem<ConvBackwardData> p, const Shape& x, const ProblemLine& line, Sweep& sweep) {
+  using A = ConvBackwardDataArgs;
+  using F = Field<A>;
+  const Shape channels{x[3]};
+  p.exact_on_integers = false;
+  p.args.norm.eps = 1e-5;
+  p.fields.push_back({"norm_x", F::input, [](A& a, void* data) { a.norm.x = data; }, x});
+  p.fields.push_back({"norm_y", F::input, [](A& a, void* data) { a.norm.y = data; }, x});
+  p.fields.push_back({"mean", F::wide_input, [](A& a, void* data) { a.norm.mean = data; }, channels});
+  p.fields.push_back({"variance", F::wide_input, [](A& a, void* data) { a.norm.variance = data; }, channels, Content::positive});
+  p.fields.push_back({"dgamma", F::wide_output, [](A& a, void* data) { a.norm.dgamma = data; }, channels});
+  p.fields.push_back({"dbeta", F::wide_output, [](A& a, void* data) { a.norm.dbeta = data; }, channels});
+  const double window = static_cast<double>(p.args.shape.r * p.args.shape.s * (p.args.shape.k / p.args.shape.groups));
+  const Bound products = sum_bound(p, window + 1);
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    p.bound = [=](const Values& in, const Values& oracle) {
+      Values bounds = products(in, oracle);
+      bound_sums(bounds, in, oracle, x[3], dtype);
+      return bounds;
+    };
+    if (dtype == DType::f32 || line.get("bf16", 0) != 0) check_problem_in(dtype, p, line, sweep);
+  }
+}
+
 void conv_problems(const ConvShape& s, const ProblemLine& line, Sweep& sweep) {
   // Minimal filtering's transforms add the roundings of their 36 positions.
   const auto allowed = [&](auto problem, double terms) {
@@ -89,6 +134,7 @@ void conv_problems(const ConvShape& s, const ProblemLine& line, Sweep& sweep) {
       p.fields.push_back({"addend", Field<A>::input, &A::addend, x});
       p.bound = allowed(p, window * static_cast<double>(s.k / s.groups) + 1);
       check_problem(p, line, sweep);
+      norm_sums_problem(p, x, line, sweep);
     }
   }
   {

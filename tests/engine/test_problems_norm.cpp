@@ -162,10 +162,41 @@ void backward(const ProblemLine& line, Sweep& sweep, bool told) {
   check_problem(p, line, sweep);
 }
 
+// The second pass of a whole norm's, whatever the sums.
+void gradient(const ProblemLine& line, Sweep& sweep) {
+  using A = NormGradientArgs;
+  const Norm n = norm_of(line);
+  const Shape x{n.w.length, n.w.channels}, s{n.w.channels};
+  const bool constant = line.get("constant", 0) != 0;
+  Problem<NormGradient> p{.args = {}, .fields = {}, .bound = {}, .in_place = {{"dx", "d"}}};
+  p.args.length = n.w.length, p.args.channels = n.w.channels, p.args.eps = 1e-5, p.args.constant_statistics = constant;
+  p.fields = {{"d", Field<A>::input, &A::d, x},
+              {"x", Field<A>::input, &A::x, x},
+              {"mean", Field<A>::wide_input, &A::mean, s},
+              {"variance", Field<A>::wide_input, &A::variance, s, Content::positive},
+              {"gamma", Field<A>::wide_input, &A::gamma, s},
+              {"dgamma", Field<A>::wide_input, &A::dgamma, s},
+              {"dbeta", Field<A>::wide_input, &A::dbeta, s},
+              {"dx", Field<A>::output, &A::dx, x}};
+  p.bound = [=](const Values& in, const Values& oracle) {
+    Values b = oracle;
+    for (size_t i = 0; i < b["dx"].size(); ++i) {
+      const size_t c = i % static_cast<size_t>(n.w.channels);
+      const auto of = [&](const char* name) { return std::abs(in.at(name)[c]); };
+      const double inverse = 1 / std::sqrt(of("variance") + 1e-5), reach = (std::abs(in.at("x")[i]) + of("mean")) * inverse;
+      const double through = constant ? 0 : (12 * of("dbeta") + 16 * reach * of("dgamma")) / n.length();
+      b["dx"][i] = of("gamma") * inverse * (12 * std::abs(in.at("d")[i]) + through);
+    }
+    return b;
+  };
+  check_problem(p, line, sweep);
+}
+
 void norm(const ProblemLine& line, Sweep& sweep) {
   statistics(line, sweep);
   apply(line, sweep);
   backward(line, sweep, false);
+  if (norm_of(line).whole() && line.get("groups", 1) == 1) gradient(line, sweep);
   if (line.get("relu", 0) != 0) backward(line, sweep, true);
 }
 

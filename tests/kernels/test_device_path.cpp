@@ -225,6 +225,60 @@ TEST_CASE("device: the centroid loss agrees with the CPU's") {
   }
 }
 
+// Gradients of a norm with a residual whose y goes into `uses` convolutions and on, as between bottlenecks.
+std::vector<Tensor> block_gradients(Device device, DType dtype, DType weights, int uses, bool convolution_first) {
+  constexpr int64_t kChannels = 64, kFilters = 32;
+  const auto there = [&](const char* name, const Shape& shape, DType type) {
+    return normal_tensor(name, shape).to(DType::bf16).to(type).to(device);
+  };
+  const Shape map{2, 9, 8, kChannels};
+  const auto parameter = [&](const char* name, const Shape& shape) { return Parameter{.value = there(name, shape, weights), .grad = {}}; };
+  Parameter gamma = parameter("gamma", {kChannels}), beta = parameter("beta", {kChannels});
+  Parameter down = parameter("down", {kFilters, 1, 1, kChannels}), up = parameter("up", {kChannels, 1, 1, kFilters});
+  Tape tape;
+  const Var x = tape.input(there("x", map, dtype)), residual = tape.input(there("residual", map, dtype));
+  const NormWindow all{.groups = 1, .length = map[0] * map[1] * map[2], .channels = kChannels, .first = 0, .count = kChannels};
+  const std::vector<NormPart> parts{{tape.watch(gamma), tape.watch(beta), all, {}}};
+  // In double step by step, which leaves nothing to a convolution.
+  const Var y = dtype == DType::f64 ? relu(add(norm_act(x, parts, Var(), 1e-5, false, nullptr), residual))
+                                    : norm_act(x, parts, residual, 1e-5, true, nullptr);
+  Var sum = convolution_first ? Var() : scale(y, 1);
+  for (int use = 0; use < uses; ++use) {
+    const Var z = conv(conv(y, tape.watch(down), {}), tape.watch(up), {});
+    sum = sum.value().defined() ? add(sum, z) : z;
+  }
+  tape.backward(convolution_first ? add(sum, y) : sum, there("dy", map, dtype));
+  std::vector<Tensor> gradients{tape.gradient(x), tape.gradient(residual), gamma.grad, beta.grad, down.grad, up.grad};
+  for (Tensor& t : gradients) t = t.to(Device{});
+  return gradients;
+}
+
+TEST_CASE("device: the last convolution that a norm's gradient comes from takes the norm's sums, and no other") {
+  for (const auto& [uses, convolution_first] : {std::pair{1, true}, {2, true}, {1, false}}) {
+    CAPTURE(uses);
+    CAPTURE(convolution_first);
+    const auto exact = block_gradients({}, DType::f64, DType::f64, uses, convolution_first);
+    const auto cpu = block_gradients({}, DType::bf16, DType::f32, uses, convolution_first);
+    std::vector<std::string> lines;
+    trace_to(&lines);
+    const auto there = block_gradients(test_device(), DType::bf16, DType::f32, uses, convolution_first);
+    trace_to(nullptr);
+    const auto of = [&](const char* op, const char* what) {
+      return std::ranges::count_if(lines, [&](const std::string& l) { return l.starts_with(op) && l.find(what) != std::string::npos; });
+    };
+    if (on_emulated_device()) {
+      CHECK(of("conv_backward_data", "norm_x") == convolution_first);
+      CHECK(of("conv_backward_data", "addend") == (convolution_first ? uses : 0));  // else the convolution's gradient is the first
+      CHECK(of("norm_gradient", "") == convolution_first);
+      CHECK(of("norm_backward", "") == !convolution_first);
+    }
+    for (size_t i = 0; i < exact.size(); ++i) {
+      CAPTURE(i);
+      CHECK(relative_error(there[i], exact[i]) <= 2 * relative_error(cpu[i], exact[i]) + 0x1p-22);
+    }
+  }
+}
+
 // Here maps of the first stages are whole blocks of rows, and channels of all are in eights. That the CPU's statistics come from sums of
 // doubles is far below bf16's roundings, which fall elsewhere where sums have another order: twice the CPU's errors, as above.
 TEST_CASE("device: in bf16 convolutions take the statistics of the norms behind them, and a training step agrees with the CPU's") {

@@ -50,11 +50,14 @@ class Grads {
   const Tensor* pending(int input) const;  // the gradient gathered so far from other uses, or null
   void add(int input, Tensor gradient);    // ignored when not wanted
   void set(int input, Tensor gradient);    // the same, of a gradient that holds what was pending
+  // The norm that made the input, where this is the last use whose gradient it waits for and others are gathered; else null.
+  ops::NormBefore* norm_before(int input) const;
 
  private:
   friend class Tape;
-  Grads(Tape& tape, const std::vector<int>& inputs) : tape_(tape), inputs_(inputs) {}
+  Grads(Tape& tape, int node, const std::vector<int>& inputs) : tape_(tape), node_(node), inputs_(inputs) {}
   Tape& tape_;
+  int node_;
   const std::vector<int>& inputs_;
 };
 
@@ -66,6 +69,7 @@ class Tape {
   Var input(Tensor value);                      // a leaf whose gradient is kept: see gradient()
   void backward(const Var& y, Tensor dy = {});  // dy defaults to 1 and then y must be a scalar; frees captures as it goes
   Tensor gradient(const Var& leaf) const;       // after backward; zeros where nothing flowed
+  void offer(const Var& y, std::shared_ptr<ops::NormBefore> norm);  // that made y, for Grads::norm_before
   size_t size() const { return nodes_.size(); }
 
  private:
@@ -78,6 +82,8 @@ class Tape {
     Parameter* parameter = nullptr;
     Tensor gradient{};
     bool keep = false;
+    int first_use = -1;                              // the node that took it first, and gives it its gradient last
+    std::shared_ptr<ops::NormBefore> norm_before{};  // of a norm's y: what uses of it may do for its gradient
     Shape shape{};
     DType dtype = DType::f32;
     Device device{};

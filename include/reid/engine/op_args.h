@@ -123,6 +123,32 @@ struct NormBackward {
   static constexpr const char* name = "norm_backward";
 };
 
+// The second half of norm_backward, where somebody made the first (NormSumsArgs): dx from d, the gradient that the ReLU let through.
+struct NormGradientArgs {
+  const void* d;  // [L, C], as x and dx
+  const void* x;
+  const void *mean, *variance, *gamma;  // [C] wide
+  const void *dgamma, *dbeta;           // [C] wide: sums of d z and of d
+  void* dx;                             // may be d
+  int64_t length, channels;
+  double eps;
+  bool constant_statistics;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct NormGradient {
+  using Args = NormGradientArgs;
+  static constexpr const char* name = "norm_gradient";
+};
+// The first half, of a batch norm over all rows and channels: what is read and found on the way of dy to memory.
+struct NormSumsArgs {
+  const void* x = nullptr;      // of the norm; null: nothing is wanted
+  const void* y;                // what the norm and its ReLU made: dy becomes d, which is dy where y > 0 and 0 elsewhere
+  const void *mean, *variance;  // [C] wide
+  void *dgamma, *dbeta;         // [C] wide
+  double eps;
+};
+
 // --- convolution ---
 
 struct ConvShape {
@@ -154,8 +180,13 @@ const char* refuse_behind(const Args& a) {
   return nullptr;
 }
 template <class Args>
+const char* refuse_sums(const Args& a) {
+  if constexpr (requires { a.norm; }) return a.norm.x ? "takes no sums of a norm's" : nullptr;
+  return nullptr;
+}
+template <class Args>
 const char* refuse_addend(const Args& a) {
-  if constexpr (requires { a.addend; }) return a.addend ? "adds nothing" : nullptr;
+  if constexpr (requires { a.addend; }) return a.addend ? "adds nothing" : refuse_sums(a);
   return nullptr;
 }
 struct ConvForward {
@@ -169,6 +200,7 @@ struct ConvBackwardDataArgs {
   ConvShape shape;
   DType dtype;
   const void* addend = nullptr;  // laid out like dx, added to its sums before they are rounded; null: nothing is
+  NormSumsArgs norm = {};        // that made the convolution's x, of which dx with the addend is dy: dx becomes d
   void describe(Visitor&) const;
 };
 struct ConvBackwardData {

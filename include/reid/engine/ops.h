@@ -22,8 +22,6 @@ struct ConvGeometry {
   const Tensor* rounded = nullptr;                        // the filters as bf16, where they are kept: see Parameter
 };
 Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g);  // [N,H,W,C], [K,R,S,C/groups] -> [N,P,Q,K]
-// -> dx, with the addend, if any, in its sums
-Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g, const Tensor* addend = nullptr);
 Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g);  // -> dw
 
 // --- 16-bit codes ---
@@ -61,6 +59,19 @@ struct NormGradients {
 NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Statistics& s, const Tensor& gamma,
                             const Tensor& beta, const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
                             const Tensor& dresidual);
+
+// What a data's gradient may do for the batch norm over all rows and channels, with ReLU, whose y the convolution takes: see NormSumsArgs.
+struct NormBefore {
+  Tensor x, y;
+  Statistics statistics;  // [1, C]
+  double eps;
+  NormGradients gradients = {};  // once they were taken: then the gradient of y is that of what the ReLU let through
+};
+// -> dx with the addend, if any, in its sums. norm: nullable; taken where the implementation can do so in passing.
+Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shape, const ConvGeometry& g, const Tensor* addend = nullptr,
+                          NormBefore* norm = nullptr);
+// What is left of norm_backward then: d -> dx
+Tensor norm_gradient(const Tensor& d, const NormBefore& norm, const Tensor& gamma, bool constant_statistics);
 
 // --- pointwise ---
 Tensor relu(const Tensor& x);

@@ -100,7 +100,19 @@ void conv_backward_data(const ConvBackwardDataArgs& a) {
     sums[static_cast<size_t>(xi)] += double{dy[yi]} * double{w[wi]};
   });
   for (size_t i = 0; a.addend && i < sums.size(); ++i) sums[i] += double{in<T>(a.addend)[i]};
+  for (size_t i = 0; a.norm.x && i < sums.size(); ++i) sums[i] = in<T>(a.norm.y)[i] > 0 ? sums[i] : 0;
   store(sums, out<T>(a.dx));
+  if (!a.norm.x) return;
+  for (int64_t c = 0; c < s.c; ++c) {
+    const double mean = double{in<Wide<T>>(a.norm.mean)[c]};
+    double sum = 0, dot = 0;
+    for (int64_t i = c; i < s.n * s.h * s.w * s.c; i += s.c) {
+      const auto d = double{out<T>(a.dx)[i]};
+      sum += d, dot += d * (double{in<T>(a.norm.x)[i]} - mean);
+    }
+    out<Wide<T>>(a.norm.dbeta)[c] = static_cast<Wide<T>>(sum);
+    out<Wide<T>>(a.norm.dgamma)[c] = static_cast<Wide<T>>(dot / std::sqrt(double{in<Wide<T>>(a.norm.variance)[c]} + a.norm.eps));
+  }
 }
 
 template <class T>

@@ -86,6 +86,18 @@ void norm_backward(const NormBackwardArgs& a) {
 }
 
 template <class T>
+void norm_gradient(const NormGradientArgs& a) {
+  const auto rows = static_cast<double>(a.length);
+  for (int64_t i = 0; i < a.length * a.channels; ++i) {
+    const int64_t c = i % a.channels;
+    const auto of = [&](const void* channels) { return double{in<Wide<T>>(channels)[c]}; };
+    const double inverse = 1 / std::sqrt(of(a.variance) + a.eps), z = (double{in<T>(a.x)[i]} - of(a.mean)) * inverse;
+    const double through = a.constant_statistics ? 0 : (of(a.dbeta) + z * of(a.dgamma)) / rows;
+    out<T>(a.dx)[i] = static_cast<T>(of(a.gamma) * inverse * (double{in<T>(a.d)[i]} - through));
+  }
+}
+
+template <class T>
 void max_pool(const MaxPoolArgs& a) {
   const PoolShape& s = a.shape;
   const T* x = in<T>(a.x);
@@ -269,6 +281,7 @@ void register_reference_vision() {
   REID_REFERENCE_BF16(NormStatistics, norm_statistics);
   REID_REFERENCE_BF16(NormApply, norm_apply);
   REID_REFERENCE_BF16(NormBackward, norm_backward);
+  REID_REFERENCE_BF16(NormGradient, norm_gradient);
   REID_REFERENCE_BF16(MaxPool, max_pool);
   REID_REFERENCE_BF16(MaxPoolBackward, max_pool_backward);
   REID_REFERENCE_BF16(GlobalPool, global_pool);
