@@ -56,6 +56,8 @@ def networks(records):
         theirs = [measured(report.get(f"train_{variant}_b{batch}_bfloat16_ibn")).get("images_per_s")
                   for report, variant in ((torch, "eager"), (torch, "graph"), (compiled, "compile"))]
         rows.append([f"training, batch {batch}", rate(ours)] + [cell for t in theirs for cell in (rate(t), ratio(ours, t))])
+    narrow = records.get("network_bf16_128_stride2").get("training", {}).get("images_per_second")
+    rows.append(["training, batch 128, last stride 2", rate(narrow)] + [""] * 6)
     ours = records.get("network_bf16_256").get("inference", {}).get("images_per_second")
     theirs = [measured(report.get("infer_bfloat16")) for report in (torch, compiled)]
     eager, compile_ = (t.get("images_per_s") for t in theirs)
@@ -74,31 +76,43 @@ def costs(records):
             continue
         times = ours["training"]["times"]
         rows.append([f"{batch}", f"{1e3 * times['median']:.2f} ({1e3 * times['least']:.2f} to {1e3 * times['most']:.2f})", f"{ours['first_step_seconds']:.2f}",
-                     f"{ours['training']['processors']:.1f}", f"{ours['peak_bytes'] / 2**30:.1f}"])
+                     f"{ours['training']['processors']:.1f}", f"{ours['peak_bytes'] / 2**30:.1f}", f"{ours['replayed_steps']} as {ours['graphs']}"])
     if not rows:
         return None
     return ("What a training step costs, bf16; the first step counts from the program's beginning to draw weights and images.\n\n"
-            + table(["batch", "ms (least to most)", "first step after, s", "processors kept busy", "peak, GiB"], rows))
+            + table(["batch", "ms (least to most)", "first step after, s", "processors kept busy", "peak, GiB", "steps replayed, as graphs"], rows))
+
+
+def median_of(cell):
+    return cell.get("times", {}).get("median")
+
+
+def mean_and_least(pairs):
+    """Of their time over ours, where both are there: the geometric mean with the number of shapes, and the least."""
+    ratios = [theirs / ours for ours, theirs in pairs if ours and theirs]
+    mean = math.exp(sum(math.log(r) for r in ratios) / len(ratios)) if ratios else None
+    return [f"{mean:.2f} ({len(ratios)})", f"{min(ratios):.2f}"] if ratios else ["", ""]
 
 
 def convolutions(records):
     rows = []
     for batch in (64, 128, 256):
-        ours, theirs = records.get(f"layers_bf16_{batch}"), records.get(f"layers_cudnn_bf16_{batch}")
-        for key, title in (("forward", "forward"), ("data", "data gradient"), ("weight", "weight gradient")):
+        ours, cudnn = records.get(f"layers_bf16_{batch}"), records.get(f"layers_cudnn_bf16_{batch}")
+        torch = records.get("torch").get(f"layers_b{batch}")  # shapes in the network's order, as ours
+        in_order = torch if isinstance(torch, list) and [r["count"] for r in torch] == [r["count"] for r in ours.get("rows", [])] else []
+        for key, title, theirs in (("forward", "forward", "forward_us"), ("data", "data gradient", "dgrad_us"), ("weight", "weight gradient", "wgrad_us")):
             if not ours:
                 continue
             total = ours["sums"]["all"][key]
-            by_name = {row["name"]: row[key] for row in theirs.get("rows", [])}
-            ratios = [by_name[row["name"]]["times"]["median"] / row[key]["times"]["median"] for row in ours["rows"]
-                      if "times" in row[key] and "times" in by_name.get(row["name"], {})]
-            mean = math.exp(sum(math.log(r) for r in ratios) / len(ratios)) if ratios else None
-            rows.append([f"{title}, batch {batch}", f"{1e3 * total['median']:.3f}", f"{100 * total['share_of_floor']:.0f} %",
-                         f"{mean:.2f} ({len(ratios)})" if ratios else "", f"{min(ratios):.2f}" if ratios else ""])
+            by_name = {row["name"]: row[key] for row in cudnn.get("rows", [])}
+            rows.append([f"{title}, batch {batch}", f"{1e3 * total['median']:.3f}", f"{100 * total['share_of_floor']:.0f} %"]
+                        + mean_and_least([(median_of(row[key]), median_of(by_name.get(row["name"], {}))) for row in ours["rows"]])
+                        + mean_and_least([(median_of(row[key]), 1e-6 * other[theirs]) for row, other in zip(ours["rows"], in_order)]))
     if not rows:
         return None
-    return ("All convolutions of a step, bf16: summed, of the floor, and how many times faster than cuDNN (geometric mean of so many shapes, least).\n\n"
-            + table(["", "ms", "of the floor", "cuDNN's time / ours", "least"], rows))
+    return ("All convolutions of a step, bf16: summed, of the floor, and how many times faster than cuDNN (geometric mean of so many shapes, least): with the first\n"
+            "deterministic engine it offers, and with the fastest of all, which PyTorch finds (cudnn.benchmark).\n\n"
+            + table(["", "ms", "of the floor", "cuDNN's time / ours", "least", "PyTorch's time / ours", "least"], rows))
 
 
 def products(records):
@@ -157,7 +171,7 @@ def main():
     if len(sys.argv) != 2 or not Path(sys.argv[1]).is_dir():
         sys.exit(__doc__)
     records = Records(sys.argv[1])
-    parts = [part for part in (write(records) for write in (ceilings, networks, costs, convolutions, products, norms, passes, searches)) if part]
+    parts = [part for part in (write(records) for write in (ceilings, networks, costs, convolutions, products, norms, searches, passes)) if part]
     (records.folder / "table.md").write_text("\n\n".join(parts) + "\n")
     print(f"{len(parts)} tables in {records.folder / 'table.md'}" if parts else "nothing was measured")
 

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <sstream>
@@ -24,10 +25,10 @@ while [ $# -gt 0 ]; do [ "$1" = --json ] && json=$2; shift; done
 name=$(basename "${json:-none}" .json)
 [ "$name" != "${PLAYED_SLOW:-}" ] || sleep 60
 [ "$name" != "${PLAYED_BROKEN:-}" ] || { echo 'reid: it broke' >&2; exit 1; }
-passes() { echo "\"forward\": {\"times\": {\"median\": $1}}, \"data\": $2, \"weight\": {\"times\": {\"median\": $1}}"; }
+passes() { echo "\"count\": 1, \"forward\": {\"times\": {\"median\": $1}}, \"data\": $2, \"weight\": {\"times\": {\"median\": $1}}"; }
 timed='{"times": {"median": 1e-6}}' refused='{"refused": "no"}' sum='{"median": 2e-6, "share_of_floor": 0.5}'
 case $name in
-  network*) echo '{"first_step_seconds": 1.5, "peak_bytes": 2147483648, "inference": {"images_per_second": 30000},
+  network*) echo '{"first_step_seconds": 1.5, "replayed_steps": 32, "graphs": 1, "peak_bytes": 2147483648, "inference": {"images_per_second": 30000},
                    "training": {"images_per_second": 12000, "processors": 0.5, "times": {"median": 5e-3, "least": 4e-3, "most": 6e-3}}}' >"$json" ;;
   layers_cudnn*) echo "{\"rows\": [{\"name\": \"a\", $(passes 4e-6 "$refused")}, {\"name\": \"b\", $(passes 1e-6 "$refused")}]}" >"$json" ;;
   layers*) echo "{\"sums\": {\"all\": {\"forward\": $sum, \"data\": $sum, \"weight\": $sum}},
@@ -45,7 +46,9 @@ constexpr const char* kPython = R"SH(#!/bin/bash
 [ "$1" != -c ] || exit 0
 echo "$*" >>"$PLAYED/python_calls"
 while [ $# -gt 0 ]; do [ "$1" = --out ] && out=$2; shift; done
+layer() { echo "{\"count\": 1, \"forward_us\": $1, \"dgrad_us\": $1, \"wgrad_us\": $1}"; }
 echo '{"train_eager_b64_bfloat16_ibn": {"images_per_s": 6000}, "train_graph_b64_bfloat16_ibn": "failed: no memory",
+ "layers_b64": ['"$(layer 0.5), $(layer 2)"'],
  "norms_b64": [{"op": "batch_norm", "c": 64, "hw": 32, "forward_GB/s_of_3_passes": 131.072, "backward_GB/s_of_5_passes": 655.36},
                {"op": "instance_norm", "c": 64, "hw": 32, "forward_GB/s_of_3_passes": 1, "backward_GB/s_of_5_passes": 1}]}' >"$out"
 )SH";
@@ -63,7 +66,7 @@ struct Played {
     setenv("PYTHON", (folder / "python").c_str(), 1);
   }
   ~Played() {
-    for (const char* name : {"PLAYED", "PYTHON", "PLAYED_SLOW", "PLAYED_BROKEN"}) unsetenv(name);
+    for (const char* name : {"PLAYED", "PYTHON", "PLAYED_SLOW", "PLAYED_BROKEN", "PLAYED_WRONG"}) unsetenv(name);
   }
   void write_script(const std::string& name, const std::string& text) const {
     write_file(folder / name, text);
@@ -169,7 +172,14 @@ TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours 
   if (std::system("command -v python3 >/dev/null") != 0) return;
   const Played played;
   REQUIRE(played.run("--phase bench --phase search") == 0);
-  CHECK(played.run("--phase compare --baseline '" + (played.folder / "baseline.py") + "'") == 0);
+  const std::string archive = played.folder / "all.tgz";
+  CHECK(played.run("--phase compare --phase compile --archive '" + archive + "' --baseline '" + (played.folder / "baseline.py") + "'") ==
+        0);
+  CHECK(std::system(("tar -tzf '" + archive + "' >'" + (played.folder / "inside") + "'").c_str()) == 0);
+  const std::string inside = read_text(played.folder / "inside");
+  for (const char* name : {"./results.json\n", "./table.md\n", "./torch.json\n"})
+    CHECK_MESSAGE(inside.find(name) != std::string::npos, inside);
+  CHECK(inside.find("build") == std::string::npos);
   const std::vector<std::string> calls = played.lines("python_calls");
   REQUIRE(calls.size() == 2);
   CHECK(calls[0].find("--what ceilings,train,infer,layers,norms") != std::string::npos);
@@ -179,13 +189,15 @@ TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours 
   INFO(table);
   CHECK(table.find("| training, batch 64 | 12,000 | 6,000 | 2.00 |  |  |  |  |\n") !=
         std::string::npos);  // the graph failed, nothing is compiled
-  // Forward: 4 and 1 times ours, whose geometric mean is 2; no data gradient; the sums are half of the floor's speed.
-  CHECK(table.find("| forward, batch 64 | 0.002 | 50 % | 2.00 (2) | 1.00 |\n") != std::string::npos);
-  CHECK(table.find("| data gradient, batch 64 | 0.002 | 50 % |  |  |\n") != std::string::npos);
+  // Forward: 4 and 1 times ours, whose geometric mean is 2, and PyTorch's 0.5 and 2 times; cuDNN has no data gradient; the sums are half
+  // of the floor's speed.
+  CHECK(table.find("| forward, batch 64 | 0.002 | 50 % | 2.00 (2) | 1.00 | 1.00 (2) | 0.50 |\n") != std::string::npos);
+  CHECK(table.find("| data gradient, batch 64 | 0.002 | 50 % |  |  | 1.00 (2) | 0.50 |\n") != std::string::npos);
   // 64 maps of 64 x 32 numbers are 262,144 bytes: three passes at 131.072 GB/s take 6 us, five at 655.36 take 2.
   CHECK(table.find("| batch norm 64 x 8 x 4 | 3.0 | 6.0 | 2.00 | 4.0 | 2.0 | 0.50 |\n") != std::string::npos);
   CHECK(table.find("instance norm") == std::string::npos);
-  CHECK(table.find("| 64 | 5.00 (4.00 to 6.00) | 1.50 | 0.5 | 2.0 |\n") != std::string::npos);
+  CHECK(table.find("| 64 | 5.00 (4.00 to 6.00) | 1.50 | 0.5 | 2.0 | 32 as 1 |\n") != std::string::npos);
+  CHECK(table.find("| training, batch 128, last stride 2 | 12,000 |") != std::string::npos);
   CHECK(table.find("| clusters of 9 | 4.0 | 100 | 25.00 | 3 clusters |\n") != std::string::npos);
 
   const Played bare;
@@ -201,6 +213,40 @@ TEST_CASE("gpu_check: nothing built, unknown phases and flags are told") {
   CHECK(played.run("--help") == 2);
   CHECK(read_text(played.folder / "said").find("--baseline SCRIPT") != std::string::npos);
   fs::remove(played.folder / "out/build/reid_tests");
-  CHECK(played.run("--phase bench") == 1);
-  CHECK(played.result("all").at("remark").string() == "nothing is built: run --phase build first");
+  CHECK(played.run("--phase sanitize") == 1);
+  CHECK(played.result("all").at("remark").string() == "no reid_tests is built: run --phase build first");
+  CHECK(played.run("--phase bench") == 1);  // for what failed before
+  CHECK(played.verdict("machine") == "passed");
+}
+
+// What reid_tests would say: a test of the kernels for Hopper that ends without a count has brought the process down.
+TEST_CASE("gpu_check: ops are tested one by one, and the rest goes on without kernels that fault") {
+  Played played;
+  played.write_script("out/build/reid_tests", R"SH(#!/bin/bash
+echo "${REID_ONLY:-all}|${REID_WITHOUT:-}|$*" >>"$PLAYED/tested"
+[ "${REID_ONLY:-}" != ' cuda:sm90_wgmma ' ] || [ -z "${PLAYED_BROKEN:-}" ] || exit 139
+[ "${REID_ONLY:-}" != "${PLAYED_WRONG:-none}" ] || { echo '1 passed, 1 failed'; exit 1; }
+echo '2 passed, 0 failed'
+)SH");
+  CHECK(played.run("--phase test") == 0);
+  CHECK(played.verdict("every op and problem line") == "passed");
+  const auto tested = [&](const std::string& line) {
+    const std::vector<std::string> all = played.lines("tested");
+    return std::ranges::count(all, line) == 1;
+  };
+  for (const char* op : {"matmul", "conv_backward_data", "norm_gradient", "max_pool", "adam", "jaccard_within"}) {
+    CHECK_MESSAGE(tested(str(op, " |cudnn,cublaslt|-tc=problems*")), op);
+  }
+  CHECK(tested(" cudnn ||-tc=problems*"));
+
+  setenv("PLAYED_WRONG", "matmul ", 1);
+  CHECK(played.run("--phase test") == 1);
+  CHECK(played.result("every op and problem line").at("remark").string() == "matmul ");
+  unsetenv("PLAYED_WRONG");
+
+  setenv("PLAYED_BROKEN", "1", 1);
+  CHECK(played.run("--phase test") == 1);
+  CHECK(played.verdict("sm90_wgmma") == "skipped");
+  CHECK(tested("matmul |cuda:sm90_wgmma,cudnn,cublaslt|-tc=problems*"));
+  CHECK(played.run("--phase bench") == 1);  // remembered
 }
