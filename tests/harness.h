@@ -299,18 +299,13 @@ Bound sum_bound(Problem<Op> p, double terms) {
   };
 }
 
-// The CPU's implementations or, where REID_DEVICE names an accelerator, that one's; but none of those that REID_WITHOUT lists
-// ("cudnn,cublaslt", for tools that examine our own kernels).
+// The CPU's implementations or, where REID_DEVICE names an accelerator, that one's.
 template <class Op>
 std::vector<std::pair<Device, Impl<Op>>> tried() {
   std::vector<std::pair<Device, Impl<Op>>> all;
   const char* name = std::getenv("REID_DEVICE");
   const Device device = name ? parse_device(name) : Device{};
-  const char* without = std::getenv("REID_WITHOUT");
-  const std::string left_out = str(",", without ? without : "", ",");
-  for (const Impl<Op>& impl : Registry::implementations<Op>(device.type)) {
-    if (left_out.find(str(",", impl.name, ",")) == std::string::npos) all.emplace_back(device, impl);
-  }
+  for (const Impl<Op>& impl : Registry::implementations<Op>(device.type)) all.emplace_back(device, impl);
   return all;
 }
 
@@ -339,7 +334,12 @@ void check_problem_in(DType dtype, const Problem<Op>& p, const ProblemLine& line
       typename Op::Args probe = p.args;
       if constexpr (requires { probe.dtype; }) probe.dtype = dtype;
       for (const auto& f : p.fields) f.set(probe, narrow.memory.at(f.name).data());
-      if (impl.refuses && impl.refuses(probe)) continue;
+      const std::string refusal = detail::found([&] {
+        const char* reason = impl.refuses ? impl.refuses(probe) : nullptr;
+        return std::string(reason ? reason : "");
+      });
+      if (refusal.starts_with("an error")) detail::report(id, refusal);
+      if (!refusal.empty()) continue;
       const bool slow = impl.run == reference.run || emulated(impl.name);
       if (!sweep.references && slow && device == Device{}) continue;
       ++sweep.ran[str(Op::name, " ", impl.name, " ", dtype)];

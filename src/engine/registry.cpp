@@ -44,6 +44,14 @@ thread_local std::vector<std::string>* collected = nullptr;
 
 }  // namespace
 
+bool Registry::left_out(std::string_view implementation) {
+  static const std::string all = [] {
+    const char* text = std::getenv("REID_WITHOUT");
+    return str(",", text ? text : "", ",");
+  }();
+  return all.find(str(",", implementation, ",")) != std::string::npos;
+}
+
 void Registry::note(const char* op, DeviceType device, const char* implementation) {
   names().implementations.emplace(implementation);
   if (device != DeviceType::cpu) return;

@@ -261,6 +261,7 @@ void Replay::run(FunctionRef<void()> step) {
 }
 
 void Replay::record(FunctionRef<void()> step) {
+  release_cached_memory(device_);  // what the steps before left: this one's memory is its own
   recorded_ = std::make_unique<Recorded>(device_);
   ++counts_.recorded;
   ++given_up_;  // until a step is replayed

@@ -163,8 +163,12 @@ struct Cell {
 
 template <class Op>
 Cell time_implementation(const BenchOptions& o, const Impl<Op>& impl, const typename Op::Args& args) {
-  if (const char* reason = impl.refuses ? impl.refuses(args) : nullptr) return {impl.name, reason, {}};
-  return {impl.name, "", measure(o, [&] { impl.run(args, current_stream(o.device)); }), traffic(args)};
+  try {
+    if (const char* reason = impl.refuses ? impl.refuses(args) : nullptr) return {impl.name, reason, {}};
+    return {impl.name, "", measure(o, [&] { impl.run(args, current_stream(o.device)); }), traffic(args)};
+  } catch (const Error& error) {  // of a library's engine, say: the other rows are worth having
+    return {impl.name, str("failed: ", error.what()), {}};
+  }
 }
 
 // The implementation that --impl names, else the one that the registry prefers.

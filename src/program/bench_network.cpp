@@ -115,19 +115,19 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   };
 
   Replay replay(o.device);
-  double first_step = 0;  // when it was done
-  const auto train = [&] {
-    replay.run(step);
-    if (first_step > 0) return;
-    current_stream(o.device).synchronize();
-    first_step = since_start.seconds();
-  };
-
   const auto [forward, all] = flop_of(o);
   context.say("ResNet-", o.model.depth, " IBN ", o.model.ibn, ", ", o.height, "x", o.width, ", last stride ", o.model.last_stride,
               ", batch ", o.batch, ", ", o.dtype, ", ", o.model.numerics, " numerics");
+  const auto train = [&] { replay.run(step); };
+  train();
+  current_stream(o.device).synchronize();
+  const double first_step = since_start.seconds();
   Peak peak(o.device, dtype_named(o.dtype));
   const Measured training = measure_counting(o, train);
+  const Replay::Counts& steps = replay.counts();
+  if (o.device.type != DeviceType::cpu)
+    context.say(steps.replayed, " steps were replayed, as ", steps.graphs, " graphs each", replay.reason().empty() ? "" : ": ",
+                replay.reason());
   peak.follow();
   WeightCache cache;
   Pass embedding = o.model.inference();
@@ -145,6 +145,9 @@ Json bench_network(const Context& context, const BenchOptions& o) {
                        {"numerics", o.model.numerics},
                        {"batch", o.batch},
                        {"first_step_seconds", first_step},
+                       {"replayed_steps", steps.replayed},
+                       {"graphs", steps.graphs},
+                       {"not_replayed", replay.reason()},
                        {"training", training_json},
                        {"inference", inference_json},
                        {"single", single_json},

@@ -34,9 +34,11 @@ class Registry {
   // Order of calls = order of preference.
   template <class Op>
   static void add(DeviceType device, Impl<Op> impl) {
+    if (left_out(impl.name)) return;
     list<Op>(device).push_back(impl);
     note(Op::name, device, impl.name);
   }
+  static bool left_out(std::string_view implementation);  // by REID_WITHOUT=name,name: as if this build had none of that name
   template <class Op>
   static const std::vector<Impl<Op>>& implementations(DeviceType device) {
     return list<Op>(device);

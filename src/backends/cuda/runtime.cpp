@@ -114,7 +114,7 @@ class Runtime final : public Accelerator {
   void* open_event(int device, bool timed) override {
     REID_CUDA(cudaSetDevice(device));
     cudaEvent_t event = nullptr;
-    REID_CUDA(cudaEventCreateWithFlags(&event, timed ? cudaEventDefault : cudaEventDisableTiming));
+    REID_CUDA(cudaEventCreateWithFlags(&event, cudaEventBlockingSync | (timed ? cudaEventDefault : cudaEventDisableTiming)));
     return event;
   }
   void close_event(void* event) override { REID_CUDA(cudaEventDestroy(as_event(event))); }
