@@ -87,6 +87,14 @@ std::pair<double, double> flop_of(const BenchOptions& o) {
   return {forward, all};
 }
 
+BatchPeople people_of(int64_t batch) {
+  BatchPeople people;
+  for (int64_t i = 0; i < batch; ++i) people.labels.push_back(i % kCentroids);
+  people.cameras.assign(static_cast<size_t>(batch), 0);
+  people.single.assign(static_cast<size_t>(batch), 0);
+  return people;
+}
+
 }  // namespace
 
 std::vector<std::string> network_dtypes() { return {"f32", "bf16"}; }
@@ -102,10 +110,7 @@ Json bench_network(const Context& context, const BenchOptions& o) {
   Optimizer optimizer(store, {});
   const Tensor images = random_normal({o.batch, o.height, o.width, 3}, Rng(2)).to(o.device), one = images.rows(0, 1);
   const Tensor centroids = ops::l2_normalize(random_normal({kCentroids, encoder.features()}, Rng(3)).to(o.device)).y;
-  BatchPeople people;
-  for (int64_t i = 0; i < o.batch; ++i) people.labels.push_back(i % kCentroids);
-  people.cameras.assign(static_cast<size_t>(o.batch), 0);
-  people.single.assign(static_cast<size_t>(o.batch), 0);
+  const BatchPeople people = people_of(o.batch);
   const auto step = [&] {
     Tape tape;
     const Var f = l2_normalize(encoder(Var(images), o.model.training(&tape)));
