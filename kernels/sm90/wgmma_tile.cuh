@@ -83,7 +83,7 @@ __device__ void wgmma_produce(const Problem& problem, bf16* stages, Mbarrier* fu
     problem.load_a(stages + s * Block::kStage, at, step, &full[s]);
     problem.load_b(stages + s * Block::kStage + Block::kElementsA, at, step, &full[s]);
   }
-  if constexpr (kExtrasOf < Problem >> 0) {
+  if constexpr (kExtrasOf<Problem> != 0) {
     static_assert(Block::kM * Block::kN <= Block::kStage && kExtrasOf<Problem> <= kWgmmaStages);
     for (int extra = 0; extra < kExtrasOf<Problem>; ++extra) {
       const int s = expect(steps + extra, Block::kM * Block::kN * sizeof(bf16));
@@ -294,7 +294,7 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
   const int steps = problem.steps(at), warp = static_cast<int>(threadIdx.x) / kWarpSize;
   wgmma_consume<Problem>(steps, stages, full, empty, sums);
   const auto extra = [&](int which) { return WgmmaExtra<Problem>(steps + which, stages, full); };
-  if constexpr (kExtrasOf < Problem >> 0) wgmma_add<Problem>(extra(0), sums);
+  if constexpr (kExtrasOf<Problem> != 0) wgmma_add<Problem>(extra(0), sums);
   ResultsOf<Problem> results(sums);
   if constexpr (kTakesSums<Problem>) wgmma_mask<Problem>(extra(1), results);
   wgmma_store(problem, at, results);

@@ -26,7 +26,7 @@ void declare(Flags& f, BenchOptions& o) {
       "WHAT", o.what,
       "network: a training step, inference of a batch and of one image (the default); layers: each convolution of the network; gemm: "
       "products of matrices; ops: norms, pools, losses, optimizers; kernels: ops, products and convolutions by every implementation; "
-      "loader: decoding and augmenting, on one thread; search: clustering, evaluation and neighbors of features; "
+      "loader: decoding and augmenting, on one thread; search: clustering, evaluation, neighbors and re-ranking of features; "
       "machine: the ceilings, and what there is; all: network, layers, gemm, loader, machine");
   f.choice("--dtype", o.dtype, all_dtypes(), "all but loader, search: numbers to compute with; all measures every one");
   f.option("--steps", o.steps, "steps, or calls, measured", Range::at_least(1));
