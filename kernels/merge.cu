@@ -65,9 +65,7 @@ __global__ void merge_sums_kernel(const float* sums, const float* dots, int64_t 
     const int64_t from = (at.group * items + item) * count + at.column;
     own.sum += sums[from], own.dot += dots[from];
   }
-  own = merge_slices(at, shares, own, [](const GradientSums& a, const GradientSums& b) {
-    return GradientSums{a.sum + b.sum, a.dot + b.dot};
-  });
+  own = merge_slices(at, shares, own, [](const GradientSums& a, const GradientSums& b) { return merged(a, b); });
   if (!at.writes()) return;
   all_sums[at.group * count + at.column] = own.sum, all_dots[at.group * count + at.column] = own.dot;
 }

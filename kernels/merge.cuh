@@ -60,6 +60,7 @@ void add_parts(const float* parts, int64_t number, int64_t count, float* y, bool
 struct alignas(8) GradientSums {
   float sum, dot;
 };
+__device__ inline GradientSums merged(const GradientSums& a, const GradientSums& b, float = 0) { return {a.sum + b.sum, a.dot + b.dot}; }
 // sums, dots [2, groups, items, count] are added up to all_sums, all_dots [groups, count].
 void merge_sums(const float* sums, int64_t groups, int64_t items, int64_t count, float* all_sums, float* all_dots, Stream& stream);
 

@@ -2,7 +2,7 @@
 """What ptxas says of the kernels: registers, shared memory and stack of each, in one table. Fails on spills and on products that wait.
 
 Usage: tools/check_kernels.py REPORT...     REPORT: the output of nvcc -Xptxas -v of one file, as `make cuda` keeps it.
-       tools/check_kernels.py --self-test   whether both faults below are found in reports that have them.
+       tools/check_kernels.py --self-test   whether the faults below are found in reports that have them.
 Exit status 1 when a kernel keeps registers in memory (spills, or a stack of its own) without standing in MAY_SPILL, and when ptxas sees
 wgmma that it must run one after the other.
 """

@@ -30,9 +30,11 @@ build=$out/build
 results=$out/results.tsv   # phase, step, verdict, seconds, remark
 touch "$results"
 python=${PYTHON:-python3}
-if [ -s "$out/without" ]; then REID_WITHOUT=$(cat "$out/without") && export REID_WITHOUT; fi
+asked_without=${REID_WITHOUT:-}
+# without NAME...: what is left out: what the caller leaves out, what faulted, and these.
+without() { printf '%s\n' "$asked_without" "$(cat "$out/without" 2>/dev/null)" "$@" | sed '/^$/d' | paste -sd, -; }
 
-# What a later run of the same phase says replaces what an earlier one said.
+# A step that is said twice in a phase counts as it was said last.
 verdict() {
   awk -F'\t' -v p="$1" -v s="$2" '!($1 == p && $2 == s)' "$results" >"$results.part"
   printf '%s\t%s\t%s\t%s\t%s\n' "$@" >>"$results.part"
@@ -48,7 +50,7 @@ step() {  # [most=SECONDS] step PHASE NAME COMMAND...: its output goes to a log,
   if [ "$left" -le 0 ]; then verdict "$phase" "$name" skipped 0 'no time left in this phase'; return 0; fi
   timeout -k 5 "$left" "$@" >"$log" 2>&1 || status=$?
   local remark
-  remark=$(tail -n 1 "$log" | tr '\t' ' ' | cut -c 1-100)
+  remark=$(tail -n 1 "$log" | tr '\t' ' ' | tr -cd '[:print:]' | cut -c 1-100)
   case $status in
     0) verdict "$phase" "$name" passed $((SECONDS - begin)) "$remark" ;;
     124 | 137) verdict "$phase" "$name" 'cut' $((SECONDS - begin)) "after $left s" ;;
@@ -73,6 +75,7 @@ architecture() {
 python_cudnn() { timeout 20 "$python" -c 'import importlib.util as u; print(list(u.find_spec("nvidia.cudnn").submodule_search_locations)[0])' 2>/dev/null; }
 
 phase_build() {
+  rm -f "$out/without"
   command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || { verdict build configure FAILED 0 'nvcc was not found'; return 1; }
   local generator=()
   if command -v ninja >/dev/null && [ ! -f "$build/CMakeCache.txt" ]; then generator=(-G Ninja); fi
@@ -85,35 +88,55 @@ phase_build() {
 
 # Every op's problem lines in a process of its own, several at a time: a fault or a hang in one takes no other with it.
 test_ops() {
-  local begin=$SECONDS failed count left=$((deadline - SECONDS))
-  mkdir -p "$out/ops"
-  rm -f "$out"/ops/*
-  sed -n 's/.*const char\* name = "\([a-z0-9_]*\)";.*/\1/p' include/reid/engine/op_args*.h | sort -u >"$out/ops/names"
-  count=$(wc -l <"$out/ops/names")
+  local begin=$SECONDS left=$((deadline - SECONDS)) op status failed='' cut=''
+  if [ "$left" -le 0 ]; then skip test 'every op and problem line' 'no time left in this phase'; return; fi
+  rm -rf "$out/ops" && mkdir "$out/ops"
+  { sed -n 's/.*const char\* name = "\([a-z0-9_]*\)";.*/\1/p' include/reid/engine/op_args*.h; echo conv_statistics; } | sort -u >"$out/ops/names"
   # shellcheck disable=SC2016
-  REID_DEVICE=cuda timeout "$left" xargs -P 6 -I OP sh -c \
-    'REID_ONLY="OP " timeout -k 5 90 "$0" -tc="problems*" >"$1/OP.log" 2>&1 && touch "$1/OP.passed" || rm -f "$1/OP.passed"' \
+  REID_DEVICE=cuda timeout "$left" xargs -P 6 -n 1 sh -c \
+    'REID_ONLY="$2 " timeout --foreground -k 5 90 "$0" -tc="problems*" >"$1/$2.log" 2>&1; echo $? >"$1/$2.status"' \
     "$build/reid_tests" "$out/ops" <"$out/ops/names"
-  failed=$(while read -r op; do [ -f "$out/ops/$op.passed" ] || printf '%s ' "$op"; done <"$out/ops/names")
-  if [ -z "$failed" ]; then
-    verdict test 'every op and problem line' passed $((SECONDS - begin)) "$count ops"
-  else
+  while read -r op; do
+    status=$(cat "$out/ops/$op.status" 2>/dev/null || echo 124)
+    case $status in
+      0) ;;
+      124 | 137) cut="$cut$op " ;;
+      *) failed="$failed$op " ;;
+    esac
+  done <"$out/ops/names"
+  if [ -n "$failed" ]; then
     verdict test 'every op and problem line' FAILED $((SECONDS - begin)) "$failed"
+  elif [ -n "$cut" ]; then
+    verdict test 'every op and problem line' 'cut' $((SECONDS - begin)) "$cut"
+  else
+    verdict test 'every op and problem line' passed $((SECONDS - begin)) "$(wc -l <"$out/ops/names") ops"
   fi
 }
 
+has() { grep -q "^REID_$1_USED:INTERNAL=ON" "$build/CMakeCache.txt"; }  # whether the build has CUDNN, CUBLAS beside our kernels
+vendors() {  # their implementations, where it does
+  if has CUDNN; then echo cudnn; fi
+  if has CUBLAS; then echo cublaslt; fi
+}
+
 phase_test() {
+  rm -f "$out/without"  # what faulted before is tried again
+  REID_WITHOUT=$(without)
   REID_DEVICE=cuda most=60 step test 'tensors go there and come back' "$build/reid_tests" -tc='device: tensors go there*' || return
   # What the copy engine and wgmma may do to a process ends with it.
+  local log=$out/test-kernels_for_Hopper.log
+  rm -f "$log"
   REID_DEVICE=cuda REID_ONLY=' cuda:sm90_wgmma ' most=90 step test 'kernels for Hopper' "$build/reid_tests" -tc='problems*'
-  if ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$out/test-kernels_for_Hopper.log" || grep -q 'an error: ' "$out/test-kernels_for_Hopper.log"; then
-    printf 'cuda:sm90_wgmma' >"$out/without"
-    export REID_WITHOUT=cuda:sm90_wgmma
+  if [ -f "$log" ] && { ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$log" || grep -q 'an error: ' "$log"; }; then
+    echo cuda:sm90_wgmma >"$out/without"
     skip test 'sm90_wgmma' 'it faults or hangs: what follows is without it'
   fi
-  REID_WITHOUT=${REID_WITHOUT:+$REID_WITHOUT,}cudnn,cublaslt test_ops
-  REID_DEVICE=cuda most=90 step test 'cuDNN' env REID_ONLY=' cudnn ' "$build/reid_tests" -tc='problems*'
-  REID_DEVICE=cuda most=60 step test 'cuBLASLt' env REID_ONLY=' cublaslt ' "$build/reid_tests" -tc='problems*'
+  # shellcheck disable=SC2046
+  REID_WITHOUT=$(without $(vendors)) test_ops
+  REID_WITHOUT=$(without)
+  for name in $(vendors); do
+    REID_DEVICE=cuda REID_ONLY=" $name " most=90 step test "$name" "$build/reid_tests" -tc='problems*'
+  done
   REID_DEVICE=cuda most=120 step test 'tensors, networks, graphs, transfers, clocks' "$build/reid_tests" -tc='device:*,device bench:*,device feed:*,replay:*,transfer:*'
   REID_DEVICE=cuda most=90 step test 'searches among rows, Jaccard pairs: the bits of the CPU' "$build/reid_tests" -tc='accelerator*,jaccard device:*'
   REID_DEVICE=cuda most=120 step test 'runs: agree with the CPU, repeat, resume' "$build/reid_tests" -tc='device runs:*'
@@ -121,13 +144,14 @@ phase_test() {
 
 # Hazards of barriers of the copy engine and of wgmma are told falsely by sanitizers before 2026: of those kernels racecheck says nothing here.
 phase_sanitize() {
-  local tool without
+  local tool hopper
   command -v compute-sanitizer >/dev/null || PATH=$PATH:/usr/local/cuda/bin
   command -v compute-sanitizer >/dev/null || { skip sanitize compute-sanitizer 'it was not found'; return 0; }
   for tool in memcheck synccheck initcheck racecheck; do
-    without=${REID_WITHOUT:+$REID_WITHOUT,}cudnn,cublaslt
-    [ "$tool" != racecheck ] || without=$without,cuda:sm90_wgmma
-    REID_DEVICE=cuda REID_WITHOUT=$without most=$((seconds / 4)) step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+    hopper=
+    [ "$tool" != racecheck ] || hopper=cuda:sm90_wgmma
+    # shellcheck disable=SC2046
+    REID_DEVICE=cuda REID_WITHOUT=$(without $(vendors) $hopper) most=$((seconds / 4)) step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
       "$build/reid_tests" -tc='problems: edges*'
     # Without a count of the tests nothing ran.
     if ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$out/sanitize-$tool.log" \
@@ -136,7 +160,6 @@ phase_sanitize() {
   done
 }
 
-has() { grep -q "^REID_$1_USED:INTERNAL=ON" "$build/CMakeCache.txt"; }  # whether the build has CUDNN, CUBLAS beside our kernels
 
 # What matters most comes first, for what comes last may find no time left: seconds at most, name of the step and of its JSON, what must have
 # been found when the program was built, arguments of reid bench. The limits of our own kernels in bf16 add up to 480. No step was timed on a
@@ -184,8 +207,10 @@ phase_bench() {
 phase_search() {
   local name
   for name in market1501 msmt17 large; do
+    rm -f "$out/search_$name.json"
     most=150 step search "search_$name" "$build/reid" bench search --scale "$name" --steps 5 --device cuda --json "$out/search_$name.json"
   done
+  rm -f "$out/search_market1501_cpu.json"
   most=150 step search search_market1501_cpu "$build/reid" bench search --scale market1501 --steps 3 --json "$out/search_market1501_cpu.json"
 }
 
@@ -195,6 +220,7 @@ pytorch() {  # pytorch PHASE NAME WHAT FILE: it writes what it has after every m
   elif [ ! -f "$baseline" ]; then
     skip "$1" PyTorch "$baseline is not there: name it with --baseline"
   else
+    rm -f "$out/$4.json"
     TORCHINDUCTOR_CACHE_DIR=$out/inductor step "$1" "$2" "$python" "$baseline" --what "$3" --out "$out/$4.json"
   fi
 }
@@ -210,16 +236,23 @@ needs() {  # needs PHASE: the program that it runs
 
 # What there is so far, for whoever has to leave.
 record() {  # record PHASE
-  if command -v python3 >/dev/null; then deadline=$((SECONDS + 60)) step "$1" table python3 tools/gpu_tables.py "$out"; fi
+  if command -v python3 >/dev/null; then
+    deadline=$((SECONDS + 60)) step "$1" table python3 tools/gpu_tables.py "$out"
+  else
+    skip "$1" table 'no python3 here'
+  fi
   awk -F'\t' 'BEGIN { print "[" } { gsub(/["\\]/, "", $5); printf "%s  {\"phase\": \"%s\", \"step\": \"%s\", \"verdict\": \"%s\", \"seconds\": %s, \"remark\": \"%s\"}", (NR > 1 ? ",\n" : ""), $1, $2, $3, $4, $5 } END { print "\n]" }' \
     "$results" >"$out/results.json"
-  if [ -n "$archive" ]; then tar -czf "$archive" --exclude=build --exclude=inductor -C "$out" .; fi
+  [ -z "$archive" ] || tar -czf "$archive" --exclude=./build --exclude=./inductor -C "$out" . || verdict "$1" archive FAILED 0 "tar could not write $archive"
 }
 
 for phase in "${phases[@]}"; do
   declare -F "phase_$phase" >/dev/null || { echo "gpu_check: no phase is called $phase" >&2; exit 2; }
   deadline=$((SECONDS + seconds))
   program=$(needs "$phase")
+  awk -F'\t' -v p="$phase" '$1 != p' "$results" >"$results.part" && mv "$results.part" "$results"  # what it says is said anew
+  REID_WITHOUT=$(without)
+  export REID_WITHOUT
   if [ -n "$program" ] && [ ! -x "$build/$program" ]; then
     verdict "$phase" all FAILED 0 "no $program is built: run --phase build first"
   else

@@ -76,7 +76,7 @@ def costs(records):
             continue
         times = ours["training"]["times"]
         rows.append([f"{batch}", f"{1e3 * times['median']:.2f} ({1e3 * times['least']:.2f} to {1e3 * times['most']:.2f})", f"{ours['first_step_seconds']:.2f}",
-                     f"{ours['training']['processors']:.1f}", f"{ours['peak_bytes'] / 2**30:.1f}", f"{ours['replayed_steps']} as {ours['graphs']}"])
+                     f"{ours['training']['processors']:.1f}", f"{ours['peak_bytes'] / 2**30:.1f}", f"{ours.get('replayed_steps', '')} as {ours.get('graphs', '')}"])
     if not rows:
         return None
     return ("What a training step costs, bf16; the first step counts from the program's beginning to draw weights and images.\n\n"
@@ -103,7 +103,9 @@ def convolutions(records):
         for key, title, theirs in (("forward", "forward", "forward_us"), ("data", "data gradient", "dgrad_us"), ("weight", "weight gradient", "wgrad_us")):
             if not ours:
                 continue
-            total = ours["sums"]["all"][key]
+            total = ours["sums"]["all"].get(key)  # None: not one of them could be measured
+            if not total:
+                continue
             by_name = {row["name"]: row[key] for row in cudnn.get("rows", [])}
             rows.append([f"{title}, batch {batch}", f"{1e3 * total['median']:.3f}", f"{100 * total['share_of_floor']:.0f} %"]
                         + mean_and_least([(median_of(row[key]), median_of(by_name.get(row["name"], {}))) for row in ours["rows"]])

@@ -12,7 +12,8 @@ foreach(arch ${REID_CUDA_ARCH})
   set(ptx OFF)
 endforeach()
 set(nvcc_flags -std=c++20 -O3 -I${PROJECT_SOURCE_DIR}/include -I${PROJECT_SOURCE_DIR}/kernels ${architectures}
-  $<$<BOOL:${REID_WERROR}>:-Werror=all-warnings> -Xcompiler -Wall,-Wextra,-ffp-contract=off,-fPIC -Xptxas -v)  # for the host's compiler, too
+  $<$<BOOL:${REID_WERROR}>:-Werror=all-warnings>  # which holds for the host's compiler, too
+  -Xcompiler -Wall,-Wextra,-ffp-contract=off,-fPIC -Xptxas -v)
 if("90a" IN_LIST REID_CUDA_ARCH)
   list(APPEND nvcc_flags -DREID_SM90A)
 endif()

@@ -27,8 +27,6 @@ __device__ inline Moments merged(const Moments& a, const Moments& b, float each)
   return {a.mean + 0.5f * difference, a.squares + b.squares + difference * difference * (0.5f * each)};
 }
 
-__device__ inline GradientSums merged(const GradientSums& a, const GradientSums& b, float) { return {a.sum + b.sum, a.dot + b.dot}; }
-
 // What the lane across has.
 __device__ inline Moments exchanged(const Moments& own, int bit) {
   return {__shfl_xor_sync(0xFFFFFFFFu, own.mean, bit), __shfl_xor_sync(0xFFFFFFFFu, own.squares, bit)};
@@ -58,7 +56,7 @@ __device__ void share_columns(Share* own, float each) {
   }
 }
 
-// own: a lane's columns, two of each fragment, over `each` rows. Their moments over the rows of the warp go to columns [kColumns * 4].
+// own: a lane's columns, two of each fragment, over `each` rows. Their shares over the rows of the warp go to columns [kColumns * 4].
 template <class Share, int kColumns>
 __device__ void merge_lanes(Share (&own)[kColumns], float each, Share* columns) {
   share_columns<kColumns, 4>(own, each);

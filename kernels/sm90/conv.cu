@@ -11,13 +11,15 @@
 //   forward, data   a block's 128 rows are a box of pixels; 64 channels of one tap are a step of depth (wgmma_tile.cuh)
 //   weights         filters by 64 channels of a tap; a box of 64 pixels is a step of depth, and both operands lie across it. The boxes are
 //                   cut into parts, until all blocks that an H200's 132 processors can hold have one, that are added in order
-// Tiles have 128 columns (of weights 128 rows, too), and 64 where there are no more: the first layer's filters.
+// Tiles have 128 columns (of weights 128 rows, too), and 64 where there are no more, the first layer's filters, or where a
+// norm's sums are taken (dy's boxes are fetched twice as often then).
 // In the weights' gradient a pixel that sticks out multiplies zeros of dy by what x holds there: infinities of x make NaN.
 // Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
 // Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Forward also takes the statistics of y
 // (conv/statistics.cuh), where boxes divide the maps. The data's gradient also takes an addend, and then turns what comes of both into
 // the gradient that a norm before it lets through, with its sums (NormSumsArgs): the boxes of the addend, y and x are fetched while
-// products run. Between the bottlenecks of ResNet-50 at batch 64 that is four passes less over 0.5 GB (calculated: 0.5 ms).
+// products run. Between the bottlenecks of ResNet-50 at batch 64 that is four passes less over 0.5 GB (calculated: 0.5 ms; twice the
+// boxes of dy, from L2, not counted).
 
 #include <algorithm>
 
@@ -181,7 +183,7 @@ struct WgmmaDataNorm : WgmmaDataExtras<kColumns, 3> {
   const float *mean, *variance;
   float eps;
   float *sums, *dots;  // [phases, boxes of a phase, n]
-  __device__ void store_sums(const WgmmaPlace& at, int64_t j, const GradientSums& of) const {
+  __device__ void store_gradient_sums(const WgmmaPlace& at, int64_t j, const GradientSums& of) const {
     const int64_t to = (int64_t{at.part} * boxes_of_phase + at.row) * this->n + j;
     sums[to] = of.sum, dots[to] = of.dot / sqrtf(variance[j] + eps);
   }

@@ -10,7 +10,8 @@
 // multiplies. Convolutions of 1 x 1 have one to eight steps of depth, so that most of a block's life is its beginning and its end.
 // Shared memory reads of wgmma go once for 64 x 128 x 16 products, where mma.sync reads fragments for 64 x 32 x 16: the tensor core
 // is fed by tiles, not by registers, which is what lifts the 65 % that mma.sync reaches. 64 x 64 x 16 products, 4 KB of operands in 32
-// cycles, take all 128 bytes a cycle that shared memory gives: narrow tiles are for results that are narrow.
+// cycles, take all 128 bytes a cycle that shared memory gives: narrow tiles are for results that are
+// narrow, and for blocks that have much else to keep in registers.
 // Lanes trade results until each stores 16 neighboring bytes: a warp then writes whole sectors of 32 bytes, not halves.
 //
 // A Problem says where boxes lie and sums go:
@@ -27,7 +28,7 @@
 // It may have extras, boxes of bf16 for what becomes of the sums: more steps of the copy engine's, which arrive while products run.
 //   kExtras, load_extra(which, tile, place, barrier)      each kM rows of 64 columns, then those of the next 64
 // The first is added to the sums. With three it asks for the sums of a norm's gradients (NormSumsArgs); the second is y, the third x:
-//   mean, store_sums(place, column j, sums)               a member of that name, for all columns; for j < n, products with x - mean
+//   mean, store_gradient_sums(place, column j, sums)      a member of that name, for all columns; for j < n, products with x - mean
 
 #include "gemm/moments.cuh"
 #include "sm90/device.cuh"
@@ -306,7 +307,7 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
     wgmma_meet(met, 1);
     merge_warps<Block::kWarps, Block::kN>(parts, 16, [&](int column, const GradientSums& all) {
       const int64_t j = int64_t{at.column} * Block::kN + column;
-      if (j < problem.n) problem.store_sums(at, j, all);
+      if (j < problem.n) problem.store_gradient_sums(at, j, all);
     });
   }
   if constexpr (kTakesMoments<Problem>) {

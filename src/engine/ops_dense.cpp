@@ -181,6 +181,10 @@ Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shap
   if (addend) adding.addend = addend->raw();
   if (norm) {
     for (const Tensor& t : {norm->x, norm->y}) require_alike("conv_backward_data", dx, t);
+    for (const auto& [name, given] : {std::pair{"mean", &norm->statistics.mean}, {"variance", &norm->statistics.variance}}) {
+      require_shape("conv_backward_data", name, *given, {1, s.c});
+      require_wide("conv_backward_data", name, *given, dx);
+    }
     const auto parameter = [&] { return Tensor::empty({s.c}, wide(dx.dtype()), dx.device()); };
     const NormGradients found{parameter(), parameter()};
     ConvBackwardDataArgs taking = adding;

@@ -82,7 +82,12 @@ NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, 
 Tensor norm_gradient(const Tensor& d, const NormBefore& norm, const Tensor& gamma, bool constant_statistics) {
   require_alike("norm_gradient", d, norm.x);
   const int64_t channels = d.dim(-1);
-  for (const Tensor& t : {gamma, norm.gradients.gamma, norm.gradients.beta}) require_shape("norm_gradient", "gamma", t, {channels});
+  require_affine("norm_gradient", d, norm.statistics, gamma,
+                 {.groups = 1, .length = 0, .channels = channels, .first = 0, .count = channels});
+  for (const auto& [name, given] : {std::pair{"dgamma", &norm.gradients.gamma}, {"dbeta", &norm.gradients.beta}}) {
+    require_shape("norm_gradient", name, *given, {channels});
+    require_wide("norm_gradient", name, *given, d);
+  }
   Tensor dx = Tensor::empty(d.shape(), d.dtype(), d.device());
   dispatch<NormGradient>(d.device(), {.d = d.raw(),
                                       .x = norm.x.raw(),

@@ -10,12 +10,26 @@ namespace reid {
 
 namespace {
 
+std::vector<std::string> listed(const char* variable) {
+  const char* text = std::getenv(variable);
+  std::istringstream items(text ? text : "");
+  std::vector<std::string> all;
+  for (std::string item; std::getline(items, item, ',');) all.push_back(item);
+  return all;
+}
+std::map<std::string, bool, std::less<>> items_of(const char* variable) {
+  std::map<std::string, bool, std::less<>> items;
+  for (std::string& item : listed(variable)) items.emplace(std::move(item), false);
+  return items;
+}
+
 struct Names {
   std::mutex mutex;
   std::vector<OpInfo> ops;
   std::set<std::string, std::less<>> implementations;  // of every device
   std::map<std::string, std::string, std::less<>> forced;
   std::vector<std::string> preferred;
+  std::map<std::string, bool, std::less<>> unwanted = items_of("REID_WITHOUT");  // and whether this build has it
 };
 Names& names() {
   static Names n;
@@ -23,11 +37,11 @@ Names& names() {
 }
 
 void read_wishes_from_environment() {
-  const char* text = std::getenv("REID_IMPL");
-  if (!text) return;
-  std::istringstream items(text);
+  for (const auto& [name, met] : names().unwanted) {
+    REID_CHECK(met, "REID_WITHOUT: '", name, "' is no implementation of this build");
+  }
   std::vector<std::string> preferred;
-  for (std::string item; std::getline(items, item, ',');) {
+  for (const std::string& item : listed("REID_IMPL")) {
     const size_t equals = item.find('=');
     if (equals != std::string::npos) {
       Registry::force(item.substr(0, equals), item.substr(equals + 1));
@@ -44,12 +58,11 @@ thread_local std::vector<std::string>* collected = nullptr;
 
 }  // namespace
 
-bool Registry::left_out(std::string_view implementation) {
-  static const std::string all = [] {
-    const char* text = std::getenv("REID_WITHOUT");
-    return str(",", text ? text : "", ",");
-  }();
-  return all.find(str(",", implementation, ",")) != std::string::npos;
+bool Registry::left_out(const char* implementation) {
+  const auto found = names().unwanted.find(implementation);
+  if (found == names().unwanted.end()) return false;
+  found->second = true;
+  return true;
 }
 
 void Registry::note(const char* op, DeviceType device, const char* implementation) {

@@ -27,18 +27,22 @@ ops::NormBefore* Grads::norm_before(int input) const {
   return node.first_use == node_ ? node.norm_before.get() : nullptr;
 }
 
-void Grads::add(int input, Tensor gradient) {
-  // A new tensor, not +=: the first gradient may share storage with one that another node still reads.
-  const Tensor* gathered = pending(input);
-  set(input, gathered ? ops::add(*gathered, gradient) : std::move(gradient));
-}
-
-void Grads::set(int input, Tensor gradient) {
-  if (!wants(input)) return;
+Tensor& Grads::place_for(int input, const Tensor& gradient) const {
   Tape::Node& node = tape_.nodes_[static_cast<size_t>(inputs_[static_cast<size_t>(input)])];
   REID_CHECK(gradient.shape() == node.shape && gradient.dtype() == node.dtype, "[", node.op, "] a gradient of shape ", gradient.shape(),
              " ", gradient.dtype(), " arrived for a value of shape ", node.shape, " ", node.dtype);
-  node.gradient = std::move(gradient);
+  return node.gradient;
+}
+
+void Grads::add(int input, Tensor gradient) {
+  if (!wants(input)) return;
+  Tensor& gathered = place_for(input, gradient);
+  // A new tensor, not +=: the first gradient may share storage with one that another node still reads.
+  gathered = gathered.defined() ? ops::add(gathered, gradient) : std::move(gradient);
+}
+
+void Grads::set(int input, Tensor gradient) {
+  if (wants(input)) place_for(input, gradient) = std::move(gradient);
 }
 
 Var Tape::append(Node node, Tensor value) {
@@ -98,6 +102,7 @@ void Tape::backward(const Var& y, Tensor dy) {
 }
 
 void Tape::offer(const Var& y, std::shared_ptr<ops::NormBefore> norm) {
+  REID_CHECK(y.tape() == this, "[offer] the value does not stand on this tape");
   nodes_[static_cast<size_t>(y.node())].norm_before = std::move(norm);
 }
 

@@ -136,6 +136,7 @@ void run(const Context& context, BenchOptions o) {
   const Json measurement = measured(context, o);
   for (const auto& [key, value] : measurement.members()) result[key] = value;
   context.write_json(result);
+  REID_CHECK(failures().empty(), failures().size(), " measurements failed; the first, ", failures().front());
 }
 
 }  // namespace

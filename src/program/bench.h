@@ -161,12 +161,15 @@ struct Cell {
   double bytes = 0;  // traffic
 };
 
+std::vector<std::string>& failures();  // of implementations: reid bench ends with them, behind what it could measure
+
 template <class Op>
 Cell time_implementation(const BenchOptions& o, const Impl<Op>& impl, const typename Op::Args& args) {
   try {
     if (const char* reason = impl.refuses ? impl.refuses(args) : nullptr) return {impl.name, reason, {}};
     return {impl.name, "", measure(o, [&] { impl.run(args, current_stream(o.device)); }), traffic(args)};
   } catch (const Error& error) {  // of a library's engine, say: the other rows are worth having
+    failures().push_back(str(impl.name, ": ", error.what()));
     return {impl.name, str("failed: ", error.what()), {}};
   }
 }

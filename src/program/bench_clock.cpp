@@ -40,11 +40,21 @@ CallClock::CallClock(Device device) : device_(device) {
   begin_ = accelerator(device).open_event(device.index, true);
   end_ = accelerator(device).open_event(device.index, true);
 }
-CallClock::~CallClock() {
-  for (void* event : {begin_, end_}) {
-    if (event) accelerator(device_).close_event(event);
+namespace {
+
+// Behind an error work may still be queued that marks them.
+void close_events(Device device, std::span<void* const> events) {
+  if (device.type == DeviceType::cpu) return;
+  try {
+    current_stream(device).synchronize();
+  } catch (const Error&) {  // of that work, which has reached the caller
   }
+  for (void* event : events) accelerator(device).close_event(event);
 }
+
+}  // namespace
+
+CallClock::~CallClock() { close_events(device_, std::array{begin_, end_}); }
 
 void CallClock::start(Caches caches) {
   if (begin_) {
@@ -68,11 +78,7 @@ StepClock::StepClock(Device device) : device_(device) {
   if (device.type == DeviceType::cpu) return;
   for (void*& event : events_) event = accelerator(device).open_event(device.index, true);
 }
-StepClock::~StepClock() {
-  for (void* event : events_) {
-    if (event) accelerator(device_).close_event(event);
-  }
-}
+StepClock::~StepClock() { close_events(device_, events_); }
 
 // A time is that between a lap's event and the one before; the third event is recorded meanwhile.
 void StepClock::wait_for(size_t lap) {
@@ -95,6 +101,11 @@ void StepClock::lap() {
 Times StepClock::finish() {
   if (device_.type != DeviceType::cpu && laps_ > 0) wait_for(laps_ - 1);
   return std::move(times_);
+}
+
+std::vector<std::string>& failures() {
+  static std::vector<std::string> all;
+  return all;
 }
 
 DType dtype_named(const std::string& name) {

@@ -36,7 +36,7 @@ struct Measured {
 };
 
 template <class Step>
-Measured measure_counting(BenchOptions o, Step&& step) {
+Measured measure_counting(const BenchOptions& o, Step&& step) {
   for (int64_t i = 0; i < o.warmup; ++i) step();
   const int64_t allocations = allocator_stats(o.device).system_allocations;
   const Usage before = usage_now();

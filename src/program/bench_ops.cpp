@@ -187,15 +187,15 @@ void optimizer_rows(BenchRows& rows, int64_t count) {
   rows.time<Cast>("weights to bf16" + of, {flat(), rows.zeros({count}, DType::bf16), count, f32, DType::bf16});
 }
 
-// What else it does where a block's input has a gradient already, and came out of a norm: where the fastest does so in passing.
+// What else it does where a block's input has a gradient already and came out of a norm: where the fastest does so in passing.
 void data_gradient_rows(BenchRows& rows, const ConvLayer& layer, const std::string& of, const ConvBackwardDataArgs& plain, const Shape& x) {
+  rows.time<ConvBackwardData>(of + "data gradient", plain, layer.flop());
+  if (!layer.name.ends_with("conv1")) return;
   const DType dtype = rows.dtype();
   const auto time = [&](const char* what, const ConvBackwardDataArgs& args) {
     if (Registry::accepts_more<ConvBackwardData>(rows.options().device.type, plain, args))
       rows.time<ConvBackwardData>(of + what, args, layer.flop());
   };
-  time("data gradient", plain);
-  if (layer.shape.r > 1) return;
   ConvBackwardDataArgs fuller = plain;
   fuller.addend = rows.random(x, dtype);
   time("data gradient, addend", fuller);

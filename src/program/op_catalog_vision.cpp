@@ -88,7 +88,7 @@ std::vector<OpAttribute> norm_attributes(bool running) {
 std::vector<OpEntry> norms() {
   const std::vector<OpResult> running = {
       {"y", "like x", ""}, {"running_mean", "[.]", "after this pass"}, {"running_var", "[.]", "after this pass (unbiased)"}};
-  const std::vector<std::string> kernels = {"norm_statistics", "norm_apply", "norm_backward"};
+  const std::vector<std::string> kernels = {"norm_statistics", "norm_apply", "norm_backward", "norm_gradient"};
   return {
       {.name = "batch_norm",
        .summary = "batch normalization, residual, ReLU",

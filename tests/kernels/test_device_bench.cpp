@@ -102,6 +102,20 @@ TEST_CASE("device bench: a measurement ends when its patience does, after one ca
   CHECK(calls > static_cast<int>(times.seconds.size()));
 }
 
+TEST_CASE("device bench: an implementation that fails is told, and the next one measured") {
+  BenchOptions o = tiny("f32");
+  o.device = {};
+  const Tensor x = Tensor::full({4}, -1, DType::f32), y = Tensor::full({4}, 7, DType::f32);
+  const ReluArgs args{x.raw(), y.raw(), 4, DType::f32};
+  const Impl<Relu> broken{"broken", nullptr, [](const ReluArgs&, Stream&) { fail("no engine"); }};
+  const Cell cell = time_implementation<Relu>(o, broken, args);
+  CHECK(cell.refused == "failed: no engine");
+  CHECK(cell.times.seconds.empty());
+  const Cell next = time_implementation<Relu>(o, Registry::implementations<Relu>(DeviceType::cpu).back(), args);
+  CHECK(next.refused.empty());
+  CHECK(y.data<float>()[3] == 0);
+}
+
 TEST_CASE("device bench: random numbers repeat after a prime wherever they are made, in both types") {
   const Shape shape{3, 65537};
   const Tensor here = random_normal(shape, Rng(7)), there = random_normal(shape, Rng(7), DType::f32, test_device());

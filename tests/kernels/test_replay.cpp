@@ -112,6 +112,22 @@ TEST_CASE("replay: steps that repeat run as graphs, with the bits of eager ones"
   CHECK(c.graphs == 1);  // up to the optimizer's step
 }
 
+TEST_CASE("replay: what steps left cached goes back before one is recorded") {
+  Replay replay(test_device());
+  std::vector<int64_t> cached;
+  for (int step = 0; step < 3; ++step) {
+    replay.run([&] {
+      const AllocatorStats memory = allocator_stats(test_device());
+      cached.push_back(memory.bytes_cached);
+      Tensor::zeros({1 << 16}, DType::u8, test_device());
+    });
+    Tensor::zeros({1 << 20}, DType::u8, test_device());  // outside of any step
+  }
+  CHECK(replay.counts().recorded == 1);
+  CHECK(cached[1] == 0);
+  CHECK(cached[2] >= 1 << 20);
+}
+
 TEST_CASE("replay: a step that reads its loss is two graphs, and reads the right one") {
   const Replay::Counts c = check_script(Script(6, {.read_inside = true}));
   CHECK(c.replayed == 4);

@@ -145,6 +145,24 @@ TEST_CASE("reid bench gemm: sizes as asked for") {
   CHECK(row.at("gflops").number() * 1e9 * row.at("times").at("median").number() == doctest::Approx(2.0 * 17 * 33 * 65));
 }
 
+TEST_CASE("REID_WITHOUT: what it names is not there, and what is not there cannot be named") {
+  const auto names = [] {
+    std::vector<std::string> all;
+    const Json json = json_of({"machine"});
+    for (const Json& name : json.at("implementations").at("conv_forward").items()) all.push_back(name.string());
+    return all;
+  };
+  const std::vector<std::string> all = names();
+  REQUIRE(std::ranges::count(all, "implicit_gemm_portable") == 1);
+  setenv("REID_WITHOUT", "implicit_gemm_portable", 1);
+  CHECK(names().size() == all.size() - 1);
+  setenv("REID_WITHOUT", "implicit_gem_portable", 1);
+  const Outcome r = bench({"machine"});
+  unsetenv("REID_WITHOUT");
+  CHECK(r.status != 0);
+  CHECK(r.says("REID_WITHOUT: 'implicit_gem_portable' is no implementation of this build"));
+}
+
 // REID_IMPL for the programs started while it lives.
 struct Wish {
   explicit Wish(const char* text) { setenv("REID_IMPL", text, 1); }

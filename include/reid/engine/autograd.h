@@ -56,6 +56,7 @@ class Grads {
  private:
   friend class Tape;
   Grads(Tape& tape, int node, const std::vector<int>& inputs) : tape_(tape), node_(node), inputs_(inputs) {}
+  Tensor& place_for(int input, const Tensor& gradient) const;  // throws where the gradient is not the value's
   Tape& tape_;
   int node_;
   const std::vector<int>& inputs_;

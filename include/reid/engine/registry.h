@@ -38,7 +38,7 @@ class Registry {
     list<Op>(device).push_back(impl);
     note(Op::name, device, impl.name);
   }
-  static bool left_out(std::string_view implementation);  // by REID_WITHOUT=name,name: as if this build had none of that name
+  static bool left_out(const char* implementation);  // by REID_WITHOUT=name,name: as if this build had none of that name
   template <class Op>
   static const std::vector<Impl<Op>>& implementations(DeviceType device) {
     return list<Op>(device);

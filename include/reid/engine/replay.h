@@ -8,7 +8,8 @@
 // Copies from the host go to memory of their own, at once. The first work that is not as recorded ends the replay: what was compared
 // but not yet queued runs, the rest of the step follows as if there were no graphs, and the next step is recorded again. So a step may
 // branch, change shapes or wait in its middle: it becomes slower, never wrong. Addresses repeat because a recorded step's tensors come from
-// a pool of their own, which gives a replayed step the same blocks in the same order.
+// a pool of their own, which gives a replayed step the same blocks in the same order; what steps before left cached goes back to the
+// system when one is recorded, which waits for the device.
 // Limits: a tensor that is made in a step must not outlive it (what outlives it is copied into tensors made before); steps that keep one
 // are not replayed. After eight recordings in a row without a replayed step, steps run without. One step at a time, on the thread that
 // computes.

@@ -114,6 +114,7 @@ class Runtime final : public Accelerator {
   void* open_event(int device, bool timed) override {
     REID_CUDA(cudaSetDevice(device));
     cudaEvent_t event = nullptr;
+    // Who waits sleeps: the loader's threads want the processors.
     REID_CUDA(cudaEventCreateWithFlags(&event, cudaEventBlockingSync | (timed ? cudaEventDefault : cudaEventDisableTiming)));
     return event;
   }
