@@ -57,6 +57,10 @@ void norm_rows(BenchRows& rows, const ConvShape& s, const char* kind, int64_t gr
   rows.time<NormApply>(of + "apply, residual, ReLU", norm_case(rows, window, true, map).apply);
   rows.time<NormBackward>(of + "backward, ReLU", norm_case(rows, window, false, map).backward);
   rows.time<NormBackward>(of + "backward, residual, ReLU", norm_case(rows, window, true, map).backward);
+  if (groups > 1 || Registry::implementations<NormGradient>(rows.options().device.type).size() < 2) return;  // on a CPU nobody asks for it
+  const NormBackwardArgs b = norm_case(rows, window, true, map).backward;
+  rows.time<NormGradient>(of + "backward behind a convolution's sums",
+                          {b.dy, b.x, b.mean, b.variance, b.gamma, b.dgamma, b.dbeta, b.dx, window.length, s.k, b.eps, false, b.dtype});
 }
 
 // The first half of the channels by image, the second over the batch (Pan et al., ECCV 2018), with the ReLU behind it.

@@ -204,6 +204,7 @@ TEST_CASE("device bench: norms, pools, losses and optimizers, with what they mus
       if (name.starts_with("moving average")) CHECK(row.at("bytes").number() == 12 * std::stod(name.substr(16)));
     }
     CHECK(ops == std::set<std::string>{"norm_statistics",
+                                       "norm_gradient",
                                        "norm_apply",
                                        "norm_backward",
                                        "max_pool",
