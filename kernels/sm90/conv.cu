@@ -176,15 +176,15 @@ struct WgmmaDataExtras : WgmmaConvolution<kColumns, false> {
     }
   }
 };
-// With the sums of the norm before. Pixels beyond the map come with zeros of y: they count for nothing.
-template <int kColumns>
-struct WgmmaDataNorm : WgmmaDataExtras<kColumns, 3> {
+// With the sums of the norm before. Pixels beyond the map come with zeros of y: they count for nothing. With 128 columns this would take
+// more registers than two blocks leave each other.
+struct WgmmaDataNorm : WgmmaDataExtras<kChannels, 3> {
   int boxes_of_phase;
   const float *mean, *variance;
   float eps;
   float *sums, *dots;  // [phases, boxes of a phase, n]
   __device__ void store_gradient_sums(const WgmmaPlace& at, int64_t j, const GradientSums& of) const {
-    const int64_t to = (int64_t{at.part} * boxes_of_phase + at.row) * this->n + j;
+    const int64_t to = (int64_t{at.part} * boxes_of_phase + at.row) * n + j;
     sums[to] = of.sum, dots[to] = of.dot / sqrtf(variance[j] + eps);
   }
 };
@@ -248,10 +248,9 @@ void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
   run_wgmma(p, p.phases, boxes, stream);
 }
 
-// With 128 columns this would take more registers than two blocks leave each other.
 void backward_data_and_sums(const ConvBackwardDataArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
-  WgmmaDataNorm<kChannels> p{};
+  WgmmaDataNorm p{};
   static_cast<WgmmaConvolution<kChannels, false>&>(p) = convolution<kChannels, false>(s, a.dy, a.w, a.dx, stream);
   const void* const extras[] = {a.addend, a.norm.y, a.norm.x};
   for (int e = 0; e < 3; ++e) p.extras[e] = extra_map(extras[e], s, p.boxes);

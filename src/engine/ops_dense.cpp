@@ -185,19 +185,19 @@ Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shap
       require_shape("conv_backward_data", name, *given, {1, s.c});
       require_wide("conv_backward_data", name, *given, dx);
     }
-    const auto parameter = [&] { return Tensor::empty({s.c}, wide(dx.dtype()), dx.device()); };
-    const NormGradients found{parameter(), parameter()};
     ConvBackwardDataArgs taking = adding;
     taking.norm = {.x = norm->x.raw(),
                    .y = norm->y.raw(),
                    .mean = norm->statistics.mean.raw(),
                    .variance = norm->statistics.variance.raw(),
-                   .dgamma = found.gamma.raw(),
-                   .dbeta = found.beta.raw(),
+                   .dgamma = nullptr,
+                   .dbeta = nullptr,
                    .eps = norm->eps};
     if (accepts(taking)) {
+      const auto parameter = [&] { return Tensor::empty({s.c}, wide(dx.dtype()), dx.device()); };
+      norm->gradients = {parameter(), parameter()};
+      taking.norm.dgamma = norm->gradients.gamma.raw(), taking.norm.dbeta = norm->gradients.beta.raw();
       dispatch<ConvBackwardData>(dy.device(), taking);
-      norm->gradients = found;
       return dx;
     }
   }

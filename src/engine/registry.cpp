@@ -1,5 +1,6 @@
 #include "reid/engine/registry.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -17,11 +18,6 @@ std::vector<std::string> listed(const char* variable) {
   for (std::string item; std::getline(items, item, ',');) all.push_back(item);
   return all;
 }
-std::map<std::string, bool, std::less<>> items_of(const char* variable) {
-  std::map<std::string, bool, std::less<>> items;
-  for (std::string& item : listed(variable)) items.emplace(std::move(item), false);
-  return items;
-}
 
 struct Names {
   std::mutex mutex;
@@ -29,7 +25,8 @@ struct Names {
   std::set<std::string, std::less<>> implementations;  // of every device
   std::map<std::string, std::string, std::less<>> forced;
   std::vector<std::string> preferred;
-  std::map<std::string, bool, std::less<>> unwanted = items_of("REID_WITHOUT");  // and whether this build has it
+  std::vector<std::string> unwanted = listed("REID_WITHOUT");
+  std::set<std::string, std::less<>> left_out;  // of the unwanted: those that this build has
 };
 Names& names() {
   static Names n;
@@ -37,8 +34,8 @@ Names& names() {
 }
 
 void read_wishes_from_environment() {
-  for (const auto& [name, met] : names().unwanted) {
-    REID_CHECK(met, "REID_WITHOUT: '", name, "' is no implementation of this build");
+  for (const std::string& name : names().unwanted) {
+    REID_CHECK(names().left_out.contains(name), "REID_WITHOUT: '", name, "' is no implementation of this build");
   }
   std::vector<std::string> preferred;
   for (const std::string& item : listed("REID_IMPL")) {
@@ -59,9 +56,9 @@ thread_local std::vector<std::string>* collected = nullptr;
 }  // namespace
 
 bool Registry::left_out(const char* implementation) {
-  const auto found = names().unwanted.find(implementation);
-  if (found == names().unwanted.end()) return false;
-  found->second = true;
+  const std::vector<std::string>& unwanted = names().unwanted;
+  if (std::find(unwanted.begin(), unwanted.end(), implementation) == unwanted.end()) return false;
+  names().left_out.emplace(implementation);
   return true;
 }
 

@@ -55,7 +55,7 @@ TEST_CASE("problem lines: what is malformed is named") {
   CHECK_THROWS_WITH_AS(static_cast<void>(parse_problem("conv n=1").at("h")), "problem line 'conv n=1' lacks h", Error);
 }
 
-// The harness must see what it is for: one wrong element, a NaN, a write past the end, and too many threads' worth of luck.
+// The harness must see what it is for: one wrong element, a NaN, a write past the end, too many threads' worth of luck, and an error.
 struct Spy {
   static int fault;
   using Args = ReluArgs;
@@ -70,6 +70,7 @@ struct Spy {
     if (fault == 4) const_cast<float*>(x)[0] += 1;
     if (fault == 5 && threads() == 1) y[0] += 1e-6F;
     if (fault == 6) y[-1] = 0;
+    if (fault == 7) fail("it gave up");
   }
 };
 int Spy::fault = 0;
@@ -85,12 +86,18 @@ TEST_CASE("the harness finds planted faults") {
   for (double& v : oracle["y"]) v *= 2;
   for (size_t i = 0; i < 7; ++i) bounds["y"][i] = 4 * std::abs(oracle["y"][i]);
   const Impl<Spy> impl{.name = "spy", .refuses = nullptr, .run = Spy::run};
-  const char* expected[] = {
-      "", "y[3]: got", "y[6]: got nan", "y: wrote outside", "x: an input was written", "y: other bits", "y: wrote outside"};
+  const char* expected[] = {"",
+                            "y[3]: got",
+                            "y[6]: got nan",
+                            "y: wrote outside",
+                            "x: an input was written",
+                            "y: other bits",
+                            "y: wrote outside",
+                            "an error: it gave up"};
   const int threads_before = threads();
   set_threads(2);
-  for (Spy::fault = 0; Spy::fault < 7; ++Spy::fault) {
-    const std::string found = trial(p, impl, run, oracle, bounds, false);
+  for (Spy::fault = 0; Spy::fault < 8; ++Spy::fault) {
+    const std::string found = detail::found([&] { return trial(p, impl, run, oracle, bounds, false); });
     CHECK_MESSAGE(found.substr(0, std::strlen(expected[Spy::fault])) == expected[Spy::fault], found);
     if (Spy::fault == 0) CHECK(found == "");
   }
