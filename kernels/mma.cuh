@@ -10,6 +10,9 @@
 // gets, of matrix i, the elements 2t and 2t+1 of row g; transposed, of rows 2t and 2t+1 of column g.
 
 #include "prims.cuh"
+#ifndef __CUDACC__
+#include "emu/tensor_core.h"
+#endif
 
 namespace reid::REID_TARGET {
 
@@ -73,23 +76,7 @@ __device__ void cp_async_wait() {
 
 namespace detail {
 
-struct Fragments {
-  uint32_t a[4], b[2];
-};
 inline float half_of(uint32_t word, unsigned half) { return to_float(bf16{static_cast<uint16_t>(word >> (16 * half))}); }
-// Row `row` of A and column `column` of B, from the four lanes that hold each.
-inline void row_of_a(const Exchange& all, unsigned row, float (&values)[16]) {
-  for (unsigned t = 0; t < 4; ++t) {
-    const auto held = all.get<Fragments>(row % 8 * 4 + t);
-    for (unsigned i = 0; i < 4; ++i) values[i / 2 * 8 + 2 * t + i % 2] = half_of(held.a[row / 8 + i / 2 * 2], i % 2);
-  }
-}
-inline void column_of_b(const Exchange& all, unsigned column, float (&values)[16]) {
-  for (unsigned t = 0; t < 4; ++t) {
-    const auto held = all.get<Fragments>(column * 4 + t);
-    for (unsigned i = 0; i < 4; ++i) values[i / 2 * 8 + 2 * t + i % 2] = half_of(held.b[i / 2], i % 2);
-  }
-}
 
 struct Row {
   uint16_t v[8];
@@ -112,18 +99,12 @@ void ldmatrix(const char* call, uint32_t (&r)[matrices], const bf16* row, bool t
 
 }  // namespace detail
 
-// Products are exact in f32; the sums are rounded one by one, where a tensor core rounds in its own way.
 inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  const detail::Fragments mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  detail::Fragments mine;
+  for (unsigned i = 0; i < 8; ++i) mine.a[i] = detail::half_of(a[i / 2], i % 2);
+  for (unsigned i = 0; i < 4; ++i) mine.b[i] = detail::half_of(b[i / 2], i % 2);
   const detail::Exchange& all = detail::exchange("mma", kFullMask, mine, {__FILE__, __LINE__});
-  float rows[2][16], columns[2][16];
-  for (unsigned half = 0; half < 2; ++half) {
-    detail::row_of_a(all, detail::lane() / 4 + 8 * half, rows[half]);
-    detail::column_of_b(all, detail::lane() % 4 * 2 + half, columns[half]);
-  }
-  for (unsigned k = 0; k < 16; ++k) {
-    for (unsigned i = 0; i < 4; ++i) d[i] += rows[i / 2][k] * columns[i % 2][k];
-  }
+  detail::multiply_fragments(all.lanes[0], sizeof all.lanes[0], detail::lane(), d);
 }
 inline void ldmatrix_x4(uint32_t (&r)[4], const bf16* row) { detail::ldmatrix("ldmatrix.x4", r, row, false); }
 inline void ldmatrix_x4_trans(uint32_t (&r)[4], const bf16* row) { detail::ldmatrix("ldmatrix.x4.trans", r, row, true); }

@@ -65,7 +65,7 @@ void block_barrier(Site site);
 
 // What the lanes of a warp laid down in one collective.
 struct Exchange {
-  static constexpr size_t kBytes = 32;
+  static constexpr size_t kBytes = 48;
   alignas(16) unsigned char lanes[kWarp][kBytes];
   template <class T>
   T get(unsigned lane) const {

@@ -24,7 +24,8 @@ namespace {
 
 thread_local Schedule chosen = Schedule::lockstep;
 
-bool same(const Site& a, const Site& b) { return a.line == b.line && std::strcmp(a.file, b.file) == 0; }
+bool same(const char* a, const char* b) { return a == b || std::strcmp(a, b) == 0; }
+bool same(const Site& a, const Site& b) { return a.line == b.line && same(a.file, b.file); }
 
 // A copy of cp.async that has not arrived.
 struct Copy {
@@ -230,7 +231,7 @@ const detail::Exchange& Block::exchange(const char* call, unsigned mask, const v
   if (mask != kFullMask) stop(call, " at ", site, " names some lanes only (mask ", mask, "): collectives are for the whole warp here");
   const unsigned thread = detail::linear_thread(), lane = thread % kWarp;
   Warp& warp = warps_[thread / kWarp];
-  if (warp.arrived > 0 && (std::strcmp(call, warp.call) != 0 || !same(site, warp.site))) {
+  if (warp.arrived > 0 && (!same(call, warp.call) || !same(site, warp.site))) {
     stop("lanes of warp ", thread / kWarp, " diverge: some are in ", warp.call, " (", warp.site, "), lane ", lane, " in ", call, " (", site,
          ")");
   }
