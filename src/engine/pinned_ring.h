@@ -27,11 +27,15 @@ class PinnedRing {
   PinnedRing(const PinnedRing&) = delete;
   PinnedRing& operator=(const PinnedRing&) = delete;
 
-  // Queues the copy. Waits only when it is kSlots copies ahead of the device. The event of the copy, which the next kSlots - 1 calls leave
-  // alone.
+  // Queues the copy; all threads set aside what it reads. Waits only when it is kSlots copies ahead of the device. The event of the copy,
+  // which the next kSlots - 1 calls leave alone.
   void* copy(void* to, const void* from, size_t bytes, void* queue);
 
+  // The same in pieces, for copies of any size: one is set aside while those before it are on their way.
+  void copy_in_pieces(void* to, const void* from, size_t bytes, void* queue);
+
  private:
+  static constexpr size_t kPiece = size_t{4} << 20;
   static constexpr size_t kSlots = 16;
   Device device_;
   std::array<PinnedSlot, kSlots> slots_;

@@ -26,9 +26,6 @@ decltype(auto) with_type(DType dtype, F&& f) {
   fail("[tensor] unknown dtype");
 }
 
-// Copies to a device up to this size pass through pinned memory, as drivers may make the host wait for others.
-constexpr size_t kStaged = size_t{4} << 20;
-
 bool on_cpu(Device device) { return device.type == DeviceType::cpu; }
 
 // Copies between any two places. Copies to the host wait; others are queued. fresh: `to` is new and was allocated for uploads.
@@ -44,8 +41,8 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
   const Device device = on_cpu(to_device) ? from_device : to_device;
   const CopyKind kind = on_cpu(to_device) ? CopyKind::to_host : on_cpu(from_device) ? CopyKind::to_device : CopyKind::on_device;
   const auto run = [=](Stream& stream) {
-    if (kind == CopyKind::to_device && count <= kStaged) {
-      staging(device).copy(to, from, count, stream.native());
+    if (kind == CopyKind::to_device) {  // from memory that is not pinned drivers copy on one thread, which waits
+      staging(device).copy_in_pieces(to, from, count, stream.native());
     } else {
       accelerator(device).copy(to, from, count, kind, stream.native());
     }

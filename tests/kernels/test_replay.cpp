@@ -240,6 +240,22 @@ TEST_CASE("replay: a kernel that fails inside of a step is an error like any oth
   CHECK(replay.counts().replayed == 2);
 }
 
+TEST_CASE("transfer: tensors of any size go there in pieces, and their numbers are taken at once") {
+  for (const emu::Pace pace : {emu::Pace::late, emu::Pace::early}) {
+    emu::set_pace(pace);
+    const int64_t piece = int64_t{4} << 20;
+    for (const int64_t size : {int64_t{1}, piece - 1, piece + 1, 16 * piece + 3}) {  // a ring holds 16 pieces
+      std::vector<uint8_t> values(static_cast<size_t>(size));
+      for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<uint8_t>(i % 251);
+      Tensor host = Tensor::from(values, Shape{size});
+      const Tensor there = host.to(test_device());
+      host.fill(0);
+      CHECK(bitwise_equal(there.to(Device{}), Tensor::from(values, Shape{size})));
+    }
+  }
+  emu::set_pace(emu::Pace::late);
+}
+
 TEST_CASE("transfer: batches arrive beside computing, scalars come back later") {
   for (const emu::Pace pace : {emu::Pace::late, emu::Pace::early}) {
     emu::set_pace(pace);
