@@ -60,14 +60,14 @@ MAX_BYTES = 1 << 20      # any tracked file
 
 # Lines a folder may hold, everything below it included.
 BUDGET = {
-    "include/reid": 5500,
+    "include/reid": 5550,
     "kernels": 8200,
     "src/backends": 7800,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 13200,
     "src/learning": 5000,
-    "src/program": 6800,
+    "src/program": 6950,
     "tests": 21400,
     "tools": 6400,
 }

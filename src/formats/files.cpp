@@ -71,6 +71,13 @@ void flush_folder(const fs::path& folder) {
   if (fd.get() >= 0) static_cast<void>(::fsync(fd.get()));
 }
 
+// So that a link stays and its target changes.
+fs::path behind_links(const fs::path& file) {
+  std::error_code error;
+  fs::path target = fs::weakly_canonical(file, error);
+  return error ? file : target;
+}
+
 fs::path temporary_beside(const fs::path& target) {
   static std::atomic<uint64_t> count{0};
   return target.parent_path() / str(".", target.filename().string(), ".", ::getpid(), ".", ++count, ".tmp");
@@ -112,10 +119,19 @@ std::string read_text(const fs::path& file) {
   return {bytes.begin(), bytes.end()};
 }
 
-void write_file(const fs::path& file, const Parts& parts) {
+void check_can_write(const fs::path& file) {
+  const fs::path target = behind_links(file);
   std::error_code error;
-  fs::path target = fs::weakly_canonical(file, error);  // through links, so that the link stays and its target changes
-  if (error) target = file;
+  const fs::file_status status = fs::status(target, error);
+  REID_CHECK(status.type() != fs::file_type::directory, "cannot write ", file.string(), ": it is a folder");
+  const bool special = fs::exists(status) && status.type() != fs::file_type::regular;
+  const fs::path where = special ? target : target.has_parent_path() ? target.parent_path() : fs::path(".");
+  REID_CHECK(::access(where.c_str(), special ? W_OK : W_OK | X_OK) == 0, "cannot write ", file.string(), ": ", reason(errno));
+}
+
+void write_file(const fs::path& file, const Parts& parts) {
+  const fs::path target = behind_links(file);
+  std::error_code error;
   const fs::file_status status = fs::status(target, error);
   REID_CHECK(status.type() != fs::file_type::directory, "cannot write ", file.string(), ": it is a folder");
   if (fs::exists(status) && status.type() != fs::file_type::regular) return write_special(target, parts);

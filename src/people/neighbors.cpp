@@ -213,6 +213,14 @@ Neighbors nearest_neighbors(const DistanceTiles& pairs, int64_t width, const Nei
   return result;
 }
 
+NearestRows nearest_rows(const Tensor& a, const Tensor& b, Metric metric, int64_t count, Device device, const Progress& progress) {
+  REID_CHECK(count >= 1, "[nearest_rows] count is ", count, ", expected at least 1");
+  const DistanceTiles pairs(a, "[nearest_rows] a", b, "[nearest_rows] b", metric, device);
+  const Neighbors found = nearest_neighbors(pairs, count, {.distances = true, .farthest = false, .progress = progress});
+  const Shape shape{pairs.count(), found.width};
+  return {Tensor::from(found.index, shape), Tensor::from(found.distance, shape)};
+}
+
 int64_t neighbor_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, int64_t width, bool distances, Device device) {
   width = std::min(width, rows_b);
   if (device != Device{}) return search_bytes_there(rows_a, rows_b, columns, same, width);

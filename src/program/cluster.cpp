@@ -105,6 +105,7 @@ int64_t mebibytes(int64_t bytes) { return (bytes + (1 << 20) - 1) >> 20; }
 
 void run(const Context& context, const Options& o) {
   const Tensor features = read_features(o.features);
+  check_can_write(o.out);
   const DbscanOptions options{.eps = o.eps, .min_samples = o.min_samples, .device = context.device};
   const bool by_jaccard = o.metric == "jaccard";
   const JaccardOptions jaccard{.k1 = o.k1, .k2 = o.k2, .k1_counts_self = o.k1_counts_self == "yes"};

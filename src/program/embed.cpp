@@ -192,6 +192,7 @@ void write_csv(const Options& o, const Embedded& all) {
 
 void run(const Context& context, const Options& o) {
   const std::string format = format_of(o);
+  check_can_write(o.out);
   const std::vector<Sample> samples = samples_of(o);
   LoadedEncoder encoder(o.weights);
   encoder.move_to(context.device);

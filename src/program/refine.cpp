@@ -1,9 +1,6 @@
 #include "program/refine.h"
 
-#include "program/training.h"
-
 #include <charconv>
-#include <chrono>
 #include <cstdio>
 
 namespace reid::program {
@@ -106,20 +103,26 @@ void Refinement::expand(const Context& context, Tensor& query, Tensor& gallery) 
   }
 }
 
+WorkProgress SearchScreen::progress() const {
+  return [ports = ports_](double share) {
+    if (share < 1) ports.progress(str("neighbors ", static_cast<int>(100 * share), " %"));
+  };
+}
+
+void SearchScreen::finish(const std::string& what) const {
+  char seconds[32];
+  std::snprintf(seconds, sizeof seconds, "%.1f", watch_.seconds());
+  ports_.say(str(what, " in ", seconds, " s"));
+}
+
 DistanceRows Refinement::distances(const Context& context, const Tensor& query, const Tensor& gallery, Metric metric) const {
   if (!rerank) return distance_rows(query, gallery, metric);
   note_few_rows(context, "--rerank", std::max(rerank->k1, rerank->k2), query.dim(0) + gallery.dim(0));
   context.say("re-ranking ", query.dim(0), " queries and ", gallery.dim(0), " gallery images: about ",
               memory_words(rerank_bytes(query.dim(0), gallery.dim(0), query.dim(1), query.dtype(), *rerank)), " beside the features");
-  const RunPorts ports = screen_ports(context);
-  const auto start = std::chrono::steady_clock::now();
-  const auto progress = [&](double share) {
-    if (share < 1) ports.progress(str("neighbors ", static_cast<int>(100 * share), " %"));
-  };
-  DistanceRows rows = reid::rerank(query, gallery, *rerank, progress);
-  char seconds[32];
-  std::snprintf(seconds, sizeof seconds, "%.1f", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  ports.say(str("neighbors found and encoded in ", seconds, " s"));
+  const SearchScreen screen(context);
+  DistanceRows rows = reid::rerank(query, gallery, *rerank, screen.progress());
+  screen.finish("neighbors found and encoded");
   return rows;
 }
 

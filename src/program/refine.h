@@ -1,6 +1,7 @@
 #pragma once
 // Expansion and re-ranking as `reid eval` and `reid rerank` offer them.
 
+#include "program/training.h"
 #include "program/verb.h"
 
 #include "reid/people/rerank.h"
@@ -27,6 +28,18 @@ struct Refinement {
   // The distances to rank by: re-ranked, which says what memory it will take before it starts, or those of `metric`.
   DistanceRows distances(const Context& context, const Tensor& query, const Tensor& gallery, Metric metric) const;
 };
+// Shows how far a search for neighbors is, then says how long it took.
+class SearchScreen {
+ public:
+  explicit SearchScreen(const Context& context) : ports_(screen_ports(context)) {}
+  WorkProgress progress() const;
+  void finish(const std::string& what) const;  // "neighbors found"
+
+ private:
+  RunPorts ports_;
+  Stopwatch watch_;
+};
+
 // Throws UsageError for what cannot be read. `preset` decides on a variant that is "auto"; neighbors are searched on `device`.
 Refinement parse_refinement(const RefineFlags& flags, const std::string& preset, Device device);
 

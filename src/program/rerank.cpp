@@ -38,6 +38,19 @@ struct Lists {
   std::vector<float> distance;  // [Q, top]
 };
 
+// By distances in double, rounded.
+Lists nearest(const Context& context, const Tensor& query, const Tensor& gallery, Metric metric, int64_t top) {
+  const SearchScreen screen(context);
+  const NearestRows rows = nearest_rows(query, gallery, metric, top, context.device, screen.progress());
+  screen.finish("neighbors found");
+  Lists lists;
+  lists.top = rows.index.dim(1);
+  lists.index.assign(rows.index.data<int32_t>(), rows.index.data<int32_t>() + rows.index.numel());
+  const Tensor rounded = rows.distance.to(DType::f32);
+  lists.distance.assign(rounded.data<float>(), rounded.data<float>() + rounded.numel());
+  return lists;
+}
+
 constexpr int64_t kBlockValues = int64_t{1} << 24;  // distances at a time: 64 MB
 
 template <class Use>
@@ -119,6 +132,7 @@ void run(const Context& context, const Options& o) {
   if (!csv && !o.out.ends_with(".safetensors")) throw UsageError("--out " + o.out + " ends in neither .csv nor .safetensors: rename it");
   if (csv && o.distances) throw UsageError("--distances writes .safetensors: rename --out");
   const Refinement refinement = parse_refinement(o.refine, "", context.device);
+  check_can_write(o.out);
   const Metric metric = parse_metric(o.metric);
   Tensor query = read_features(o.query), gallery = read_features(o.gallery);
   check_features(query, metric, o.query);
@@ -130,22 +144,24 @@ void run(const Context& context, const Options& o) {
   gallery = gallery.to(wide ? DType::f64 : DType::f32);
   const Stopwatch watch;
   refinement.expand(context, query, gallery);
-  const DistanceRows rows = refinement.distances(context, query, gallery, metric);
 
-  Json result = Json::object({{"out", o.out}, {"queries", rows.queries}, {"gallery", rows.gallery}});
+  const Shape shape{query.dim(0), gallery.dim(0)};
+  Json result = Json::object({{"out", o.out}, {"queries", shape[0]}, {"gallery", shape[1]}});
   result["refinement"] = refinement.describe();
   const std::string how = refinement.any() ? refinement.describe() : str(o.metric, " distance");
-  const Tensor distances = o.distances ? all_distances(rows, wide) : Tensor();
-  const Lists lists = o.distances ? Lists() : best_of(rows, o.top);
-  result["seconds"] = watch.seconds();  // without reading and writing
   if (o.distances) {
+    const Tensor distances = all_distances(refinement.distances(context, query, gallery, metric), wide);
+    result["seconds"] = watch.seconds();  // without reading and writing
     write_distances(o, distances, refinement.describe());
-    context.say(how, ": distances ", Shape{rows.queries, rows.gallery}, " -> ", o.out);
+    context.say(how, ": distances ", shape, " -> ", o.out);
   } else {
+    const Lists lists = refinement.rerank ? best_of(refinement.distances(context, query, gallery, metric), o.top)
+                                          : nearest(context, query, gallery, metric, o.top);
+    result["seconds"] = watch.seconds();
     if (lists.top < o.top) context.say("note: --top ", o.top, " is more than the gallery: lists have all ", lists.top);
-    write_lists(o, lists, rows.queries, rows.gallery, refinement.describe());
+    write_lists(o, lists, shape[0], shape[1], refinement.describe());
     result["top"] = lists.top;
-    context.say(how, ": the best ", lists.top, " of ", rows.gallery, " for each of ", rows.queries, " queries -> ", o.out);
+    context.say(how, ": the best ", lists.top, " of ", shape[1], " for each of ", shape[0], " queries -> ", o.out);
   }
   context.write_json(result);
 }

@@ -78,7 +78,14 @@ TEST_CASE("files: errors name the path and the reason") {
   CHECK(failure_of([&] { write_file(scratch.folder, std::string_view("x")); }).find("it is a folder") != std::string::npos);
   CHECK(failure_of([&] { write_file(scratch / "no" / "such" / "f", std::string_view("x")); }).find("No such file") != std::string::npos);
 
+  CHECK(failure_of([&] { check_can_write(scratch / "no" / "such" / "f"); }) ==
+        str("cannot write ", (scratch / "no" / "such" / "f").string(), ": No such file or directory"));
+  CHECK(failure_of([&] { check_can_write(scratch.folder); }).find("it is a folder") != std::string::npos);
+
   write_file(scratch / "plain", std::string_view("x"));
+  for (const fs::path& fine : {scratch / "plain", scratch / "new", fs::path("new"), fs::path("/dev/null")})
+    CHECK_NOTHROW(check_can_write(fine));
+  CHECK(entries(scratch.folder) == 1);
   CHECK(failure_of([&] { make_folder(scratch / "plain"); }).find("plain") != std::string::npos);
   CHECK(failure_of([&] { make_folder(scratch / "plain" / "below"); }).find("plain") != std::string::npos);
   make_folder(scratch / "x" / "y");
@@ -91,6 +98,7 @@ TEST_CASE("files: an unwritable folder is refused" * doctest::skip(::geteuid() =
   make_folder(scratch / "locked");
   ::chmod((scratch / "locked").c_str(), 0500);
   CHECK(failure_of([&] { make_folder(scratch / "locked"); }).find("Permission denied") != std::string::npos);
+  CHECK(failure_of([&] { check_can_write(scratch / "locked" / "f"); }).find("Permission denied") != std::string::npos);
   CHECK(failure_of([&] { write_file(scratch / "locked" / "f", std::string_view("x")); }).find("Permission denied") != std::string::npos);
   ::chmod((scratch / "locked").c_str(), 0700);
 }

@@ -130,6 +130,28 @@ TEST_CASE("accelerator search: neighbor lists are the CPU's, over tiles, metrics
   compare(26, DType::f64, Metric::euclidean, 200);  // all there are
 }
 
+TEST_CASE("nearest rows: distances in double by the definition, ties by index, here and there") {
+  const Tensor a = people_features(23, 40, DType::f32, 5), b = people_features(70, 40, DType::f32, 9);
+  for (const Metric metric : kMetrics) {
+    const Tensor all = pairwise_distance(a.to(DType::f64), b.to(DType::f64), metric);
+    const NearestRows here = nearest_rows(a, b, metric, 12), there = nearest_rows(a, b, metric, 12, test_device());
+    CHECK(bitwise_equal(here.index, there.index));
+    CHECK(bitwise_equal(here.distance, there.distance));
+    for (int64_t i = 0; i < 23; ++i) {
+      std::vector<std::pair<double, int32_t>> order;  // rows of b that are equal have distances that are
+      for (int64_t j = 0; j < 70; ++j) order.emplace_back(all.data<double>()[i * 70 + j], static_cast<int32_t>(j));
+      std::sort(order.begin(), order.end());
+      for (int64_t k = 0; k < 12; ++k) {
+        CHECK(here.index.data<int32_t>()[i * 12 + k] == order[static_cast<size_t>(k)].second);
+        CHECK(here.distance.data<double>()[i * 12 + k] == doctest::Approx(order[static_cast<size_t>(k)].first).epsilon(1e-12));
+      }
+    }
+  }
+  CHECK(nearest_rows(a, b, Metric::cosine, 100).index.shape() == Shape{23, 70});
+  CHECK_THROWS_WITH_AS(nearest_rows(a, b, Metric::cosine, 0), "[nearest_rows] count is 0, expected at least 1", Error);
+  CHECK_THROWS_WITH_AS(nearest_rows(a, b.rows(0, 3).reshape({40, 3}), Metric::cosine, 1), doctest::Contains("columns"), Error);
+}
+
 TEST_CASE("accelerator search: lists that many equal rows leave open are closed") {
   const SmallTiles tiles(40);
   const Tensor x = people_features(60, 8, DType::f32, 3);

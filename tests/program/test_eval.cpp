@@ -225,6 +225,19 @@ TEST_CASE("reid rerank: lists and distances equal the library's") {
     }
   }
 
+  REQUIRE(run({"--top", "7", "--out", folder / "n.safetensors"}).status == 0);  // not re-ranked: by distances in double, rounded
+  const NamedTensors nearest = read_safetensors(folder / "n.safetensors");
+  const Tensor exact = pairwise_distance(query, gallery, Metric::cosine);
+  for (int64_t q = 0; q < 50; ++q) {
+    std::vector<std::pair<double, int64_t>> order;
+    for (int64_t j = 0; j < 260; ++j) order.emplace_back(exact.data<double>()[q * 260 + j], j);
+    std::sort(order.begin(), order.end());
+    for (int64_t k = 0; k < 7; ++k) {
+      CHECK(nearest.at("index").data<int64_t>()[q * 7 + k] == order[static_cast<size_t>(k)].second);
+      CHECK(nearest.at("distance").data<float>()[q * 7 + k] == doctest::Approx(order[static_cast<size_t>(k)].first).epsilon(1e-7));
+    }
+  }
+
   const Tensor rows = Tensor::from(std::vector<float>{1, 0, 0, 1, 1, 1, 0, 1}, {4, 2});
   Files::write(folder / "q.safetensors", rows.rows(0, 1), {}, {}, R"(["q,1.jpg"])");
   Files::write(folder / "g.safetensors", rows, {}, {}, R"(["a.jpg", "b.jpg", "c.jpg", "d.jpg"])");
@@ -232,6 +245,7 @@ TEST_CASE("reid rerank: lists and distances equal the library's") {
                                        "euclidean", "--out",   folder / "l.csv"};
   const Outcome r = run_reid(words);
   CHECK(r.status == 0);
+  CHECK(contains(r.out, "neighbors found in "));
   CHECK(contains(r.out, "note: --top 10 is more than the gallery: lists have all 4"));
   CHECK(read_text(folder / "l.csv") ==
         "query,rank,gallery,distance,query_path,gallery_path\n0,1,0,0,\"q,1.jpg\",a.jpg\n0,2,2,1,\"q,1.jpg\",c.jpg\n"

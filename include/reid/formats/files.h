@@ -16,6 +16,7 @@ std::string read_text(const std::filesystem::path& file);
 void write_file(const std::filesystem::path& file, std::span<const uint8_t> bytes);
 void write_file(const std::filesystem::path& file, std::string_view text);
 void write_file(const std::filesystem::path& file, const std::vector<std::span<const uint8_t>>& parts);  // one after another
-void make_folder(const std::filesystem::path& folder);  // with parents; throws when it cannot be made or written to
+void check_can_write(const std::filesystem::path& file);  // throws for want of a folder, or of the right to write there: before long work
+void make_folder(const std::filesystem::path& folder);    // with parents; throws when it cannot be made or written to
 
 }  // namespace reid

@@ -43,6 +43,15 @@ void check_features(const Tensor& features, Metric metric, const std::string& wh
 // Cost: a matrix product, and for each recomputed pair about a microsecond of one core at D = 2048.
 Tensor pairwise_distance(const Tensor& a, const Tensor& b, Metric metric);
 
+struct NearestRows {
+  Tensor index, distance;  // [M, min(count, N)] i32 rows of b, f64; of each row of a by increasing distance, ties by index
+};
+// The `count` rows of b nearest to each row of a, 1 <= count, by distances in double from the differences of two rows. Searched where
+// `device` says, with the same result; no [M, N] numbers anywhere. Cost: the matrix product, in low precision where its bound decides, and
+// a microsecond of one core at D = 2048 for each entry.
+NearestRows nearest_rows(const Tensor& a, const Tensor& b, Metric metric, int64_t count, Device device = {},
+                         const std::function<void(double share)>& progress = {});
+
 // --- k-reciprocal Jaccard distance (Zhong et al., CVPR 2017, in the form that ICE and ClusterContrast cluster with) ---
 
 struct JaccardOptions {
