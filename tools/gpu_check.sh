@@ -206,7 +206,7 @@ phase_bench() {
 # Clustering, evaluation and neighbors at the sizes of data sets, host and device together; at Market-1501's on the CPU alone, too.
 phase_search() {
   local name
-  for name in market1501 msmt17 large; do
+  for name in market1501 msmt17 large million; do
     rm -f "$out/search_$name.json"
     most=150 step search "search_$name" "$build/reid" bench search --scale "$name" --steps 5 --device cuda --json "$out/search_$name.json"
   done

@@ -162,7 +162,7 @@ def searches(records):
     cpu = {r["name"]: r["median"] for r in records.get("search_market1501_cpu").get("rows", [])}
     rows = [[r["name"], f"{1e3 * r['median']:.1f}", f"{1e3 * cpu[r['name']]:.0f}" if r["name"] in cpu else "",
              ratio(cpu.get(r["name"]), r["median"]), r["found"]]
-            for scale in ("market1501", "msmt17", "large") for r in records.get(f"search_{scale}").get("rows", [])]
+            for scale in ("market1501", "msmt17", "large", "million") for r in records.get(f"search_{scale}").get("rows", [])]
     if not rows:
         return None
     return ("Searches among rows of 2048, features on the host, ms.\n\n"

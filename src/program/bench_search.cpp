@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <numeric>
 
 #include "program/bench.h"
 #include "reid/people/evaluation.h"
@@ -14,15 +15,18 @@ namespace {
 
 struct Scale {
   const char* name;
-  int64_t rows;              // to cluster: a training set's images
+  int64_t rows;              // to cluster, and to search among: a training set's images
   int64_t queries, gallery;  // 0: nothing to evaluate
-  bool rerank;               // where that takes seconds, not a minute
+  bool encode;               // Jaccard distances of the rows, too
+  bool rerank;               // on the CPU, too, where that takes seconds, not minutes
 };
 
-constexpr Scale kScales[] = {{"small", 1000, 200, 1000, true},
-                             {"market1501", 12936, 3368, 15913, true},
-                             {"msmt17", 32621, 11659, 82161, false},
-                             {"large", 100000, 0, 0, false}};
+constexpr Scale kScales[] = {{"small", 1000, 200, 1000, true, true},
+                             {"market1501", 12936, 3368, 15913, true, true},
+                             {"msmt17", 32621, 11659, 82161, true, false},
+                             {"large", 100000, 0, 0, true, false},
+                             {"million", 1000000, 0, 0, false, false}};
+constexpr int64_t kAsked = 3368, kTop = 10;  // queries of the search for the nearest rows: Market-1501's
 
 constexpr int64_t kWidth = 2048, kImages = 17, kAlike = 8, kCameras = 6;
 
@@ -132,10 +136,21 @@ Json bench_search(const Context& context, const BenchOptions& o) {
     const Tensor features = drawn_rows(scale.rows, "training");
     const DbscanOptions by_jaccard{.eps = 0.5, .min_samples = 4, .device = o.device},
         by_cosine{.eps = 0.5, .min_samples = 4, .device = o.device};
-    rows.time(str("Jaccard (30, 6) and DBSCAN, ", scale.rows),
-              [&] { return words_of(dbscan_jaccard(features, {}, by_jaccard, rows.phases())); });
+    if (scale.encode) {
+      rows.time(str("Jaccard (30, 6) and DBSCAN, ", scale.rows),
+                [&] { return words_of(dbscan_jaccard(features, {}, by_jaccard, rows.phases())); });
+    }
     rows.time(str("cosine DBSCAN, ", scale.rows),
               [&] { return words_of(dbscan_features(features, Metric::cosine, by_cosine, rows.phases())); });
+    const Tensor asked = drawn_rows(std::min(kAsked, scale.rows), "query");
+    rows.time(str("nearest ", kTop, ", ", asked.dim(0), " x ", scale.rows), [&] {
+      const NearestRows found = nearest_rows(asked, features, Metric::cosine, kTop, o.device);
+      const std::span<const double> all = found.distance.span<double>();
+      char text[64];
+      std::snprintf(text, sizeof text, "mean distance %.6f",
+                    std::accumulate(all.begin(), all.end(), 0.0) / static_cast<double>(all.size()));
+      return std::string(text);
+    });
   }
   if (scale.queries > 0) {
     const EvaluationInput input = drawn_input(scale);
@@ -147,7 +162,7 @@ Json bench_search(const Context& context, const BenchOptions& o) {
       const Tensor expanded = expand_queries(input.query, input.gallery, {.k = 10, .alpha = 3, .device = o.device});
       return str("first number ", expanded.data<float>()[0]);
     });
-    if (scale.rerank) {
+    if (scale.rerank || o.device != Device{}) {
       rows.time("re-ranking (20, 6), mAP and CMC, " + size,
                 [&] { return words_of(evaluate(input, rerank(input.query, input.gallery, {.device = o.device}), options)); });
     }

@@ -224,13 +224,15 @@ TEST_CASE("reid bench loader: draws two sets of images, and measures those that 
 TEST_CASE("reid bench search: times of searches, and what they found") {
   const Json json = json_of({"search", "--scale", "small"}, {"--steps", "1"});
   const std::vector<Json>& rows = json.at("rows").items();
-  REQUIRE(rows.size() == 5);
+  REQUIRE(rows.size() == 6);
   for (const Json& row : rows) check_times(row, 1);
   CHECK(rows[0].at("name").string() == "Jaccard (30, 6) and DBSCAN, 1000");
   CHECK(rows[1].at("found").string().find("noise") != std::string::npos);
-  CHECK(rows[2].at("found").string().find("mAP 0.") != std::string::npos);  // neither all nor nothing
-  CHECK(rows[4].at("found").string().find("mAP 0.") != std::string::npos);
-  CHECK(rows[4].at("found").string() != rows[2].at("found").string());
+  CHECK(rows[2].at("name").string() == "nearest 10, 1000 x 1000");
+  CHECK(rows[2].at("found").string().find("mean distance 0.") != std::string::npos);
+  CHECK(rows[3].at("found").string().find("mAP 0.") != std::string::npos);  // neither all nor nothing
+  CHECK(rows[5].at("found").string().find("mAP 0.") != std::string::npos);
+  CHECK(rows[5].at("found").string() != rows[3].at("found").string());
 }
 
 TEST_CASE("reid bench machine: what there is to be measured") {
