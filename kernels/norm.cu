@@ -252,22 +252,25 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 
 // --- running statistics ---
 
-__device__ void move_running(float* running, const float* seen, const RunningUpdateArgs& a, int64_t column, double share) {
+__device__ void move_running(float* running, const float* seen, const RunningMove& m, int64_t column, double share) {
   float sum = 0;
-  for (int64_t g = 0; g < a.groups; ++g) sum += seen[g * a.count + column];
-  running[column] = static_cast<float>(1 - a.momentum) * running[column] + static_cast<float>(share) * sum;
+  for (int64_t g = 0; g < m.groups; ++g) sum += seen[g * m.count + column];
+  running[column] = static_cast<float>(1 - m.momentum) * running[column] + static_cast<float>(share) * sum;
 }
 
-__global__ void running_update_kernel(RunningUpdateArgs a) {
+__global__ void running_update_kernel(const RunningUpdateArgs GRID_CONSTANT a) {
+  const RunningMove& m = a.moves[blockIdx.y];
   const int64_t column = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (column >= a.count) return;
-  const double share = a.momentum / static_cast<double>(a.groups);
-  move_running(out<float>(a.mean), in<float>(a.seen_mean), a, column, share);
-  move_running(out<float>(a.variance), in<float>(a.seen_variance), a, column, share * a.unbiased);
+  if (column >= m.count) return;
+  const double share = m.momentum / static_cast<double>(m.groups);
+  move_running(out<float>(m.mean), in<float>(m.seen_mean), m, column, share);
+  move_running(out<float>(m.variance), in<float>(m.seen_variance), m, column, share * m.unbiased);
 }
 
 void running_update(const RunningUpdateArgs& a, Stream& stream) {
-  if (a.count > 0) launch(running_update_kernel, blocks_for(a.count, kThreads), kThreads, 0, stream, a);
+  int64_t most = 0;
+  for (int i = 0; i < a.number; ++i) most = a.moves[i].count > most ? a.moves[i].count : most;
+  if (most > 0) launch(running_update_kernel, dim3(blocks_for(most, kThreads), static_cast<unsigned>(a.number)), kThreads, 0, stream, a);
 }
 
 // --- launchers ---

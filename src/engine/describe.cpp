@@ -249,12 +249,14 @@ void AddPairsArgs::describe(Visitor& v) const {
   }
 }
 void RunningUpdateArgs::describe(Visitor& v) const {
-  v.input("seen_mean", seen_mean, {groups, count}, dtype);
-  v.input("seen_variance", seen_variance, {groups, count}, dtype);
-  v.attribute("momentum", momentum);
-  v.attribute("unbiased", unbiased);
-  v.output("mean", mean, {count}, dtype);
-  v.output("variance", variance, {count}, dtype);
+  for (const RunningMove& m : std::span(moves, static_cast<size_t>(number))) {
+    v.input("seen_mean", m.seen_mean, {m.groups, m.count}, dtype);
+    v.input("seen_variance", m.seen_variance, {m.groups, m.count}, dtype);
+    v.attribute("momentum", m.momentum);
+    v.attribute("unbiased", m.unbiased);
+    v.output("mean", m.mean, {m.count}, dtype);
+    v.output("variance", m.variance, {m.count}, dtype);
+  }
 }
 void SoftmaxRowsArgs::describe(Visitor& v) const {
   v.input("s", s, {rows, columns}, dtype);

@@ -94,7 +94,9 @@ Var Norm::apply(const Var& x, const std::vector<NormPart>& parts, const Var& res
   if (kind != Kind::instance && pass.batch_statistics && pass.update_running) {
     ops::Statistics moving = seen.back();
     if (pass.running_from_first) moving = {moving.mean.rows(0, 1), moving.variance.rows(0, 1)};
-    ops::update_running({running.mean, running.variance}, moving, momentum, static_cast<double>(length) / static_cast<double>(length - 1));
+    const double unbiased = static_cast<double>(length) / static_cast<double>(length - 1);
+    const ops::RunningStep step{{running.mean, running.variance}, moving, momentum, unbiased};
+    pass.running_steps ? pass.running_steps->push_back(step) : ops::update_running({step});
   }
   return y;
 }

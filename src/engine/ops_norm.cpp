@@ -105,20 +105,28 @@ Tensor norm_gradient(const Tensor& d, const NormBefore& norm, const Tensor& gamm
   return dx;
 }
 
-void update_running(const Statistics& running, const Statistics& seen, double momentum, double unbiased) {
-  const int64_t groups = seen.mean.dim(0), count = running.mean.numel();
-  for (const Tensor& t : {running.mean, running.variance}) require_shape("running_update", "running", t, {count});
-  for (const Tensor& t : {seen.mean, seen.variance}) require_shape("running_update", "seen", t, {groups, count});
-  for (const Tensor& t : {running.variance, seen.mean, seen.variance}) require_same_dtype("running_update", running.mean, t);
-  dispatch<RunningUpdate>(running.mean.device(), {.mean = running.mean.raw(),
-                                                  .variance = running.variance.raw(),
-                                                  .seen_mean = seen.mean.raw(),
-                                                  .seen_variance = seen.variance.raw(),
-                                                  .groups = groups,
-                                                  .count = count,
-                                                  .momentum = momentum,
-                                                  .unbiased = unbiased,
-                                                  .dtype = running.mean.dtype()});
+void update_running(const std::vector<RunningStep>& steps) {
+  constexpr size_t kMost = RunningUpdateArgs::kMost;
+  for (size_t first = 0; first < steps.size(); first += kMost) {
+    const Tensor& like = steps[first].running.mean;
+    RunningUpdateArgs args{.moves = {}, .number = 0, .dtype = like.dtype()};
+    for (size_t i = first; i < std::min(first + kMost, steps.size()); ++i) {
+      const auto& [running, seen, momentum, unbiased] = steps[i];
+      const int64_t groups = seen.mean.dim(0), count = running.mean.numel();
+      for (const Tensor& t : {running.mean, running.variance}) require_shape("running_update", "running", t, {count});
+      for (const Tensor& t : {seen.mean, seen.variance}) require_shape("running_update", "seen", t, {groups, count});
+      for (const Tensor& t : {running.mean, running.variance, seen.mean, seen.variance}) require_same_dtype("running_update", like, t);
+      args.moves[args.number++] = {.mean = running.mean.raw(),
+                                   .variance = running.variance.raw(),
+                                   .seen_mean = seen.mean.raw(),
+                                   .seen_variance = seen.variance.raw(),
+                                   .groups = groups,
+                                   .count = count,
+                                   .momentum = momentum,
+                                   .unbiased = unbiased};
+    }
+    dispatch<RunningUpdate>(like.device(), args);
+  }
 }
 
 }  // namespace reid::ops

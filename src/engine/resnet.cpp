@@ -171,7 +171,10 @@ ResNet::ResNet(const ResNetConfig& config, DType dtype, Rng rng) : config_(confi
   features_ = plan.features;
 }
 
-Var ResNet::operator()(const Var& images, const Pass& pass) {
+Var ResNet::operator()(const Var& images, const Pass& given) {
+  std::vector<ops::RunningStep> steps;  // of all norms at once: a launch of its own for each would take a device longer than its work
+  Pass pass = given;
+  if (!pass.running_steps) pass.running_steps = &steps;
   Var x = conv_norm_act(images, conv1_, bn1_, Var(), true, pass);  // [N, H/2, W/2, width]
   const bool ceil = config_.max_pool == "ceil";
   x = max_pool(x, {.kernel = 3, .stride = 2, .pad = ceil ? 0 : 1, .ceil = ceil});
@@ -182,6 +185,7 @@ Var ResNet::operator()(const Var& images, const Pass& pass) {
       if (i >= first) x = non_local_[stage][i - first](x, pass);
     }
   }
+  ops::update_running(steps);
   return x;
 }
 

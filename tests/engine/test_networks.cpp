@@ -150,6 +150,30 @@ TEST_CASE("networks: the same seed gives the same weights, a pass in inference c
   CHECK(!bitwise_equal(before, *ia.buffers[0].tensor));
 }
 
+TEST_CASE("networks: the running statistics of a backbone move in one operation, as many as there are") {
+  Encoder encoder(tiny(50, "a", 1), DType::f32, Rng(0));
+  const Tensor images = normal_tensor("images", {2, 32, 16, 3}, DType::f32);
+  std::vector<std::string> lines;
+  trace_to(&lines);
+  encoder(Var(images), own_statistics_pass());
+  trace_to(nullptr);
+  CHECK(std::ranges::count_if(lines, [](const std::string& line) { return line.starts_with("running_update "); }) == 2);  // and the neck's
+
+  std::vector<ops::RunningStep> steps;  // more than fit in one
+  for (int i = 0; i < 130; ++i) {
+    const auto filled = [](const Shape& shape, double value) { return Tensor::full(shape, value, DType::f32); };
+    steps.push_back({{filled({2}, 1), filled({2}, 2)}, {filled({1, 2}, i), filled({1, 2}, 2 * i)}, 0.5, 2});
+  }
+  ops::update_running(steps);
+  for (int i = 0; i < 130; ++i) {
+    CHECK(steps[static_cast<size_t>(i)].running.mean.data<float>()[1] == static_cast<float>(0.5 + 0.5 * i));
+    CHECK(steps[static_cast<size_t>(i)].running.variance.data<float>()[1] == static_cast<float>(1 + 2 * i));
+  }
+  steps = {steps[0], steps[1]};
+  steps[1].running.mean = Tensor::zeros({3}, DType::f32);
+  CHECK_THROWS_WITH_AS(ops::update_running(steps), doctest::Contains("running_update"), Error);
+}
+
 TEST_CASE("networks: groups of images in batch norm are batches of their own") {
   Encoder joint(tiny(18, "a", 1), DType::f64, Rng(5)), alone(tiny(18, "a", 1), DType::f64, Rng(5));
   const Tensor images = normal_tensor("grouped images", {6, 32, 16, 3});

@@ -203,23 +203,36 @@ void norm(const ProblemLine& line, Sweep& sweep) {
 
 void running_update(const ProblemLine& line, Sweep& sweep) {
   using A = RunningUpdateArgs;
-  const int64_t groups = line.at("groups"), count = line.at("count");
   Problem<RunningUpdate> p{.args = {}, .fields = {}, .bound = {}};
-  p.args.groups = groups, p.args.count = count, p.args.momentum = 0.1, p.args.unbiased = 1.25;
-  p.fields = {{"mean", Field<A>::both, &A::mean, {count}},
-              {"variance", Field<A>::both, &A::variance, {count}},
-              {"seen_mean", Field<A>::input, &A::seen_mean, {groups, count}},
-              {"seen_variance", Field<A>::input, &A::seen_variance, {groups, count}}};
-  p.bound = [=](const Values& in, const Values& oracle) {
+  p.args.number = static_cast<int>(line.at("norms"));
+  std::vector<std::string> names;
+  for (int i = 0; i < p.args.number; ++i) {
+    for (const char* name : {"mean ", "variance ", "seen_mean ", "seen_variance "}) names.push_back(name + std::to_string(i));
+  }
+  for (int i = 0; i < p.args.number; ++i) {
+    const int64_t groups = line.at("groups") + i, count = line.at("count") * (p.args.number - i);
+    p.args.moves[i].groups = groups, p.args.moves[i].count = count;
+    p.args.moves[i].momentum = 0.1 * (i + 1), p.args.moves[i].unbiased = 1.25 + i;
+    const std::string* name = &names[static_cast<size_t>(4 * i)];
+    p.fields.push_back({name[0].c_str(), Field<A>::both, [i](A& a, void* data) { a.moves[i].mean = data; }, {count}});
+    p.fields.push_back({name[1].c_str(), Field<A>::both, [i](A& a, void* data) { a.moves[i].variance = data; }, {count}});
+    p.fields.push_back({name[2].c_str(), Field<A>::input, [i](A& a, void* data) { a.moves[i].seen_mean = data; }, {groups, count}});
+    p.fields.push_back({name[3].c_str(), Field<A>::input, [i](A& a, void* data) { a.moves[i].seen_variance = data; }, {groups, count}});
+  }
+  p.bound = [args = p.args](const Values& in, const Values& oracle) {
     Values b = oracle;
-    for (const char* name : {"mean", "variance"}) {
-      const double taken = 0.1 * (name[0] == 'v' ? 1.25 : 1);
-      for (int64_t c = 0; c < count; ++c) {
-        double mean = 0;
-        for (int64_t g = 0; g < groups; ++g)
-          mean += std::abs(in.at(std::string("seen_") + name)[static_cast<size_t>(g * count + c)]) / static_cast<double>(groups);
-        b[name][static_cast<size_t>(c)] =
-            3 * 0.9 * std::abs(in.at(name)[static_cast<size_t>(c)]) + (static_cast<double>(groups) + 3) * taken * mean;
+    for (int i = 0; i < args.number; ++i) {
+      const RunningMove& m = args.moves[i];
+      for (const char* kind : {"mean ", "variance "}) {
+        const std::string name = kind + std::to_string(i);
+        const double taken = m.momentum * (name[0] == 'v' ? m.unbiased : 1);
+        for (int64_t c = 0; c < m.count; ++c) {
+          double mean = 0;
+          for (int64_t g = 0; g < m.groups; ++g)
+            mean += std::abs(in.at("seen_" + name)[static_cast<size_t>(g * m.count + c)]) / static_cast<double>(m.groups);
+          b[name][static_cast<size_t>(c)] =
+              3 * (1 - m.momentum) * std::abs(in.at(name)[static_cast<size_t>(c)]) + (static_cast<double>(m.groups) + 3) * taken * mean;
+        }
       }
     }
     return b;

@@ -72,6 +72,8 @@ struct Pass {
   bool running_from_first = false;  // of several groups only the first moves the running statistics, as on one of several GPUs
   bool other_sums = false;          // convolutions and linear layers may take other sums than their definition's, see ConvShape
   WeightCache* cache = nullptr;     // for convolutions whose weights stay as they are, see weight_cache.h
+  // Where norms leave what moves their running statistics, for whoever runs them to do at once; null: they do it.
+  std::vector<ops::RunningStep>* running_steps = nullptr;
 };
 inline Pass training_pass(Tape& tape, int norm_groups = 1) { return {&tape, true, true, norm_groups}; }
 inline Pass own_statistics_pass(int norm_groups = 1) { return {nullptr, true, true, norm_groups}; }  // a momentum encoder in training

@@ -233,12 +233,17 @@ struct SoftTargetRows {
 // --- running statistics ---
 
 // What a batch norm remembers: running = (1 - momentum) running + momentum seen, where `seen` is the mean over groups, of the variance
-// times `unbiased` (Ioffe and Szegedy, ICML 2015).
-struct RunningUpdateArgs {
+// times `unbiased` (Ioffe and Szegedy, ICML 2015). For many norms at once, no two of which share what they remember.
+struct RunningMove {
   void *mean, *variance;                  // [count]; read, too
-  const void *seen_mean, *seen_variance;  // [G, count]
+  const void *seen_mean, *seen_variance;  // [groups, count]
   int64_t groups, count;
   double momentum, unbiased;
+};
+struct RunningUpdateArgs {
+  static constexpr int kMost = 60;  // as many as fit in a kernel's 4 KB of arguments
+  RunningMove moves[kMost];
+  int number;
   DType dtype;
   void describe(Visitor&) const;
 };

@@ -50,8 +50,12 @@ Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const 
 // Writes channels [first, first + count) of y only; y has x's shape. residual may be undefined.
 void norm_apply(const Tensor& x, const Statistics& s, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
                 const NormWindow& window, double eps, bool relu, const Tensor& y);
-// Moves `running` [C] towards the mean over groups of `seen` [G, C], in place; RunningUpdateArgs says how.
-void update_running(const Statistics& running, const Statistics& seen, double momentum, double unbiased);
+// Moves each `running` [C] towards the mean over groups of its `seen` [G, C], in place; RunningMove says how. No two share tensors.
+struct RunningStep {
+  Statistics running, seen;
+  double momentum, unbiased;
+};
+void update_running(const std::vector<RunningStep>& steps);
 struct NormGradients {
   Tensor gamma, beta;  // [count]
 };

@@ -109,17 +109,19 @@ void softmax_rows(const SoftmaxRowsArgs& a) {
 
 template <class T>
 void running_update(const RunningUpdateArgs& a) {
-  const auto move = [&](void* running, const void* seen, double share) {
-    const T kept = static_cast<T>(1 - a.momentum), taken = static_cast<T>(share);
-    for (int64_t j = 0; j < a.count; ++j) {
-      double sum = 0;
-      for (int64_t g = 0; g < a.groups; ++g) sum += double{in<T>(seen)[g * a.count + j]};
-      out<T>(running)[j] = kept * out<T>(running)[j] + taken * static_cast<T>(sum);
-    }
-  };
-  const double share = a.momentum / static_cast<double>(a.groups);
-  move(a.mean, a.seen_mean, share);
-  move(a.variance, a.seen_variance, share * a.unbiased);
+  for (const RunningMove& m : std::span(a.moves, static_cast<size_t>(a.number))) {
+    const auto move = [&](void* running, const void* seen, double share) {
+      const T kept = static_cast<T>(1 - m.momentum), taken = static_cast<T>(share);
+      for (int64_t j = 0; j < m.count; ++j) {
+        double sum = 0;
+        for (int64_t g = 0; g < m.groups; ++g) sum += double{in<T>(seen)[g * m.count + j]};
+        out<T>(running)[j] = kept * out<T>(running)[j] + taken * static_cast<T>(sum);
+      }
+    };
+    const double share = m.momentum / static_cast<double>(m.groups);
+    move(m.mean, m.seen_mean, share);
+    move(m.variance, m.seen_variance, share * m.unbiased);
+  }
 }
 
 template <class T>
