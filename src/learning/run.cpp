@@ -166,6 +166,7 @@ bool Run::train(Method& method) {
     prepared_ = false;
     const int64_t every = config_.run.evaluate_every;
     if (every > 0 && epoch_ % every == 0 && epoch_ < epochs) keep_best(method, evaluate_all(method));
+    end_times();
     save(method);
   }
   finish(method);
@@ -183,6 +184,7 @@ bool Run::train_epoch(Method& method) {
     append_metrics("epoch", epoch_, step_, logged_);
     prepared_ = true;
   }
+  Clock::time_point start = Clock::now();
   const LoaderOptions options{
       .transform = transform_, .pixels = feed_.pixels(), .workers = static_cast<int>(config_.run.workers), .cache = cache_};
   Loader loader(method.samples(), method.plan(), options, rng(epoch_).at("augment"), batch_);
@@ -193,19 +195,21 @@ bool Run::train_epoch(Method& method) {
       ports_.say(str("stopped at epoch ", epoch_ + 1, ", step ", step_, "; continue with --resume"));
       return false;
     }
-    const Clock::time_point start = Clock::now();
     const std::optional<Batch> batch = batches.next();
     if (!batch) {
       finish_line();
+      spent_.training += seconds_since(start);
       return true;
     }
     train_batch(method, *batch);
     const double seconds = seconds_since(start);
     spent_.training += seconds;
+    spent_.images += static_cast<double>(batch->size());
     step_seconds_ = step_seconds_ == 0 ? seconds : 0.9 * step_seconds_ + 0.1 * seconds;
     logged_["images_per_second"] = static_cast<double>(batch->size()) / step_seconds_;
     show_progress();
     if (step_ % config_.run.checkpoint_every == 0) save(method);
+    start = Clock::now();
   }
 }
 
@@ -319,12 +323,14 @@ void Run::position(State& state) {
 }
 
 void Run::save(Method& method) {
+  const Clock::time_point start = Clock::now();
   finish_line();
   State state;
   position(state);
   method.state(state);
   sync_file(file("metrics.jsonl"));
   write_safetensors(file("checkpoint.safetensors"), state.take());
+  spent_.checkpoints += seconds_since(start);
   write_times();
 }
 

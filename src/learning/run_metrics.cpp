@@ -67,10 +67,9 @@ void Run::append_metrics(const char* kind, int64_t epoch, int64_t step, Json val
 
 namespace {
 
-constexpr std::pair<const char*, double PhaseSeconds::*> kPhases[] = {{"extraction", &PhaseSeconds::extraction},
-                                                                      {"clustering", &PhaseSeconds::clustering},
-                                                                      {"training", &PhaseSeconds::training},
-                                                                      {"evaluation", &PhaseSeconds::evaluation}};
+constexpr std::pair<const char*, double PhaseSeconds::*> kPhases[] = {
+    {"extraction", &PhaseSeconds::extraction}, {"clustering", &PhaseSeconds::clustering},   {"training", &PhaseSeconds::training},
+    {"evaluation", &PhaseSeconds::evaluation}, {"checkpoints", &PhaseSeconds::checkpoints}, {"images", &PhaseSeconds::images}};
 
 }  // namespace
 
@@ -79,11 +78,24 @@ void Run::read_times() {
   if (!fs::exists(file("times.json"))) return;
   const Json times = parse_json(read_text(file("times.json")), file("times.json").string());
   for (const auto& [name, seconds] : kPhases) spent_.*seconds = times.at(name).number();
+  epoch_times_ = times.at("epochs");
+}
+
+// What was spent and belongs to no epoch yet is of the one that has ended: an evaluation behind it, too, and the checkpoint before it.
+void Run::end_times() {
+  Json epoch = Json::object();
+  for (const auto& [name, seconds] : kPhases) {
+    double rest = spent_.*seconds;
+    for (const Json& before : epoch_times_.items()) rest -= before.at(name).number();
+    epoch[name] = rest;
+  }
+  epoch_times_.push_back(std::move(epoch));
 }
 
 void Run::write_times() const {
   Json times = Json::object();
   for (const auto& [name, seconds] : kPhases) times[name] = spent_.*seconds;
+  times["epochs"] = epoch_times_;
   if (config_.device.type != DeviceType::cpu) {
     const Replay::Counts& steps = replay_.counts();
     times["steps"] = Json::object({{"replayed", steps.replayed}, {"graphs", steps.graphs}});

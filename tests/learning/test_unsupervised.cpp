@@ -58,7 +58,14 @@ void check_resumes(const char* name, const typename M::Config& config, int64_t s
   for (const char* figure : {"clusters", "noise", "purity", "v_measure"}) CHECK(logged(scratch / "whole", figure).size() == epochs);
   CHECK(logged(scratch / "whole", "loss").size() == epochs * static_cast<size_t>(config.common.run.iterations));
   const Json times = parse_json(read_text(scratch / "stopped" / "times.json"), "times.json");
-  for (const char* phase : {"extraction", "clustering", "training", "evaluation"}) CHECK(times.at(phase).number() > 0);
+  for (const char* phase : {"extraction", "clustering", "training", "evaluation", "checkpoints"}) CHECK(times.at(phase).number() > 0);
+  REQUIRE(times.at("epochs").items().size() == epochs);
+  double sum = 0;
+  for (const Json& epoch : times.at("epochs").items()) {
+    CHECK(epoch.at("images").number() == times.at("images").number() / static_cast<double>(epochs));
+    sum += epoch.at("training").number();
+  }
+  CHECK(sum == doctest::Approx(times.at("training").number()));
 }
 
 template <class M>

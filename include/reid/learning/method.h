@@ -86,15 +86,16 @@ struct NamedDataset {
 NamedDataset read_named_dataset(const std::string& spec);
 
 // Seconds that a run spent, in all its processes together: embedding training images, the rest of what precedes an epoch (clustering,
-// above all), steps with waiting for their images, and evaluations.
+// above all), steps with waiting for their images, evaluations, and writing checkpoints; images of the steps.
 struct PhaseSeconds {
-  double extraction = 0, clustering = 0, training = 0, evaluation = 0;
+  double extraction = 0, clustering = 0, training = 0, evaluation = 0, checkpoints = 0, images = 0;
 };
 
 // A run folder: config.toml (resolved), manifest.json, metrics.jsonl (one object a line, nothing in it depends on time), times.json
-// (PhaseSeconds; of an accelerator how many steps since the run began or was resumed were replayed, as how many graphs),
-// checkpoint.safetensors (replaced atomically), damaged.txt when images were skipped; at the end encoder.safetensors, results.json and
-// matrix.json, matrix.md (see matrix.h), all of the last epoch. With run.best_on also best_encoder.safetensors and best_results.json.
+// (PhaseSeconds, and those of each finished epoch; of an accelerator how many steps since the run began or was resumed were replayed, as
+// how many graphs), checkpoint.safetensors (replaced atomically), damaged.txt when images were skipped; at the end encoder.safetensors,
+// results.json and matrix.json, matrix.md (see matrix.h), all of the last epoch. With run.best_on also best_encoder.safetensors and
+// best_results.json.
 class Run {
  public:
   // Opens a new folder, or continues one. Throws when the folder exists (without resume), when settings differ (naming the
@@ -136,6 +137,7 @@ class Run {
   void keep_best(Method& method, const Json& results);
   void write_matrix(const Json& last) const;
   void read_times();
+  void end_times();
   void write_times() const;
   void position(State& state);
   void save(Method& method);
@@ -171,6 +173,7 @@ class Run {
   std::array<Readback, 2> readbacks_;  // of steps with even and odd numbers
   Replay replay_;
   PhaseSeconds spent_;
+  Json epoch_times_ = Json::array();  // the parts of spent_ that belong to finished epochs
   std::chrono::steady_clock::time_point started_{};
   int64_t first_step_ = 0;
   double step_seconds_ = 0;
