@@ -127,7 +127,11 @@ TEST_CASE("device runs: up to the optimizer's a step is one graph, but PPLR's, w
   replays<Supervised>(tiny_supervised(), 1);
   replays<ReMix>(tiny_remix(), 1);
   replays<ClusterContrast>(tiny_contrast(), 1);
-  replays<PPLR>(tiny_pplr(), 4);  // the host mixes what its three parts say
+  replays<PPLR>(tiny_pplr(), 4);                  // the host mixes what its three parts say
+  ClusterContrastConfig timed = tiny_contrast();  // in the precision and with the norms that gpu_check's train phase times
+  timed.common.model.precision = "bf16", timed.common.model.ibn = "a";
+  timed.common.model.bn_groups = 2, timed.common.model.bn_running = "first";
+  replays<ClusterContrast>(timed, 1);
 }
 
 TEST_CASE("device runs: as graphs, piece by piece, stopped and resumed: the same bits") {

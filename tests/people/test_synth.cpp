@@ -161,6 +161,19 @@ TEST_CASE("synth: the tiny world of seed 1, its layout, names, identities and by
   CHECK(crop.width == 64);
 }
 
+TEST_CASE("synth: the world of Market-1501's size") {
+  std::map<std::string, int64_t> images;
+  std::map<std::string, std::set<int64_t>> identities;
+  for (const synth::Job& job : synth::make_plan(world_preset("market1501"), 1).jobs) {
+    ++images[job.folder];
+    identities[job.folder].insert(job.identity);
+  }
+  CHECK(images ==
+        std::map<std::string, int64_t>{{"source/bounding_box_test", 19732}, {"source/bounding_box_train", 13152}, {"source/query", 3284}});
+  CHECK(identities["source/bounding_box_train"].size() == 751);
+  CHECK(identities["source/query"].size() == 750);
+}
+
 TEST_CASE("synth: same seed, same bytes, with any number of threads; another seed, another world") {
   const Scratch scratch("synth");
   int64_t calls = 0;

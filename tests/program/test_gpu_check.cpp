@@ -6,10 +6,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <iterator>
 #include <sstream>
 
 #include "program/run_program.h"
 #include "reid/formats/json.h"
+#include "reid/learning/cluster_contrast.h"
+#include "reid/learning/recipe.h"
 
 using namespace reid;
 using namespace reid::test;
@@ -22,8 +25,9 @@ constexpr const char* kReid = R"SH(#!/bin/bash
 echo "$*" >>"$PLAYED/calls"
 echo "${REID_VENDOR_ALLOW:-}" >"$PLAYED/allowed"
 echo "${REID_WITHOUT:-}" >"$PLAYED/without"
-while [ $# -gt 0 ]; do [ "$1" = --json ] && json=$2; shift; done
-name=$(basename "${json:-none}" .json)
+verb=$1
+while [ $# -gt 0 ]; do case $1 in --json) json=$2 ;; --out) out=$2 ;; esac; shift; done
+name=$(basename "${json:-${out:-none}}" .json)
 [ "$name" != "${PLAYED_SLOW:-}" ] || sleep 60
 [ "$name" != "${PLAYED_BROKEN:-}" ] || { echo 'reid: it broke' >&2; exit 1; }
 passes() { echo "\"count\": 1, \"forward\": {\"times\": {\"median\": $1}}, \"data\": $2, \"weight\": {\"times\": {\"median\": $1}}"; }
@@ -38,6 +42,13 @@ case $name in
     echo "{\"rows\": [$(row statistics 1e-6), $(row 'apply, ReLU' 2e-6), $(row 'backward, ReLU' 4e-6)]}" >"$json" ;;
   search_market1501) echo '{"rows": [{"name": "clusters of 9", "median": 0.004, "found": "3 clusters"}]}' >"$json" ;;
   search_market1501_cpu) echo '{"rows": [{"name": "clusters of 9", "median": 0.1, "found": "3 clusters"}]}' >"$json" ;;
+  world) mkdir "$out" || exit ;;
+  start) mkdir "$out" || exit; touch "$out/encoder.safetensors" ;;
+  train) mkdir "$out" || exit; touch "$out/encoder.safetensors" "$out/checkpoint.safetensors"
+    part() { echo "{\"extraction\": $1, \"clustering\": 1, \"training\": 10.24, \"evaluation\": 0, \"checkpoints\": 0.76, \"images\": 102400}"; }
+    echo "{\"evaluation\": ${PLAYED_EVALUATED:-4}, \"epochs\": [$(part 9), $(part 2)]}" >"$out/times.json"
+    echo '{"data": {"market1501:w": {"train": {"images": 13152}}}}' >"$out/manifest.json"
+    printf '%s\n' '{"kind": "epoch", "clusters": 9.0, "noise": 0.5}' '{"kind": "step"}' '{"kind": "epoch", "clusters": 600.0, "noise": 0.25}' '{"ki' >"$out/metrics.jsonl" ;;
   none) ;;
   *) echo '{}' >"$json" ;;
 esac
@@ -67,7 +78,7 @@ struct Played {
     setenv("PYTHON", (folder / "python").c_str(), 1);
   }
   ~Played() {
-    for (const char* name : {"PLAYED", "PYTHON", "PLAYED_SLOW", "PLAYED_BROKEN", "PLAYED_WRONG"}) unsetenv(name);
+    for (const char* name : {"PLAYED", "PYTHON", "PLAYED_SLOW", "PLAYED_BROKEN", "PLAYED_WRONG", "PLAYED_EVALUATED"}) unsetenv(name);
   }
   void write_script(const std::string& name, const std::string& text) const {
     write_file(folder / name, text);
@@ -95,6 +106,18 @@ struct Played {
   }
   std::string verdict(const std::string& step) const { return result(step).at("verdict").string(); }
 };
+
+// The configuration that a call of `reid train` asks for, checked as the program checks it.
+std::unique_ptr<Recipe> asked_for(const std::string& call) {
+  std::istringstream in(call);
+  std::vector<std::string> words{std::istream_iterator<std::string>(in), {}};
+  REQUIRE(words.size() > 4);
+  CHECK(words[0] == "train");
+  CHECK(std::vector<std::string>(words.end() - 4, words.end() - 1) == std::vector<std::string>{"--device", "cuda", "--out"});
+  ConfiguredRecipe read = read_recipe(REID_SOURCE_DIR "/" + words[1], std::vector<std::string>(words.begin() + 2, words.end() - 4));
+  read.recipe->check();
+  return std::move(read.recipe);
+}
 
 }  // namespace
 
@@ -205,6 +228,64 @@ TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours 
   REQUIRE(bare.run("--phase bench") == 0);
   CHECK(bare.run("--phase compare --baseline nowhere.py") == 0);
   CHECK(bare.result("PyTorch").at("remark").string() == "nowhere.py is not there: name it with --baseline");
+}
+
+TEST_CASE("gpu_check: the train phase draws one world, begins from weights that learned there, and says what fifty epochs would take") {
+  const Played played;
+  const std::string archive = played.folder / "all.tgz", world = "market1501:" + (played.folder / "out/world/source");
+  CHECK(played.run("--phase train --archive '" + archive + "'") == 0);
+  CHECK(played.run("--phase train") == 0);  // with the same world, in a new folder
+  const std::vector<std::string> calls = played.lines("calls");
+  REQUIRE(calls.size() == 5);
+  CHECK(calls[0] == "synth --preset market1501 --out " + (played.folder / "out/world"));
+  CHECK(std::vector(calls.begin() + 1, calls.begin() + 3) == std::vector(calls.begin() + 3, calls.end()));
+  const std::unique_ptr<Recipe> start = asked_for(calls[1]), recipe = asked_for(calls[2]);
+  auto* contrast = dynamic_cast<RecipeOf<ClusterContrast>*>(recipe.get());
+  REQUIRE(contrast);
+  ClusterContrastConfig& c = contrast->config;
+  CHECK(c.common.run.epochs == 2);
+  CHECK(c.common.run.iterations == 400);
+  CHECK(c.batches.people * c.batches.images == 256);
+  CHECK(c.clusters.eps == ClusterSettings().eps);
+  CHECK(c.common.data.height * c.common.data.width == 256 * 128);
+  CHECK(c.common.model.weights == played.folder / "out/start/encoder.safetensors");
+  CHECK(c.common.data.evaluate == std::vector<std::string>{"market=" + world});
+  for (RunConfig* run : {&start->common(), &c.common}) {
+    CHECK(run->model.depth == 50);
+    CHECK(run->model.ibn == "a");
+    CHECK(run->model.pooling == "gem");
+    CHECK(run->model.precision == "bf16");
+    CHECK(run->data.multi == std::vector<std::string>{world});
+  }
+  CHECK_FALSE(fs::exists(played.folder / "out/train/checkpoint.safetensors"));
+  CHECK(std::system(("tar -tzf '" + archive + "' >'" + (played.folder / "inside") + "'").c_str()) == 0);
+  CHECK(read_text(played.folder / "inside").find("world/") == std::string::npos);
+  CHECK(read_text(played.folder / "inside").find("./train/times.json\n") != std::string::npos);
+
+  if (std::system("command -v python3 >/dev/null") != 0) return;
+  // 14 seconds of the second epoch, fifty times: 11:40 minutes; five evaluations of 4 seconds more: 12:00.
+  const std::string table = read_text(played.folder / "out/table.md"), row = "| 2.00 | 1.00 | 10.24 | 0.76 | 14.00 | 10,000 | 11:40 | ";
+  INFO(table);
+  CHECK(table.find("13,152 drawn images") != std::string::npos);
+  CHECK(table.find("102,400 images in steps,\n600 clusters, 25 % noise") != std::string::npos);
+  CHECK(table.find(row + "4.00 | 12:00 |\n") != std::string::npos);
+  setenv("PLAYED_EVALUATED", "0", 1);  // cut while it evaluated
+  CHECK(played.run("--phase train") == 0);
+  CHECK(read_text(played.folder / "out/table.md").find(row + " |  |\n") != std::string::npos);
+}
+
+TEST_CASE("gpu_check: without a world, or weights to begin with, the train phase says so") {
+  const Played played;
+  for (const char* broken : {"world", "start"}) {
+    setenv("PLAYED_BROKEN", broken, 1);
+    CHECK(played.run("--phase train") == 1);
+    CHECK(played.verdict(str(broken) == "world" ? "world" : "supervised start") == "FAILED");
+    CHECK(played.result("Cluster Contrast").at("remark").string() == "no world, or no weights to begin with");
+  }
+  setenv("PLAYED_BROKEN", "train", 1);
+  CHECK(played.run("--phase train") == 1);
+  CHECK(played.verdict("Cluster Contrast") == "FAILED");
+  CHECK(played.verdict("table") == "passed");
 }
 
 TEST_CASE("gpu_check: nothing built, unknown phases and flags are told") {

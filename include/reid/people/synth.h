@@ -47,7 +47,8 @@ struct WorldConfig {
   VideosConfig videos;
 };
 
-// "tiny" (tests: about 500 crops), "demo" (about 10,000), "study" (about 27,000). Throws on other names, naming the nearest.
+// "tiny" (tests: about 500 crops), "demo" (about 10,000), "study" (about 27,000), "market1501" (about 36,000: one domain of that data
+// set's size, no videos). Throws on other names, naming the nearest.
 WorldConfig world_preset(const std::string& name);
 std::vector<std::string> world_presets();
 

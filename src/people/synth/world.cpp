@@ -211,7 +211,7 @@ void make_folders(const Plan& plan, const WorldConfig& config, const fs::path& r
 
 }  // namespace
 
-std::vector<std::string> world_presets() { return {"tiny", "demo", "study"}; }
+std::vector<std::string> world_presets() { return {"tiny", "demo", "study", "market1501"}; }
 
 WorldConfig world_preset(const std::string& name) {
   WorldConfig c;
@@ -228,6 +228,8 @@ WorldConfig world_preset(const std::string& name) {
     c.domains = {domain("source", "campus", 350, 80, 6, 120, 40), domain("validation", "arcade", 40, 80, 5, 240, 30),
                  domain("target", "station", 100, 120, 6, 400, 50)};
     c.videos = {250, 3, 8, 5, 10, "folders"};
+  } else if (name == "market1501") {
+    c.domains = {domain("source", "campus", 751, 750, 5, 6061, 3819)};
   } else {
     std::string nearest, all;
     for (const std::string& p : world_presets()) {
