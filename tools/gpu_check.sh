@@ -177,6 +177,7 @@ bench_steps() {
 45 kernels_bf16_64 - kernels --dtype bf16 --batch 64 --steps 10 --patience 1
 25 gemm_bf16 - gemm --dtype bf16 --steps 20 --size 4096x4096x4096 8192x8192x8192 8192x12936x2048
 25 gemm_cublaslt_bf16 CUBLAS gemm --impl cublaslt --dtype bf16 --steps 20 --size 4096x4096x4096 8192x8192x8192 8192x12936x2048
+50 network_vendors_bf16_128 CUDNN network --dtype bf16 --batch 128 --steps 20
 40 network_bf16_128_stride2 - network --dtype bf16 --batch 128 --last-stride 2 --steps 20
 40 layers_bf16_128 - layers --dtype bf16 --batch 128 --steps 10
 45 layers_bf16_256 - layers --dtype bf16 --batch 256 --steps 10
@@ -193,14 +194,16 @@ STEPS
 }
 
 phase_bench() {
-  local limit name needs arguments
+  local limit name needs arguments preferred
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv >"$out/card.csv" 2>/dev/null
   while read -r limit name needs arguments; do
     if [ "$needs" != - ] && ! has "$needs"; then skip bench "$name" "$needs was not found when the program was built, or left out"; continue; fi
     rm -f "$out/$name.json"
+    preferred=
+    [[ $name != *vendors* ]] || preferred=$(vendors | paste -sd,)  # whole steps with their convolutions and products
     # cuDNN's gradients of bf16 filters are rounded to bf16, which ours are not. The words of the arguments are separate ones.
     # shellcheck disable=SC2086
-    REID_VENDOR_ALLOW=rounded-gradients most=$limit step bench "$name" "$build/reid" bench $arguments --device cuda --json "$out/$name.json" </dev/null
+    REID_IMPL=$preferred REID_VENDOR_ALLOW=rounded-gradients most=$limit step bench "$name" "$build/reid" bench $arguments --device cuda --json "$out/$name.json" </dev/null
   done < <(bench_steps)
 }
 
@@ -234,18 +237,25 @@ phase_train() {
   rm -f "$start"/*.safetensors "$run"/*.safetensors
 }
 
-pytorch() {  # pytorch PHASE NAME WHAT FILE: it writes what it has after every measurement, so that a cut one leaves the first of them
+pytorch() {  # pytorch PHASE NAME FILE SCRIPT ARGUMENTS...: it writes what it has after every measurement, so that a cut one leaves the first of them
   if ! timeout 120 "$python" -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-    skip "$1" PyTorch 'no PyTorch with CUDA here'
-  elif [ ! -f "$baseline" ]; then
-    skip "$1" PyTorch "$baseline is not there: name it with --baseline"
+    skip "$1" "$2" 'no PyTorch with CUDA here'
+  elif [ ! -f "$4" ]; then
+    skip "$1" "$2" "$4 is not there: name it with --baseline"
   else
-    rm -f "$out/$4.json"
-    TORCHINDUCTOR_CACHE_DIR=$out/inductor step "$1" "$2" "$python" "$baseline" --what "$3" --out "$out/$4.json"
+    rm -f "$out/$3.json"
+    TORCHINDUCTOR_CACHE_DIR=$out/inductor step "$1" "$2" "$python" "${@:4}" --out "$out/$3.json"
   fi
 }
-phase_compare() { pytorch compare 'PyTorch: eager, graph' ceilings,train,infer,layers,norms torch; }
-phase_compile() { pytorch compile 'PyTorch: compiled' infer,compile torch_compiled; }
+phase_compare() {
+  if [ -f "$out/ops_bf16_64.json" ]; then
+    most=90 pytorch compare 'PyTorch: norms' torch_norms tools/torch_norms.py "$out/ops_bf16_64.json" --seconds 60
+  else
+    skip compare 'PyTorch: norms' 'phase bench has not timed ours'
+  fi
+  pytorch compare 'PyTorch: eager, graph' torch "$baseline" --what ceilings,train,infer,layers
+}
+phase_compile() { pytorch compile 'PyTorch: compiled' torch_compiled "$baseline" --what infer,compile; }
 
 needs() {  # needs PHASE: the program that it runs
   case $1 in

@@ -56,6 +56,8 @@ def networks(records):
         theirs = [measured(report.get(f"train_{variant}_b{batch}_bfloat16_ibn")).get("images_per_s")
                   for report, variant in ((torch, "eager"), (torch, "graph"), (compiled, "compile"))]
         rows.append([f"training, batch {batch}", rate(ours)] + [cell for t in theirs for cell in (rate(t), ratio(ours, t))])
+    vendors = records.get("network_vendors_bf16_128").get("training", {}).get("images_per_second")
+    rows.append(["training, batch 128, convolutions by cuDNN", rate(vendors)] + [""] * 6)
     narrow = records.get("network_bf16_128_stride2").get("training", {}).get("images_per_second")
     rows.append(["training, batch 128, last stride 2", rate(narrow)] + [""] * 6)
     ours = records.get("network_bf16_256").get("inference", {}).get("images_per_second")
@@ -130,23 +132,25 @@ def products(records):
 
 
 def norms(records):
-    """Batch and instance norms: statistics and normalization, then the gradients; ours with the ReLU that follows, PyTorch's without one."""
+    """Norms with what follows them; ours of a forward pass are statistics and apply, which IBN has as one."""
     ours = {r["name"]: r["times"]["median"] for r in records.get("ops_bf16_64").get("rows", []) if "times" in r}
-    theirs = records.get("torch").get("norms_b64")
-    rows = []
-    for r in theirs if isinstance(theirs, list) else []:
-        kind = r["op"].split("_")[0]
-        for name in [n.rsplit(":", 1)[0] for n in ours if n.startswith(f"{kind} norm {r['c']} x ") and n.endswith(": statistics")]:
-            height, width = (int(word) for word in name.split(" x ")[1:])
-            size = 2 * 64 * r["c"] * height * width  # bytes of a map
-            if height * width != r["hw"]:
+    theirs = {(r["name"], r["form"]): r["median"] for r in records.get("torch_norms").get("rows", [])}
+    rows, ratios = [], {}
+    for name in dict.fromkeys(n for n, _ in theirs):
+        for form in ("ReLU", "residual, ReLU"):
+            statistics_ = 0 if name.startswith("IBN") else ours.get(f"{name}: statistics")
+            apply = ours.get(f"{name}: statistics and apply, {form}" if name.startswith("IBN") else f"{name}: apply, {form}")
+            backward = ours.get(f"{name}: backward, {form}")
+            if statistics_ is None or not apply or not backward or (name, f"backward, {form}") not in theirs:
                 continue
-            pairs = [(ours[f"{name}: statistics"] + ours[f"{name}: apply, ReLU"], 3 * size / r["forward_GB/s_of_3_passes"] / 1e9),
-                     (ours[f"{name}: backward, ReLU"], 5 * size / r["backward_GB/s_of_5_passes"] / 1e9)]
-            rows.append([name] + [cell for own, other in pairs for cell in (f"{1e6 * own:.1f}", f"{1e6 * other:.1f}", ratio(other, own))])
+            pairs = [(statistics_ + apply, theirs[name, f"forward, {form}"]), (backward, theirs[name, f"backward, {form}"])]
+            rows.append([f"{name}, {form}"] + [cell for own, other in pairs for cell in (f"{1e6 * own:.1f}", f"{1e6 * other:.1f}", ratio(other, own))])
+            ratios.setdefault("IBN" if name.startswith("IBN") else " ".join(name.split(" ")[:2]), []).extend(pairs)
     if not rows:
         return None
-    return ("Norms, batch 64, bf16, us: statistics and normalization, gradients; ours with ReLU, PyTorch's without.\n\n"
+    means = "; ".join("{}: {}, least {}".format(kind, *mean_and_least(pairs)) for kind, pairs in ratios.items())
+    return ("Norms with what follows them, batch 64, bf16, us: statistics and normalization, then gradients. In a training step convolutions take most statistics on their way.\n"
+            f"PyTorch's time over ours, geometric mean (of so many times). {means}.\n\n"
             + table(["", "forward", "PyTorch", "times", "backward", "PyTorch", "times"], rows))
 
 

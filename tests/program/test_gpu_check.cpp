@@ -25,6 +25,7 @@ constexpr const char* kReid = R"SH(#!/bin/bash
 echo "$*" >>"$PLAYED/calls"
 echo "${REID_VENDOR_ALLOW:-}" >"$PLAYED/allowed"
 echo "${REID_WITHOUT:-}" >"$PLAYED/without"
+[ -z "${REID_IMPL:-}" ] || echo "$REID_IMPL $*" >>"$PLAYED/preferred"
 verb=$1
 while [ $# -gt 0 ]; do case $1 in --json) json=$2 ;; --out) out=$2 ;; esac; shift; done
 name=$(basename "${json:-${out:-none}}" .json)
@@ -57,12 +58,13 @@ echo "the last line of $name"
 constexpr const char* kPython = R"SH(#!/bin/bash
 [ "$1" != -c ] || exit 0
 echo "$*" >>"$PLAYED/python_calls"
+script=$1
 while [ $# -gt 0 ]; do [ "$1" = --out ] && out=$2; shift; done
+norm() { echo "{\"name\": \"batch norm 64 x 8 x 4\", \"form\": \"$1, ReLU\", \"median\": $2}"; }
+case $script in *torch_norms.py) echo "{\"rows\": [$(norm forward 6e-6), $(norm backward 2e-6), $(norm 'forward, residual' 1e-6)]}" >"$out"; exit ;; esac
 layer() { echo "{\"count\": 1, \"forward_us\": $1, \"dgrad_us\": $1, \"wgrad_us\": $1}"; }
 echo '{"train_eager_b64_bfloat16_ibn": {"images_per_s": 6000}, "train_graph_b64_bfloat16_ibn": "failed: no memory",
- "layers_b64": ['"$(layer 0.5), $(layer 2)"'],
- "norms_b64": [{"op": "batch_norm", "c": 64, "hw": 32, "forward_GB/s_of_3_passes": 131.072, "backward_GB/s_of_5_passes": 655.36},
-               {"op": "instance_norm", "c": 64, "hw": 32, "forward_GB/s_of_3_passes": 1, "backward_GB/s_of_5_passes": 1}]}' >"$out"
+ "layers_b64": ['"$(layer 0.5), $(layer 2)"']}' >"$out"
 )SH";
 
 struct Played {
@@ -143,6 +145,9 @@ TEST_CASE("gpu_check: the bench phase runs what matters most first, and skips wh
   }
   CHECK(f32_began);
   CHECK(read_text(played.folder / "allowed") == "rounded-gradients\n");
+  const std::vector<std::string> preferred = played.lines("preferred");  // the vendors that were built, in one step alone
+  REQUIRE(preferred.size() == 1);
+  CHECK(preferred[0].starts_with("cudnn bench network --dtype bf16 --batch 128 "));
   CHECK(played.verdict("layers_cudnn_bf16_64") == "passed");
   CHECK(played.result("network_bf16_64").at("remark").string() == "the last line of network_bf16_64");
   CHECK(played.verdict("gemm_cublaslt_bf16") == "skipped");
@@ -205,9 +210,10 @@ TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours 
     CHECK_MESSAGE(inside.find(name) != std::string::npos, inside);
   CHECK(inside.find("build") == std::string::npos);
   const std::vector<std::string> calls = played.lines("python_calls");
-  REQUIRE(calls.size() == 2);
-  CHECK(calls[0].find("--what ceilings,train,infer,layers,norms") != std::string::npos);
-  CHECK(calls[1].find("--what infer,compile") != std::string::npos);
+  REQUIRE(calls.size() == 3);
+  CHECK(calls[0].find(str("tools/torch_norms.py ", (played.folder / "out/ops_bf16_64.json"))) == 0);
+  CHECK(calls[1].find("--what ceilings,train,infer,layers --out") != std::string::npos);
+  CHECK(calls[2].find("--what infer,compile") != std::string::npos);
   CHECK(played.verdict("table") == "passed");
   const std::string table = read_text(played.folder / "out/table.md");
   INFO(table);
@@ -217,17 +223,19 @@ TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours 
   // of the floor's speed.
   CHECK(table.find("| forward, batch 64 | 0.002 | 50 % | 2.00 (2) | 1.00 | 1.00 (2) | 0.50 |\n") != std::string::npos);
   CHECK(table.find("| data gradient, batch 64 | 0.002 | 50 % |  |  | 1.00 (2) | 0.50 |\n") != std::string::npos);
-  // 64 maps of 64 x 32 numbers are 262,144 bytes: three passes at 131.072 GB/s take 6 us, five at 655.36 take 2.
-  CHECK(table.find("| batch norm 64 x 8 x 4 | 3.0 | 6.0 | 2.00 | 4.0 | 2.0 | 0.50 |\n") != std::string::npos);
-  CHECK(table.find("instance norm") == std::string::npos);
+  CHECK(table.find("| batch norm 64 x 8 x 4, ReLU | 3.0 | 6.0 | 2.00 | 4.0 | 2.0 | 0.50 |\n") != std::string::npos);
+  CHECK(table.find("batch norm: 1.00 (2), least 0.50.") != std::string::npos);
+  CHECK(table.find("4, residual, ReLU") == std::string::npos);  // ours was not timed
   CHECK(table.find("| 64 | 5.00 (4.00 to 6.00) | 1.50 | 0.5 | 2.0 | 32 as 1 |\n") != std::string::npos);
   CHECK(table.find("| training, batch 128, last stride 2 | 12,000 |") != std::string::npos);
+  CHECK(table.find("| training, batch 128, convolutions by cuDNN | 12,000 |") != std::string::npos);
   CHECK(table.find("| clusters of 9 | 4.0 | 100 | 25.00 | 3 clusters |\n") != std::string::npos);
 
   const Played bare;
   REQUIRE(bare.run("--phase bench") == 0);
   CHECK(bare.run("--phase compare --baseline nowhere.py") == 0);
-  CHECK(bare.result("PyTorch").at("remark").string() == "nowhere.py is not there: name it with --baseline");
+  CHECK(bare.verdict("PyTorch: norms") == "passed");
+  CHECK(bare.result("PyTorch: eager, graph").at("remark").string() == "nowhere.py is not there: name it with --baseline");
 }
 
 TEST_CASE("gpu_check: the train phase draws one world, begins from weights that learned there, and says what fifty epochs would take") {
