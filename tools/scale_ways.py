@@ -3,7 +3,7 @@
 
     python tools/scale_ways.py data FOLDER --size N [G] --spread LOW HIGH     writes the feature files both sides read
     python tools/scale_ways.py WAY FOLDER --size N [G] [--save FILE]          runs one way and prints a line of JSON
-    python tools/scale_ways.py distances A B | versions
+    python tools/scale_ways.py distances A B | lists A B | versions
 
 A line has the seconds of the computing calls (not of imports and reading), the resident memory before them, and the result.
 Where an author's code can be had from the package registry it is called as it is: scikit-learn's DBSCAN, faiss, and torchreid's
@@ -258,7 +258,30 @@ def reranking(words):
     return compute, finish
 
 
+def nearest(words):
+    """Exact search by faiss; its distances are squared."""
+    import faiss
+    from safetensors.numpy import save_file
+
+    faiss.omp_set_num_threads(words.threads)
+    query, gallery = (part["features"] for part in read_data(words))
+    state = {}
+
+    def compute():
+        index = faiss.IndexFlatL2(gallery.shape[1])
+        index.add(gallery)
+        state["squares"], state["index"] = index.search(query, words.top)
+
+    def finish():
+        if words.save:
+            save_file({"index": state["index"], "distance": np.sqrt(state["squares"])}, words.save)
+        return {}
+
+    return compute, finish
+
+
 WAYS = {
+    "faiss-flat": nearest,
     "torchreid": lambda words: evaluation(words, True),
     "torchreid-blocks": blocked_evaluation,
     "torchreid-python": lambda words: evaluation(words, False),
@@ -288,6 +311,16 @@ def compare_distances(words):
     return {"largest": float(difference.max()), "beyond_1e-5": int((difference > 1e-5).sum()), "entries": int(difference.size)}
 
 
+def compare_lists(words):
+    """Both index and distance [Q, K]; the largest relative difference of distances in the same place, and how many places name other rows."""
+    from safetensors.numpy import load_file
+
+    a, b = (load_file(file) for file in (words.folder, words.other))
+    assert a["index"].shape == b["index"].shape, (a["index"].shape, b["index"].shape)
+    difference = np.abs(a["distance"] - b["distance"]) / a["distance"]
+    return {"largest": float(difference.max()), "others": int((a["index"] != b["index"]).sum()), "entries": int(difference.size)}
+
+
 def versions(_):
     import platform
 
@@ -305,20 +338,21 @@ def versions(_):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=[*WAYS, "data", "distances", "versions"])
+    parser.add_argument("action", choices=[*WAYS, "data", "distances", "lists", "versions"])
     parser.add_argument("folder", type=pathlib.Path, nargs="?")
     parser.add_argument("other", type=pathlib.Path, nargs="?")
     parser.add_argument("--size", type=int, nargs="+", default=[])
     parser.add_argument("--spread", type=float, nargs=2)
     parser.add_argument("--save", type=pathlib.Path)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--top", type=int)
     parser.add_argument("--k1", type=int)
     parser.add_argument("--k2", type=int)
     parser.add_argument("--mix", type=float, help="lambda of the re-ranking")
     parser.add_argument("--eps", type=float)
     parser.add_argument("--min-samples", type=int)
     words = parser.parse_args()
-    actions = {"data": write_data, "distances": compare_distances, "versions": versions}
+    actions = {"data": write_data, "distances": compare_distances, "lists": compare_lists, "versions": versions}
     print(json.dumps(actions.get(words.action, run_way)(words)))
 
 
