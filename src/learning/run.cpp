@@ -192,6 +192,7 @@ bool Run::train_epoch(Method& method) {
   for (;;) {
     if (ports_.stop_requested()) {
       save(method);
+      finish_checkpoint();
       ports_.say(str("stopped at epoch ", epoch_ + 1, ", step ", step_, "; continue with --resume"));
       return false;
     }
@@ -322,16 +323,27 @@ void Run::position(State& state) {
   finished_ = finished != 0;
 }
 
+// Training goes on while the disk takes a copy of the state.
 void Run::save(Method& method) {
-  const Clock::time_point start = Clock::now();
+  Clock::time_point start = Clock::now();
   finish_line();
+  spent_.training += seconds_since(start);  // what the device had still to do
+  start = Clock::now();
+  finish_checkpoint();
   State state;
   position(state);
   method.state(state);
-  sync_file(file("metrics.jsonl"));
-  write_safetensors(file("checkpoint.safetensors"), state.take());
   spent_.checkpoints += seconds_since(start);
-  write_times();
+  writing_ = std::async(std::launch::async, [metrics = file("metrics.jsonl"), checkpoint = file("checkpoint.safetensors"),
+                                             content = state.take(), times = file("times.json"), spent = times_text()] {
+    sync_file(metrics);
+    write_safetensors(checkpoint, content);
+    write_file(times, spent);
+  });
+}
+
+void Run::finish_checkpoint() {
+  if (writing_.valid()) writing_.get();
 }
 
 void Run::finish(Method& method) {
@@ -343,6 +355,7 @@ void Run::finish(Method& method) {
   write_matrix(results);
   finished_ = true;
   save(method);
+  finish_checkpoint();
   ports_.say("time: extraction " + duration(spent_.extraction) + ", clustering " + duration(spent_.clustering) + ", training " +
              duration(spent_.training) + ", evaluation " + duration(spent_.evaluation));
   if (config_.device.type == DeviceType::cpu) return;

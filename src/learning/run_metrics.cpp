@@ -77,8 +77,10 @@ constexpr std::pair<const char*, double PhaseSeconds::*> kPhases[] = {
 void Run::read_times() {
   if (!fs::exists(file("times.json"))) return;
   const Json times = parse_json(read_text(file("times.json")), file("times.json").string());
-  for (const auto& [name, seconds] : kPhases) spent_.*seconds = times.at(name).number();
-  epoch_times_ = times.at("epochs");
+  for (const auto& [name, seconds] : kPhases) {
+    if (const Json* known = times.find(name)) spent_.*seconds = known->number();
+  }
+  if (const Json* epochs = times.find("epochs")) epoch_times_ = *epochs;
 }
 
 // What was spent and belongs to no epoch yet is of the one that has ended: an evaluation behind it, too, and the checkpoint before it.
@@ -92,7 +94,7 @@ void Run::end_times() {
   epoch_times_.push_back(std::move(epoch));
 }
 
-void Run::write_times() const {
+std::string Run::times_text() const {
   Json times = Json::object();
   for (const auto& [name, seconds] : kPhases) times[name] = spent_.*seconds;
   times["epochs"] = epoch_times_;
@@ -100,7 +102,7 @@ void Run::write_times() const {
     const Replay::Counts& steps = replay_.counts();
     times["steps"] = Json::object({{"replayed", steps.replayed}, {"graphs", steps.graphs}});
   }
-  write_file(file("times.json"), times.dump(2) + "\n");
+  return times.dump(2) + "\n";
 }
 
 }  // namespace reid

@@ -2,7 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <numeric>
+#include <thread>
 
 #include "small_run.h"
 
@@ -66,8 +68,13 @@ TEST_CASE("a run that was stopped and resumed ends bitwise equal to one that was
     RunPorts ports;
     ports.stop_requested = [left = polls]() mutable { return left-- == 0; };
     REQUIRE_FALSE(train(small_config(), scratch / "run", false, ports));
+    const std::filesystem::path times = scratch / "run" / "times.json";
+    if (polls == 3) write_file(times, std::string_view(R"({"training": 1000})"));  // of a program that counted less
     REQUIRE(train(small_config(), scratch / "run", true));
     CHECK(outcome(scratch / "run") == reference_outcome());
+    const Json spent = parse_json(bytes_of(times), "times.json");
+    CHECK((spent.at("training").number() > 1000) == (polls == 3));
+    CHECK(!spent.at("epochs").items().empty());
   }
 }
 
@@ -87,6 +94,22 @@ TEST_CASE("a run that died without a word and was resumed ends bitwise equal") {
     REQUIRE_THROWS_WITH(train(small_config(), scratch / "run", false, ports), "died");
     REQUIRE(train(small_config(), scratch / "run", true));
     CHECK(outcome(scratch / "run") == reference_outcome());
+  }
+}
+
+TEST_CASE("a checkpoint that cannot be written ends the run, though training went on beside it") {
+  for (const int checkpoint : {2, 4}) {  // one before others, and the last of the run's
+    CAPTURE(checkpoint);
+    const Scratch scratch("unwritten");
+    const std::filesystem::path place = scratch / "run" / "checkpoint.safetensors";
+    RunPorts ports;
+    ports.progress = [&, left = checkpoint * 3](const std::string& line) mutable {
+      if (!contains(line, "images/s") || --left > 0 || std::filesystem::is_directory(place)) return;
+      while (!std::filesystem::exists(place)) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      std::filesystem::remove(place);
+      std::filesystem::create_directory(place);
+    };
+    REQUIRE_THROWS_WITH_AS(train(small_config(), scratch / "run", false, ports), doctest::Contains("checkpoint.safetensors: "), Error);
   }
 }
 

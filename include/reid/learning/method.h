@@ -8,6 +8,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <future>
 #include <memory>
 #include <optional>
 #include <span>
@@ -86,7 +87,7 @@ struct NamedDataset {
 NamedDataset read_named_dataset(const std::string& spec);
 
 // Seconds that a run spent, in all its processes together: embedding training images, the rest of what precedes an epoch (clustering,
-// above all), steps with waiting for their images, evaluations, and writing checkpoints; images of the steps.
+// above all), steps with waiting for their images, evaluations, and checkpoints as far as training waited for them; images of the steps.
 struct PhaseSeconds {
   double extraction = 0, clustering = 0, training = 0, evaluation = 0, checkpoints = 0, images = 0;
 };
@@ -138,9 +139,10 @@ class Run {
   void write_matrix(const Json& last) const;
   void read_times();
   void end_times();
-  void write_times() const;
+  std::string times_text() const;
   void position(State& state);
   void save(Method& method);
+  void finish_checkpoint();  // waits for the one that is being written; throws what that threw
   void finish(Method& method);
 
   std::filesystem::path folder_;
@@ -172,6 +174,7 @@ class Run {
   Feed feed_;
   std::array<Readback, 2> readbacks_;  // of steps with even and odd numbers
   Replay replay_;
+  std::future<void> writing_;  // a checkpoint; whoever destroys this waits
   PhaseSeconds spent_;
   Json epoch_times_ = Json::array();  // the parts of spent_ that belong to finished epochs
   std::chrono::steady_clock::time_point started_{};
