@@ -203,19 +203,23 @@ phase_bench() {
     [[ $name != *vendors* ]] || preferred=$(vendors | paste -sd,)  # whole steps with their convolutions and products
     # cuDNN's gradients of bf16 filters are rounded to bf16, which ours are not. The words of the arguments are separate ones.
     # shellcheck disable=SC2086
-    REID_IMPL=$preferred REID_VENDOR_ALLOW=rounded-gradients most=$limit step bench "$name" "$build/reid" bench $arguments --device cuda --json "$out/$name.json" </dev/null
+    REID_IMPL=${preferred:-${REID_IMPL:-}} REID_VENDOR_ALLOW=rounded-gradients most=$limit step bench "$name" "$build/reid" bench $arguments --device cuda --json "$out/$name.json" </dev/null
   done < <(bench_steps)
+}
+
+searches() {  # searches SCALE STEPS
+  rm -f "$out/search_$1.json"
+  most=150 step search "search_$1" "$build/reid" bench search --scale "$1" --steps "$2" --device cuda --json "$out/search_$1.json"
 }
 
 # Clustering, evaluation and neighbors at the sizes of data sets, host and device together; at Market-1501's on the CPU alone, too.
 phase_search() {
-  local name
-  for name in market1501 msmt17 large million; do
-    rm -f "$out/search_$name.json"
-    most=150 step search "search_$name" "$build/reid" bench search --scale "$name" --steps 5 --device cuda --json "$out/search_$name.json"
-  done
+  searches market1501 5
   rm -f "$out/search_market1501_cpu.json"
-  most=150 step search search_market1501_cpu "$build/reid" bench search --scale market1501 --steps 3 --json "$out/search_market1501_cpu.json"
+  most=90 step search search_market1501_cpu "$build/reid" bench search --scale market1501 --steps 3 --json "$out/search_market1501_cpu.json"
+  searches msmt17 5
+  searches large 5
+  searches million 1
 }
 
 # Cluster Contrast at Market-1501's size, from image files, for its time, not its accuracy; of its two epochs the first warms up. From random

@@ -57,7 +57,7 @@ def networks(records):
                   for report, variant in ((torch, "eager"), (torch, "graph"), (compiled, "compile"))]
         rows.append([f"training, batch {batch}", rate(ours)] + [cell for t in theirs for cell in (rate(t), ratio(ours, t))])
     vendors = records.get("network_vendors_bf16_128").get("training", {}).get("images_per_second")
-    rows.append(["training, batch 128, convolutions by cuDNN", rate(vendors)] + [""] * 6)
+    rows.append(["training, batch 128, convolutions and products by the vendors", rate(vendors)] + [""] * 6)
     narrow = records.get("network_bf16_128_stride2").get("training", {}).get("images_per_second")
     rows.append(["training, batch 128, last stride 2", rate(narrow)] + [""] * 6)
     ours = records.get("network_bf16_256").get("inference", {}).get("images_per_second")

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""PyTorch's time for the norms that `reid bench ops` timed, with the residual and the ReLU that follow them in a network: row G7 of gpu_check's table.
+"""PyTorch's time for the norms that `reid bench ops` timed, with the residual and the ReLU that follow them in a network: for gpu_check's table.
 
 Usage: tools/torch_norms.py OPS.json [--device cuda|cpu] [--seconds N] [--out FILE]
 
 OPS.json is what `reid bench ops --dtype bf16 --json OPS.json` wrote: shapes and batch are its. Maps are bf16, channels last, drawn anew for each shape;
 parameters are f32, statistics the batch's. An IBN is IBN-Net's module: halves are made contiguous, normalized and joined. What PyTorch makes of an instance norm
-is not channels last, and stays so. On a GPU the second-level cache is overwritten before each call. FILE is written after every shape; after N seconds (default 120) no further one begins.
+is not channels last, and stays so. On a GPU the second-level cache is overwritten before each call, and the device then sleeps a millisecond, so that what is timed
+is its work, not the host's launches. FILE is written after every shape; after N seconds (default 120) no further one begins.
 """
 
 import argparse
@@ -40,13 +41,14 @@ MODULES = {"batch norm": nn.BatchNorm2d, "instance norm": lambda c: nn.InstanceN
 class Clock:
     def __init__(self, device):
         self.cuda = device == "cuda"
-        self.junk = torch.empty(256 << 20, dtype=torch.uint8, device=device) if self.cuda else None
+        self.junk = torch.empty(512 << 20, dtype=torch.uint8, device=device) if self.cuda else None
 
     def median(self, call, repeats=20, warm=5):
         seconds = []
         for i in range(-warm, repeats):
             if self.cuda:
                 self.junk.zero_()
+                torch.cuda._sleep(2_000_000)  # cycles
                 begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
                 begin.record()
                 call()
@@ -69,7 +71,7 @@ def forms(clock, device, kind, shape):
 
     module = MODULES[kind](shape[1]).to(device)
     x, residual = drawn().requires_grad_(), drawn().requires_grad_()
-    for form, more in (("ReLU", None), ("residual, ReLU", residual)):
+    for form, more in (("ReLU", None), ("residual, ReLU", residual))[:1 if kind == "IBN" else 2]:  # no residual follows an IBN
         def forward(more=more):
             y = module(x)
             if more is not None:

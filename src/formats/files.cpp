@@ -71,7 +71,7 @@ void flush_folder(const fs::path& folder) {
   if (fd.get() >= 0) static_cast<void>(::fsync(fd.get()));
 }
 
-// So that a link stays and its target changes.
+// So that a link stays and its target changes, if there is one.
 fs::path behind_links(const fs::path& file) {
   std::error_code error;
   fs::path target = fs::weakly_canonical(file, error);
@@ -120,12 +120,13 @@ std::string read_text(const fs::path& file) {
 }
 
 void check_can_write(const fs::path& file) {
+  REID_CHECK(!file.empty(), "a file to write has no name");
   const fs::path target = behind_links(file);
   std::error_code error;
   const fs::file_status status = fs::status(target, error);
   REID_CHECK(status.type() != fs::file_type::directory, "cannot write ", file.string(), ": it is a folder");
   const bool special = fs::exists(status) && status.type() != fs::file_type::regular;
-  const fs::path where = special ? target : target.has_parent_path() ? target.parent_path() : fs::path(".");
+  const fs::path where = special ? target : target.parent_path() / ".";  // what is no folder has none
   REID_CHECK(::access(where.c_str(), special ? W_OK : W_OK | X_OK) == 0, "cannot write ", file.string(), ": ", reason(errno));
 }
 

@@ -38,6 +38,9 @@ struct Lists {
   std::vector<float> distance;  // [Q, top]
 };
 
+// Where lists are longer, measuring their entries one by one takes longer than all distances.
+bool is_short(int64_t top, int64_t gallery) { return top <= std::max<int64_t>(32, gallery / 8); }
+
 // By distances in double, rounded.
 Lists nearest(const Context& context, const Tensor& query, const Tensor& gallery, Metric metric, int64_t top) {
   const SearchScreen screen(context);
@@ -155,8 +158,9 @@ void run(const Context& context, const Options& o) {
     write_distances(o, distances, refinement.describe());
     context.say(how, ": distances ", shape, " -> ", o.out);
   } else {
-    const Lists lists = refinement.rerank ? best_of(refinement.distances(context, query, gallery, metric), o.top)
-                                          : nearest(context, query, gallery, metric, o.top);
+    const bool by_search = !refinement.rerank && is_short(o.top, shape[1]);
+    const Lists lists =
+        by_search ? nearest(context, query, gallery, metric, o.top) : best_of(refinement.distances(context, query, gallery, metric), o.top);
     result["seconds"] = watch.seconds();
     if (lists.top < o.top) context.say("note: --top ", o.top, " is more than the gallery: lists have all ", lists.top);
     write_lists(o, lists, shape[0], shape[1], refinement.describe());

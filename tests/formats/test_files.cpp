@@ -83,8 +83,9 @@ TEST_CASE("files: errors name the path and the reason") {
   CHECK(failure_of([&] { check_can_write(scratch.folder); }).find("it is a folder") != std::string::npos);
 
   write_file(scratch / "plain", std::string_view("x"));
-  for (const fs::path& fine : {scratch / "plain", scratch / "new", fs::path("new"), fs::path("/dev/null")})
-    CHECK_NOTHROW(check_can_write(fine));
+  for (const fs::path& fine : {scratch / "plain", scratch / "new", fs::path("/dev/null")}) CHECK_NOTHROW(check_can_write(fine));
+  CHECK(failure_of([&] { check_can_write(scratch / "plain" / "below"); }).find("Not a directory") != std::string::npos);
+  CHECK(failure_of([&] { check_can_write(""); }) == "a file to write has no name");
   CHECK(entries(scratch.folder) == 1);
   CHECK(failure_of([&] { make_folder(scratch / "plain"); }).find("plain") != std::string::npos);
   CHECK(failure_of([&] { make_folder(scratch / "plain" / "below"); }).find("plain") != std::string::npos);
