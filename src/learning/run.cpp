@@ -335,7 +335,8 @@ void Run::save(Method& method) {
   method.state(state);
   spent_.checkpoints += seconds_since(start);
   writing_ = std::async(std::launch::async, [metrics = file("metrics.jsonl"), checkpoint = file("checkpoint.safetensors"),
-                                             content = state.take(), times = file("times.json"), spent = times_text()] {
+                                             held = state.take(), times = file("times.json"), spent = times_text()]() mutable {
+    const NamedTensors content = std::move(held);  // gone with the last byte, not when somebody asks how it went
     sync_file(metrics);
     write_safetensors(checkpoint, content);
     write_file(times, spent);
