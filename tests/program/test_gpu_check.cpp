@@ -296,6 +296,25 @@ TEST_CASE("gpu_check: without a world, or weights to begin with, the train phase
   CHECK(played.verdict("table") == "passed");
 }
 
+TEST_CASE("gpu_check: without --phase all phases run that there are, in the order that the usage names") {
+  std::istringstream script(read_text(REID_SOURCE_DIR "/tools/gpu_check.sh"));
+  std::string all, usage;
+  std::vector<std::string> there;
+  for (std::string line; std::getline(script, line);) {
+    if (line.starts_with("phase_")) there.push_back(line.substr(6, line.find("()") - 6));
+    const size_t list = line.find("phases=(build"), named = line.find("[--phase ");
+    if (list != std::string::npos) all = line.substr(list + 8, line.find(')') - list - 8);
+    if (named != std::string::npos) usage = line.substr(named + 9, line.find(']') - named - 9);
+  }
+  std::replace(usage.begin(), usage.end(), '|', ' ');
+  CHECK(usage == all);
+  std::istringstream words(all);
+  std::vector<std::string> listed{std::istream_iterator<std::string>(words), {}};
+  std::sort(listed.begin(), listed.end());
+  std::sort(there.begin(), there.end());
+  CHECK(listed == there);
+}
+
 TEST_CASE("gpu_check: nothing built, unknown phases and flags are told") {
   Played played;
   CHECK(played.run("--phase sleep") == 2);
