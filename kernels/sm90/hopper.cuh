@@ -70,6 +70,13 @@ __device__ inline int swizzled_place(int row, int column) { return row * 64 + (c
 
 // --- products of a warpgroup, 4 neighboring warps of which the first is a multiple of 4 ---
 
+// What wgmma is told of an operand (PTX ISA, "Matrix Descriptor Format"). Bits 0 to 13: where it begins in shared memory; 16 to 29 and 32
+// to 45: the leading and the stride offset; all three in units of 16 bytes. Bits 62 and 63: the swizzle, 1 for that of 128 bytes. The
+// others are zero: tiles start where the swizzle begins.
+__host__ __device__ constexpr uint64_t matrix_descriptor(unsigned address, unsigned leading) {
+  return uint64_t{(address & 0x3FFFF) >> 4} | uint64_t{leading >> 4} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
+}
+
 // d += a b with a [64, 16], b [16, kN], kN 64 or 128; `across`: the operand lies across depth. Tiles and sums are untouched until
 // wgmma_wait.
 template <int kN, bool a_across, bool b_across>
@@ -110,18 +117,12 @@ __device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int 
               "l"(map), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "r"(shared_address(barrier))
               : "memory");
 }
-// Start, leading and stride offset in units of 16 bytes, and the swizzle of 128 bytes.
-__device__ inline uint64_t matrix_descriptor(const bf16* start, unsigned leading) {
-  const uint64_t address = (shared_address(start) & 0x3FFFF) >> 4;
-  return address | uint64_t{leading >> 4} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
-}
-
 #define REID_SUMS(i) \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
 template <int kN, bool a_across, bool b_across>
 __device__ void wgmma_m64k16(float (&d)[kN / 2], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading) {
   static_assert(kN == 64 || kN == 128);
-  const uint64_t left = matrix_descriptor(a, a_leading), right = matrix_descriptor(b, b_leading);
+  const uint64_t left = matrix_descriptor(shared_address(a), a_leading), right = matrix_descriptor(shared_address(b), b_leading);
   if constexpr (kN == 64) {
     REID_HOPPER(
         "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
@@ -154,20 +155,29 @@ namespace detail {
 // Where the hardware finds a byte of a tile.
 inline uintptr_t swizzled(uintptr_t address) { return address ^ ((address >> 7 & 7) << 4); }
 
-// `distance`: from the address to where the tensor core sees it.
-inline float tile_element(const bf16* start, unsigned leading, bool across, unsigned place, unsigned depth, uintptr_t distance) {
-  const unsigned at =
-      across ? place / 64 * leading + depth / 8 * 1024 + depth % 8 * 128 + place % 64 * 2 : place / 8 * 1024 + place % 8 * 128 + depth * 2;
-  const uintptr_t address = swizzled(reinterpret_cast<uintptr_t>(start) + at) + distance;
-  return to_float(*reinterpret_cast<const bf16*>(address));
-}
-
-// What 16 steps of depth of an operand with so many places touch: whole rows of 128 bytes.
-inline SharedRange operand_range(const bf16* start, unsigned leading, bool across, unsigned places) {
-  check_aligned(start, 16);
-  const auto* row = reinterpret_cast<const unsigned char*>(start) - reinterpret_cast<uintptr_t>(start) % 128;
-  return {row, across ? (places / 64 - 1) * size_t{leading} + 16 * 128 : places * size_t{128}};
-}
+// An operand as its descriptor tells. Shared memory has less than 256 KB, so that the lowest 18 bits of `near` tell its addresses apart.
+struct Operand {
+  uintptr_t start;
+  unsigned leading, stride;
+  bool across;
+  Operand(uint64_t descriptor, const bf16* near, bool lies_across) : across(lies_across) {
+    const auto field = [&](int bit) { return static_cast<unsigned>(descriptor >> bit & 0x3FFF) << 4; };
+    start = (reinterpret_cast<uintptr_t>(near) & ~uintptr_t{0x3FFFF}) | field(0);
+    leading = field(16), stride = field(32);
+    if ((descriptor & ~0x3FFF'3FFF'3FFFULL) != uint64_t{1} << 62) stop_kernel("wgmma: a descriptor of another swizzle than 128 bytes");
+  }
+  // `distance`: from the address to where the tensor core sees it.
+  float element(unsigned place, unsigned depth, uintptr_t distance) const {
+    const unsigned at = across ? place / 64 * leading + depth / 8 * stride + depth % 8 * 128 + place % 64 * 2
+                               : place / 8 * stride + place % 8 * 128 + depth * 2;
+    return to_float(*reinterpret_cast<const bf16*>(swizzled(start + at) + distance));
+  }
+  // What 16 steps of depth of so many places touch: whole rows of 128 bytes.
+  SharedRange range(unsigned places) const {
+    const auto* row = reinterpret_cast<const unsigned char*>(start - start % 128);
+    return {row, across ? (places / 64 - 1) * size_t{leading} + 16 * 128 : places * size_t{128}};
+  }
+};
 
 // The box, row by row; a row is 128 bytes.
 inline void copy_box(bf16* shared, const TensorMap& map, const int (&x)[kTensorAxes]) {
@@ -215,20 +225,23 @@ inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2,
 template <int kN, bool a_across, bool b_across>
 void wgmma_m64k16(float (&d)[kN / 2], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading, const char* file, int line) {
   detail::exchange("wgmma", kFullMask, 0, {file, line});
+  detail::check_aligned(a, 16), detail::check_aligned(b, 16);
+  const auto operand = [](const bf16* start, unsigned leading, bool across) {
+    return detail::Operand(matrix_descriptor(static_cast<unsigned>(reinterpret_cast<uintptr_t>(start)), leading), start, across);
+  };
+  const detail::Operand left = operand(a, a_leading, a_across), right = operand(b, b_leading, b_across);
   const unsigned thread = detail::linear_thread() % 128, row = thread / 32 * 16 + thread % 32 / 4, column = thread % 4 * 2;
   const auto run = [=](float* sums, uintptr_t to_a, uintptr_t to_b) {
     for (unsigned k = 0; k < 16; ++k) {
-      const float upper = detail::tile_element(a, a_leading, a_across, row, k, to_a),
-                  lower = detail::tile_element(a, a_leading, a_across, row + 8, k, to_a);
+      const float upper = left.element(row, k, to_a), lower = left.element(row + 8, k, to_a);
       for (unsigned j = 0; j < kN / 4; ++j) {
-        const float right = detail::tile_element(b, b_leading, b_across, j / 2 * 8 + column + j % 2, k, to_b);
-        sums[j / 2 * 4 + j % 2] += upper * right;
-        sums[j / 2 * 4 + 2 + j % 2] += lower * right;
+        const float factor = right.element(j / 2 * 8 + column + j % 2, k, to_b);
+        sums[j / 2 * 4 + j % 2] += upper * factor;
+        sums[j / 2 * 4 + 2 + j % 2] += lower * factor;
       }
     }
   };
-  detail::hopper_units("wgmma").multiply(d, kN / 2, detail::operand_range(a, a_leading, a_across, 64),
-                                         detail::operand_range(b, b_leading, b_across, kN), run, {file, line});
+  detail::hopper_units("wgmma").multiply(d, kN / 2, left.range(64), right.range(kN), run, {file, line});
 }
 inline void wgmma_fence(const char* file, int line) {
   detail::exchange("wgmma_fence", kFullMask, 0, {file, line});

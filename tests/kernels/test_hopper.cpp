@@ -214,6 +214,22 @@ TEST_CASE("emulator: wgmma sees what threads wrote to shared memory behind a fen
   });
 }
 
+__global__ void operand_of(uint64_t descriptor) { detail::Operand(descriptor, nullptr, false); }
+
+// The fields put together by hand from the table of the PTX manual; results of products through them are tested everywhere else.
+TEST_CASE("emulator: descriptors of operands are those of the manual, and read as such") {
+  CHECK(matrix_descriptor(0x1C400, 8192) == 0x4000'0040'0200'1C40);
+  CHECK(matrix_descriptor(0x7FFE'0001'0000 & 0xFFFF'FFFF, 16) == 0x4000'0040'0001'1000);  // the lowest 18 bits of an address
+  alignas(1024) static bf16 tile[2 * 64 * 64];
+  const detail::Operand operand(matrix_descriptor(static_cast<unsigned>(reinterpret_cast<uintptr_t>(tile)), 8192), tile, true);
+  CHECK(operand.start == reinterpret_cast<uintptr_t>(tile));
+  CHECK(operand.leading == 8192);
+  CHECK(operand.stride == 1024);
+  const uint64_t swizzle_of_64_bytes = uint64_t{2} << 62, base_offset = uint64_t{1} << 62 | uint64_t{1} << 49;
+  for (const uint64_t other : {uint64_t{0}, swizzle_of_64_bytes, base_offset})
+    check_says(error_of([&] { launch(operand_of, 1, 32, 0, stream(), other); }), {"another swizzle"});
+}
+
 TEST_CASE("emulator: arrays that the copy engine cannot take are refused") {
   const std::vector<Factors::Eight> rows(64 * 8);
   const auto refusal = [&](const TensorShape& shape, int off = 0) { return error_of([&] { tensor_map(rows[0].v + off, shape); }); };
