@@ -327,7 +327,9 @@ void check_problem_in(DType dtype, const Problem<Op>& p, const ProblemLine& line
       const bool rounded = sweep.runs && f.writes() && !f.dtype && f.type(dtype) == DType::bf16;
       if (rounded) detail::round_expected(oracle.at(f.name), exact ? nullptr : &bounds.at(f.name));
     }
-    for (const auto& [device, impl] : tried<Op>()) {
+    for (const auto& [place, implementation] : tried<Op>()) {
+      const Device device = place;
+      const auto& impl = implementation;  // clang 14 captures no structured bindings
       narrow.device = device;
       const std::string id = detail::only(Op::name, impl.name, fill, dtype, line);
       if (!detail::wanted(id)) continue;
