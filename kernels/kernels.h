@@ -27,7 +27,8 @@ void register_rows();                    // l2_normalize and its gradient, the r
 void register_metric();                  // triplet_rows, circle_logits, row_distances_backward
 void register_fused();                   // centroid_rows
 void register_pairs();                   // center_rows, pair_distances; nearest rows and pairs of a tile of products
-void register_pixels();                  // views_from_pixels
+void register_pixels();                  // views_from_pixels, mirror
+void register_colors();                  // color_pixels
 void register_jaccard();                 // reciprocal_members, reciprocal_rows, mean_rows, transpose_rows, jaccard_within
 void register_optim();                   // sgd, adam, ema_update
 

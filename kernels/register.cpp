@@ -24,6 +24,7 @@ void register_kernels() {
   register_fused();
   register_pairs();
   register_pixels();
+  register_colors();
   register_jaccard();
   register_optim();
 }

@@ -60,15 +60,15 @@ MAX_BYTES = 1 << 20      # any tracked file
 
 # Lines a folder may hold, everything below it included.
 BUDGET = {
-    "include/reid": 5550,
-    "kernels": 8200,
-    "src/backends": 7800,
+    "include/reid": 5600,
+    "kernels": 8400,
+    "src/backends": 8150,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 13200,
     "src/learning": 5000,
     "src/program": 6950,
-    "tests": 21700,
+    "tests": 22100,
     "tools": 6600,
 }
 

@@ -141,6 +141,8 @@ inline int __all_sync(unsigned mask, int predicate, REID_SITE) { return __ballot
 inline int __popc(unsigned bits) { return std::popcount(bits); }
 
 // Rounded each by itself: nvcc fuses a * b + c where they are written as operators.
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __dmul_rn(double a, double b) { return a * b; }

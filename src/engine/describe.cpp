@@ -203,6 +203,16 @@ void ViewsFromPixelsArgs::describe(Visitor& v) const {
   v.output("y", y, {n, h, w, 3}, dtype);
 }
 
+void ColorPixelsArgs::describe(Visitor& v) const {
+  v.input("x", x, {n, h, w, 3}, DType::u8);
+  v.input("changes", changes, {n, kPixelChangeFields + weights}, DType::i32);
+  v.output("y", y, {n, h, w, 3}, DType::u8);
+}
+void MirrorArgs::describe(Visitor& v) const {
+  v.input("x", x, {n, h, w, c}, dtype);
+  v.output("y", y, {n, h, w, c}, dtype);
+}
+
 void L2NormalizeArgs::describe(Visitor& v) const {
   v.input("x", x, {rows, columns}, dtype);
   v.attribute("eps", eps);

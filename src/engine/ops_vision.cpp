@@ -195,6 +195,31 @@ Tensor views_from_pixels(const Tensor& x, const Tensor& views, const PixelColors
   return y;
 }
 
+Tensor color_pixels(const Tensor& x, const Tensor& changes) {
+  constexpr const char* op = "color_pixels";
+  REID_CHECK(x.shape().rank() == 4 && x.dim(3) == 3 && x.dtype() == DType::u8, "[", op, "] x ", x.shape(), " ", x.dtype(),
+             " must be [N, H, W, 3] u8");
+  REID_CHECK(changes.shape().rank() == 2 && changes.dim(0) == x.dim(0) && changes.dim(1) > kPixelChangeFields, "[", op, "] changes ",
+             changes.shape(), " must be [", x.dim(0), ", ", kPixelChangeFields, " and a weight or more]");
+  Tensor y = Tensor::empty(x.shape(), DType::u8, x.device());
+  dispatch<ColorPixels>(x.device(), {.x = x.address<uint8_t>(),
+                                     .changes = changes.address<int32_t>(),
+                                     .y = y.address<uint8_t>(),
+                                     .n = x.dim(0),
+                                     .h = x.dim(1),
+                                     .w = x.dim(2),
+                                     .weights = changes.dim(1) - kPixelChangeFields});
+  return y;
+}
+
+Tensor mirror(const Tensor& x) {
+  REID_CHECK(x.shape().rank() == 4, "[mirror] x ", x.shape(), " must be [N, H, W, C]");
+  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  dispatch<Mirror>(x.device(),
+                   {.x = x.raw(), .y = y.raw(), .n = x.dim(0), .h = x.dim(1), .w = x.dim(2), .c = x.dim(3), .dtype = x.dtype()});
+  return y;
+}
+
 Normalized l2_normalize(const Tensor& x, double eps) {
   REID_CHECK(x.shape().rank() == 2, "[l2_normalize] x ", x.shape(), " must be [B, D]");
   Normalized n{Tensor::empty(x.shape(), x.dtype(), x.device()), Tensor::empty({x.dim(0)}, x.dtype(), x.device())};

@@ -12,7 +12,7 @@ Feed::Feed(Device device, const TransformConfig& transform, DType dtype)
 std::optional<Batch> Feed::Batches::send() {
   std::optional<Batch> batch = loader_.next();
   if (!batch) return batch;
-  for (Tensor* t : {&batch->augmented, &batch->original, &batch->pixels.images, &batch->pixels.colored, &batch->pixels.views})
+  for (Tensor* t : {&batch->augmented, &batch->original, &batch->pixels.images, &batch->pixels.changes, &batch->pixels.views})
     *t = feed_.uploads_.start(*t);
   return batch;
 }
@@ -37,7 +37,7 @@ Batch Feed::in_place(const Batch& batch) {
     place.copy_from(from);
     here.pixels.*part = place;
   };
-  move(&BatchPixels::images), move(&BatchPixels::colored), move(&BatchPixels::views);
+  move(&BatchPixels::images), move(&BatchPixels::changes), move(&BatchPixels::views);
   return here;
 }
 
@@ -49,7 +49,9 @@ Batch Feed::with_views(const Batch& batch) const {
   const PixelColors colors = pixel_colors(transform_);
   const Tensor whole = Tensor::zeros({batch.size(), kPixelViewFields}, DType::i32, device_);  // of each image the image itself
   made.original = ops::views_from_pixels(pixels.images, whole, colors, dtype_);
-  if (pixels.views.defined()) made.augmented = ops::views_from_pixels(pixels.augmented(), pixels.views, colors, dtype_);
+  if (!pixels.views.defined()) return made;
+  const Tensor changed = pixels.changes.defined() ? ops::color_pixels(pixels.images, pixels.changes) : pixels.images;
+  made.augmented = ops::views_from_pixels(changed, pixels.views, colors, dtype_);
   return made;
 }
 

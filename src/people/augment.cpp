@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -48,19 +49,6 @@ Image crop(const Crop& window) {
   return dst;
 }
 
-void jitter(Image& image, const TransformConfig& config, const Rng& rng) {
-  std::vector<int> order = {0, 1, 2, 3};
-  rng.at("order").shuffle(order);
-  for (const int operation : order) {
-    switch (operation) {
-      case 0: adjust_brightness(image, rng.at("brightness").uniform(config.brightness_min, config.brightness_max)); break;
-      case 1: adjust_contrast(image, rng.at("contrast").uniform(config.contrast_min, config.contrast_max)); break;
-      case 2: adjust_saturation(image, rng.at("saturation").uniform(config.saturation_min, config.saturation_max)); break;
-      default: adjust_hue(image, rng.at("hue").uniform(-config.hue, config.hue)); break;
-    }
-  }
-}
-
 // Random erasing (Zhong et al., AAAI 2020): area and aspect uniform, up to 100 tries to fit a rectangle.
 void draw_rectangle(const TransformConfig& config, Rng rng, PixelView& view) {
   constexpr int kTries = 100;
@@ -96,6 +84,7 @@ void TransformConfig::check() const {
   check_chance(jitter, "jitter");
   check_chance(erase, "erase");
   check_range(blur_min, blur_max, 1e-6, "blur_min, blur_max");
+  REID_CHECK(blur_max <= kMostSigma, "[transform] blur_max = ", blur_max, " is above ", kMostSigma, " pixels");
   check_range(brightness_min, brightness_max, 0, "brightness_min, brightness_max");
   check_range(contrast_min, contrast_max, 0, "contrast_min, contrast_max");
   check_range(saturation_min, saturation_max, 0, "saturation_min, saturation_max");
@@ -151,42 +140,75 @@ PixelView draw_view(const TransformConfig& config, const Rng& rng) {
 
 namespace {
 
+struct DrawnColor {
+  ColorChange what;
+  double how_much;
+};
+
 // An augmented view as it is drawn.
 struct Drawn {
   PixelView view;
-  bool blurred, jittered;
+  double sigma = 0;                     // 0: not blurred
+  std::vector<DrawnColor> colors = {};  // in this order
 
-  Drawn(const Image& resized, const TransformConfig& config, const Rng& rng)
-      : view(draw_view(config, rng)), blurred(rng.at("blur").chance(config.blur)), jittered(rng.at("jitter").chance(config.jitter)) {
-    REID_CHECK(resized.height == config.height && resized.width == config.width, "[transform] an image of ", resized.height, " x ",
-               resized.width, " for a transform of ", config.height, " x ", config.width);
-  }
-  Image window(const Image& resized, const TransformConfig& config, const Rng& rng) const {  // with its colors, before it is erased
-    Image image = crop({resized, view});
-    if (blurred) gaussian_blur(image, rng.at("sigma").uniform(config.blur_min, config.blur_max));
-    if (jittered) jitter(image, config, rng.at("color"));
-    return image;
+  Drawn(const TransformConfig& config, const Rng& rng) : view(draw_view(config, rng)) {
+    if (rng.at("blur").chance(config.blur)) sigma = rng.at("sigma").uniform(config.blur_min, config.blur_max);
+    if (!rng.at("jitter").chance(config.jitter)) return;
+    const Rng color = rng.at("color");
+    colors = {{ColorChange::brightness, color.at("brightness").uniform(config.brightness_min, config.brightness_max)},
+              {ColorChange::contrast, color.at("contrast").uniform(config.contrast_min, config.contrast_max)},
+              {ColorChange::saturation, color.at("saturation").uniform(config.saturation_min, config.saturation_max)},
+              {ColorChange::hue, color.at("hue").uniform(-config.hue, config.hue)}};
+    color.at("order").shuffle(colors);
   }
 };
+
+void change_color(Image& image, const DrawnColor& color) {
+  switch (color.what) {
+    case ColorChange::brightness: return adjust_brightness(image, color.how_much);
+    case ColorChange::contrast: return adjust_contrast(image, color.how_much);
+    case ColorChange::saturation: return adjust_saturation(image, color.how_much);
+    case ColorChange::hue: return adjust_hue(image, color.how_much);
+    case ColorChange::none: return;
+  }
+}
 
 }  // namespace
 
 void augmented_view(const Image& resized, const TransformConfig& config, const Normalizer& normalize, const Rng& rng, float* dst) {
-  const Drawn drawn(resized, config, rng);
+  REID_CHECK(resized.height == config.height && resized.width == config.width, "[transform] an image of ", resized.height, " x ",
+             resized.width, " for a transform of ", config.height, " x ", config.width);
+  const Drawn drawn(config, rng);
+  Image image = crop({resized, drawn.view});
+  if (drawn.sigma > 0) gaussian_blur(image, drawn.sigma);
+  for (const DrawnColor& color : drawn.colors) change_color(image, color);
   // At once: by rows it lowers the clock, and costs more than passing over the bytes twice.
-  weak_view(drawn.window(resized, config, rng), normalize, dst);
+  weak_view(image, normalize, dst);
   erase(dst, config, drawn.view);
 }
 
-PixelView augmented_pixels(const Image& resized, const TransformConfig& config, const Rng& rng, uint8_t* pixels) {
-  Drawn drawn(resized, config, rng);
-  if (!drawn.blurred && !drawn.jittered) {
-    std::ranges::copy(resized.rgb, pixels);
-    return drawn.view;
+int64_t change_fields(const TransformConfig& config) {
+  return kPixelChangeFields + 1 + (config.blur > 0 ? static_cast<int64_t>(std::ceil(3 * config.blur_max)) : 0);
+}
+
+PixelView draw_change(const TransformConfig& config, const Rng& rng, int32_t* fields) {
+  Drawn drawn(config, rng);
+  PixelView& view = drawn.view;
+  PixelChange change{.down = view.down, .right = view.right, .mirrored = view.mirrored};
+  std::fill_n(fields, change_fields(config), 0);
+  if (drawn.sigma > 0) {
+    const std::vector<uint16_t> weights = blur_weights(drawn.sigma);
+    change.radius = static_cast<int32_t>(weights.size()) - 1;
+    std::ranges::copy(weights, fields + kPixelChangeFields);
   }
-  std::ranges::copy(drawn.window(resized, config, rng).rgb, pixels);
-  drawn.view.down = drawn.view.right = drawn.view.mirrored = 0;
-  return drawn.view;
+  for (size_t i = 0; i < drawn.colors.size(); ++i) {
+    const auto [what, how_much] = drawn.colors[i];
+    change.colors[i] = {static_cast<int32_t>(what),
+                        what == ColorChange::hue ? hue_steps(how_much) : std::bit_cast<int32_t>(static_cast<float>(how_much))};
+  }
+  std::memcpy(fields, &change, sizeof change);
+  view.down = view.right = view.mirrored = 0;
+  return view;
 }
 
 PixelColors pixel_colors(const TransformConfig& config) {

@@ -12,7 +12,21 @@ namespace {
 
 constexpr int kBlurBits = 15;
 
-// Weights of 15 fractional bits that sum to exactly one: [0] the center, [t] both pixels at distance t.
+// A tap for each weight on both sides of the center, the first at `begin`, the others `step` bytes apart; two for the center, since one
+// could weigh more than weigh_rows() takes.
+std::vector<Tap> taps_of(const std::vector<uint16_t>& weights, const uint8_t* begin, size_t step) {
+  const size_t radius = weights.size() - 1;
+  const int32_t half = weights[0] / 2;
+  std::vector<Tap> taps = {{begin + radius * step, half}, {begin + radius * step, weights[0] - half}};
+  for (size_t t = 1; t <= radius; ++t) {
+    taps.push_back({begin + (radius - t) * step, weights[t]});
+    taps.push_back({begin + (radius + t) * step, weights[t]});
+  }
+  return taps;
+}
+
+}  // namespace
+
 std::vector<uint16_t> blur_weights(double sigma) {
   const int radius = static_cast<int>(std::ceil(3 * sigma));
   std::vector<double> values;
@@ -32,21 +46,6 @@ std::vector<uint16_t> blur_weights(double sigma) {
   return weights;
 }
 
-// A tap for each weight on both sides of the center, the first at `begin`, the others `step` bytes apart; two for the center, since one
-// could weigh more than weigh_rows() takes.
-std::vector<Tap> taps_of(const std::vector<uint16_t>& weights, const uint8_t* begin, size_t step) {
-  const size_t radius = weights.size() - 1;
-  const int32_t half = weights[0] / 2;
-  std::vector<Tap> taps = {{begin + radius * step, half}, {begin + radius * step, weights[0] - half}};
-  for (size_t t = 1; t <= radius; ++t) {
-    taps.push_back({begin + (radius - t) * step, weights[t]});
-    taps.push_back({begin + (radius + t) * step, weights[t]});
-  }
-  return taps;
-}
-
-}  // namespace
-
 void adjust_brightness(Image& image, double factor) {
   pixel_kernels().blend_bytes(image.rgb.data(), image.rgb.size(), 0, static_cast<float>(factor));
 }
@@ -61,13 +60,11 @@ void adjust_saturation(Image& image, double factor) {
   pixel_kernels().blend_with_gray(image.rgb.data(), image.rgb.size() / 3, static_cast<float>(factor));
 }
 
-void adjust_hue(Image& image, double shift) {
-  pixel_kernels().shift_hue(image.rgb.data(), image.rgb.size() / 3, static_cast<uint8_t>(static_cast<int>(shift * 255)));
-}
+void adjust_hue(Image& image, double shift) { pixel_kernels().shift_hue(image.rgb.data(), image.rgb.size() / 3, hue_steps(shift)); }
 
 // Both passes go through a padded copy as if it were one long row: across, what is computed of a row's margins is not used.
 void gaussian_blur(Image& image, double sigma) {
-  REID_CHECK(sigma > 0 && sigma <= 100, "[blur] sigma ", sigma, " is not within (0, 100]");
+  REID_CHECK(sigma > 0 && sigma <= kMostSigma, "[blur] sigma ", sigma, " is not within (0, ", kMostSigma, "]");
   const std::vector<uint16_t> weights = blur_weights(sigma);
   const size_t radius = weights.size() - 1, row = static_cast<size_t>(image.width) * 3, height = static_cast<size_t>(image.height);
   if (radius == 0 || image.rgb.empty()) return;

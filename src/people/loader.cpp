@@ -104,7 +104,7 @@ std::unique_ptr<Work> BatchMaker::open(int64_t index) const {
   if (options_.pixels) {
     BatchPixels& pixels = work->batch.pixels;
     pixels.images = Tensor::empty(shape, DType::u8);
-    if (options_.augment && t.colors()) pixels.colored = Tensor::empty(shape, DType::u8);
+    if (options_.augment && t.colors()) pixels.changes = Tensor::empty({work->batch.size(), change_fields(t)}, DType::i32);
     if (options_.augment) pixels.views = Tensor::empty({work->batch.size(), kPixelViewFields}, DType::i32);
   } else {
     if (options_.augment) work->batch.augmented = Tensor::empty(shape, DType::f32);
@@ -140,7 +140,7 @@ void BatchMaker::fill_pixels(const BatchPixels& pixels, int64_t slot, const Imag
   if (!options_.augment) return;
   const TransformConfig& t = options_.transform;
   const PixelView view =
-      pixels.colored.defined() ? augmented_pixels(image, t, draws, pixels.colored.data<uint8_t>() + at) : draw_view(t, draws);
+      pixels.changes.defined() ? draw_change(t, draws, pixels.changes.rows(slot, slot + 1).data<int32_t>()) : draw_view(t, draws);
   std::memcpy(pixels.views.data<int32_t>() + slot * kPixelViewFields, &view, sizeof view);
 }
 
@@ -304,7 +304,7 @@ std::optional<Batch> Loader::State::finish(std::unique_ptr<Work> work) {
     }
     rows = rows.rows(0, static_cast<int64_t>(kept.size()));
   };
-  for (Tensor* rows : {&batch.augmented, &batch.original, &batch.pixels.images, &batch.pixels.colored, &batch.pixels.views})
+  for (Tensor* rows : {&batch.augmented, &batch.original, &batch.pixels.images, &batch.pixels.changes, &batch.pixels.views})
     close_up(*rows);
   for (size_t i = 0; i < kept.size(); ++i) batch.entries[i] = batch.entries[static_cast<size_t>(kept[i])];
   batch.entries.resize(kept.size());

@@ -23,6 +23,13 @@ struct Windows {
 };
 constexpr int kWindowBits = 22;  // 32 - 8 bits of a pixel - 2 of headroom for the negative lobes of the cubic
 
+constexpr double kMostSigma = 100;  // of a blur, pixels
+
+// Of a blur, of 15 fractional bits, the sum exactly one: [0] the center, [t] both pixels at distance t; none of the last ones is 0.
+std::vector<uint16_t> blur_weights(double sigma);
+
+inline uint8_t hue_steps(double turns) { return static_cast<uint8_t>(static_cast<int>(turns * 255)); }  // of 256, as torchvision has it
+
 // The three steps of (value / 255 - mean) / std for pixels of three channels, by the table of their results or, where `fused`, by
 // multiplications: x / d is fma(x, high, x * low), where high + low is 1 / d to twice the digits. That is the nearest float nearly always;
 // the constructor of Normalizer finds out whether for all of the 768 results.

@@ -2,6 +2,7 @@
 // bandwidth measured here. And by every implementation, with products and convolutions: what a new version is worth.
 
 #include <algorithm>
+#include <bit>
 
 #include "program/bench_rows.h"
 #include "reid/engine/op_args_fused.h"
@@ -116,7 +117,8 @@ void pool_rows(BenchRows& rows, const ConvShape& stem, const ConvShape& last) {
   }
 }
 
-// A batch's images, each as it is: where a window lies changes nothing of what is written.
+// A batch's images, each as it is: where a window lies changes nothing of what is written. Blurred over six pixels either way and with all
+// four changes of colors, of which training draws half each.
 void view_rows(BenchRows& rows, const ConvShape& images) {
   const Shape x{images.n, images.h, images.w, 3};
   rows.time<ViewsFromPixels>(str("views of ", images.h, " x ", images.w),
@@ -128,6 +130,17 @@ void view_rows(BenchRows& rows, const ConvShape& images) {
                               .w = images.w,
                               .colors = {.mean = {0.5f, 0.5f, 0.5f}, .std = {0.25f, 0.25f, 0.25f}},
                               .dtype = rows.dtype()});
+  const int32_t twice = std::bit_cast<int32_t>(2.0f);
+  const std::vector<int32_t> change = {0, 0, 0, 6, 1, twice, 3, twice, 2, twice, 4, 20, 8192, 4096, 4096, 2048, 1024, 512, 512};
+  std::vector<int32_t> changes;
+  for (int64_t i = 0; i < images.n; ++i) changes.insert(changes.end(), change.begin(), change.end());
+  rows.time<ColorPixels>(str("colors of ", images.h, " x ", images.w), {.x = static_cast<const uint8_t*>(rows.zeros(x, DType::u8)),
+                                                                        .changes = static_cast<const int32_t*>(rows.from(changes)),
+                                                                        .y = static_cast<uint8_t*>(rows.zeros(x, DType::u8)),
+                                                                        .n = images.n,
+                                                                        .h = images.h,
+                                                                        .w = images.w,
+                                                                        .weights = std::ssize(change) - kPixelChangeFields});
 }
 
 // Sizes of a cluster-contrast run on Market-1501: a memory of 12,936 images, some thousand clusters.

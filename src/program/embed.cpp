@@ -98,7 +98,7 @@ Embedded embed_all(const Context& context, const Options& o, LoadedEncoder& enco
   const auto started = std::chrono::steady_clock::now();
   Embedded all;
   all.features = Tensor::empty({static_cast<int64_t>(samples.size()), encoder.width()}, DType::f32);
-  Feed feed(o.embed.flip ? Device{} : context.device, encoder.transform());  // images are mirrored on the CPU
+  Feed feed(context.device, encoder.transform());
   const LoaderOptions options{
       .transform = feed.transform(), .pixels = feed.pixels(), .workers = context.threads, .on_damage = OnDamage::drop};
   Loader loader = evaluation_loader(samples, o.batch, options);

@@ -45,7 +45,7 @@ class FeatureStore {
     constexpr size_t kSlice = 512;  // images between two lines of progress
     LoadedEncoder encoder(o.weights);
     encoder.move_to(context.device);
-    Feed feed(o.flip ? Device{} : context.device, encoder.transform());  // images are mirrored on the CPU
+    Feed feed(context.device, encoder.transform());
     const RunPorts ports = screen_ports(context);
     const auto cache = std::make_shared<ImageCache>(0);
     features_ = Tensor::empty({static_cast<int64_t>(samples_.size()), encoder.width()}, DType::f32);

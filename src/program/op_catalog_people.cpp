@@ -77,6 +77,38 @@ OpEntry resize_entry(Filter filter) {
           }};
 }
 
+// An input as integers of 32 bits.
+Tensor small_integers(const OpCall& c, const std::string& name) {
+  for (const int64_t v : c.integers(name))
+    REID_CHECK(std::in_range<int32_t>(v), c.inputs().source, ": ", name, " holds ", v, ", which is no number of 32 bits");
+  return c.tensor(name).to(DType::i32);
+}
+
+OpEntry colors_entry() {
+  return {
+      .name = "color_pixels",
+      .summary = "8-bit images cut, blurred and colored as Pillow and torchvision do, byte for byte",
+      .inputs = {constant("x", "[N, H, W, 3]", "RGB", "u8"),
+                 constant("changes", "[N, 12 + K]",
+                          "down, right, mirrored, radius of the blur; four times a change (1 brightness, 2 contrast, 3 saturation, 4 hue) "
+                          "and the bits of its factor (f32) or its steps; K weights of the blur, 2^15 in all",
+                          "i64")},
+      .attributes = {},
+      .results = {{"y", "[N, H, W, 3]", "u8"}},
+      .kernels = {"color_pixels"},
+      .run = [](OpCall& c) { c.result("y", ops::color_pixels(c.tensor("x"), small_integers(c, "changes"))); }};
+}
+
+OpEntry mirror_entry() {
+  return {.name = "mirror",
+          .summary = "images with left and right exchanged",
+          .inputs = {constant("x", "[N, H, W, C]", "")},
+          .attributes = {},
+          .results = {{"y", "[N, H, W, C]", ""}},
+          .kernels = {"mirror"},
+          .run = [](OpCall& c) { c.result("y", ops::mirror(c.tensor("x"))); }};
+}
+
 void run_views(OpCall& c) {
   PixelColors colors{};
   for (const auto& [name, values] : {std::pair{"mean", colors.mean}, {"std", colors.std}, {"fill", colors.fill}}) {
@@ -84,10 +116,7 @@ void run_views(OpCall& c) {
     const Tensor given = c.tensor(name).to(DType::f32);
     std::copy_n(given.data<float>(), 3, values);
   }
-  const std::vector<int64_t> fields = c.integers("views");
-  for (const int64_t v : fields)
-    REID_CHECK(std::in_range<int32_t>(v), c.inputs().source, ": views holds ", v, ", which is no number of 32 bits");
-  c.result("y", ops::views_from_pixels(c.tensor("x"), c.tensor("views").to(DType::i32), colors, c.dtype()));
+  c.result("y", ops::views_from_pixels(c.tensor("x"), small_integers(c, "views"), colors, c.dtype()));
 }
 
 OpEntry views_entry() {
@@ -204,7 +233,9 @@ std::vector<OpEntry> people_ops() {
        .run = [](OpCall& c) { run_centroids(c, true); }},
       resize_entry(Filter::bilinear),
       resize_entry(Filter::bicubic),
+      colors_entry(),
       views_entry(),
+      mirror_entry(),
   };
 }
 

@@ -8,7 +8,7 @@ namespace reid::test {
 using Families = std::map<std::string, void (*)(const ProblemLine&, Sweep&)>;
 Families dense_families();    // matmul, conv, pointwise, bias
 Families norm_families();     // norm, running_update
-Families vision_families();   // max_pool, global_pool, stripe_pool, non_local, views
+Families vision_families();   // max_pool, global_pool, stripe_pool, non_local, views, colors, mirror
 Families rows_families();     // l2_normalize, rows, optimizer
 Families metric_families();   // distances of rows, triplet, circle, soft targets
 Families fused_families();    // losses over centroids

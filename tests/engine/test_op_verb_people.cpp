@@ -1,5 +1,7 @@
 // reid op: the ops that have no gradient, against the functions behind them.
 
+#include <bit>
+
 #include "harness.h"
 #include "program/run_program.h"
 #include "reid/people/cluster.h"
@@ -120,6 +122,20 @@ TEST_CASE("reid op: views in both dtypes") {
                          .at("y");
     CHECK(bitwise_equal(y, ops::views_from_pixels(x, views.to(DType::i32), colors, dtype)));
   }
+}
+
+TEST_CASE("reid op: colors of pixels, and mirror images") {
+  Rng rng(6);
+  Image image(8, 6);
+  for (uint8_t& v : image.rgb) v = static_cast<uint8_t>(rng.below(256));
+  const Tensor x = Tensor::from(image.rgb, Shape{1, 8, 6, 3});
+  // Brightness by 1.5, hue by 25 steps; no blur.
+  const std::vector<int64_t> fields = {0, 0, 0, 0, 1, std::bit_cast<int32_t>(1.5f), 4, 25, 0, 0, 0, 0, 32768};
+  const Tensor y = run("color_pixels", {{"x", x}, {"changes", Tensor::from(fields, Shape{1, 13})}}).at("y");
+  adjust_brightness(image, 1.5), adjust_hue(image, 0.1);
+  CHECK(bitwise_equal(y, Tensor::from(image.rgb, x.shape())));
+  const Tensor map = normal_tensor("map", {2, 3, 2, 4}).to(DType::f32), mirrored = run("mirror", {{"x", map}}).at("y");
+  for (int64_t i = 0; i < 2 * 3 * 2 * 4; ++i) CHECK(mirrored.data<float>()[i] == map.data<float>()[i / 8 * 8 + (i % 8 + 4) % 8]);
 }
 
 TEST_CASE("reid op: what a people op cannot take") {

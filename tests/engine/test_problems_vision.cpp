@@ -1,5 +1,7 @@
-// Problem families of pooling, non-local blocks and views, with their error bounds in units of u = 2^-24.
+// Problem families of pooling, non-local blocks, views and colors, with their error bounds in units of u = 2^-24.
 
+#include <bit>
+#include <cstring>
 #include <limits>
 
 #include "problems.h"
@@ -243,10 +245,72 @@ void views(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
+// Windows as above, blurs up to the weights that there are and beyond, every order of colors, contrasts first, last, alone and twice, words
+// that mean nothing, factors that change nothing, that cut and that overflow.
+PixelChange some_change(Rng rng, int64_t away, int64_t radius, int64_t kind) {
+  const auto shift = [&] { return static_cast<int32_t>(rng.below(2 * away + 1) - away); };
+  PixelChange change;
+  change.down = shift(), change.right = shift();
+  change.mirrored = static_cast<int32_t>(rng.below(2));
+  change.radius = static_cast<int32_t>(kind % 3 == 0 ? 0 : kind % 3 == 1 ? radius : rng.below(radius + 3) - 1);
+  std::vector<ColorChange> order = {ColorChange::brightness, ColorChange::contrast, ColorChange::saturation, ColorChange::hue};
+  rng.shuffle(order);
+  if (kind % 5 == 1) order = {ColorChange::hue, ColorChange::contrast, ColorChange::none, ColorChange::contrast};
+  if (kind % 5 == 2) order = {ColorChange::none, ColorChange{5}, ColorChange{-1}, kind % 2 ? ColorChange::contrast : ColorChange::hue};
+  if (kind % 5 == 3) order = std::vector<ColorChange>(4, ColorChange::none);
+  const float factors[] = {0.f, 0.5f, 1.f, 1.7f, 2.f, -1.f, 1e30f};
+  for (size_t i = 0; i < 4; ++i) {
+    const float factor = factors[rng.below(std::ssize(factors))];
+    const int32_t steps = static_cast<int32_t>(rng.below(600)) - 300;
+    change.colors[i] = {static_cast<int32_t>(order[i]), order[i] == ColorChange::hue ? steps : std::bit_cast<int32_t>(factor)};
+  }
+  return change;
+}
+
+void colors(const ProblemLine& line, Sweep& sweep) {
+  using A = ColorPixelsArgs;
+  const int64_t n = line.at("n"), h = line.at("h"), w = line.at("w"), radius = line.get("radius", 0);
+  Problem<ColorPixels> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
+  p.args.n = n, p.args.h = h, p.args.w = w, p.args.weights = radius + 1;
+  p.fields = {{"x", Field<A>::input, &A::x, {n, h, w, 3}, Content::any, DType::u8},
+              {"changes", Field<A>::input, &A::changes, {n, kPixelChangeFields + radius + 1}, Content::any, DType::i32},
+              {"y", Field<A>::output, &A::y, {n, h, w, 3}, Content::any, DType::u8}};
+  p.adjust = [&](Run& run, DType) {
+    Rng rng = Rng(4).at(line.text);
+    auto* x = static_cast<uint8_t*>(run.memory.at("x").data());
+    for (int64_t i = 0; i < n * h * w * 3; ++i) x[i] = static_cast<uint8_t>(rng.below(256));
+    auto* fields = static_cast<int32_t*>(run.memory.at("changes").data());
+    for (int64_t i = 0; i < n; ++i, fields += kPixelChangeFields + radius + 1) {
+      const PixelChange change =
+          some_change(rng.at(static_cast<uint64_t>(i)), std::min<int64_t>(2, std::min(h, w) - 1), radius, i + line.get("from", 0));
+      std::memcpy(fields, &change, sizeof change);
+      int32_t* const weights = fields + kPixelChangeFields;
+      weights[0] = 1 << 15;
+      for (int64_t t = 1; t <= radius; ++t) {
+        weights[t] = static_cast<int32_t>(rng.below((1 << 14) / radius));
+        weights[0] -= 2 * weights[t];
+      }
+    }
+  };
+  p.bound = [](const Values&, const Values& oracle) { return Values{{"y", std::vector<double>(oracle.at("y").size())}}; };
+  check_problem(p, line, sweep);
+}
+
+void mirrors(const ProblemLine& line, Sweep& sweep) {
+  using A = MirrorArgs;
+  const Shape shape{line.at("n"), line.at("h"), line.at("w"), line.at("c")};
+  Problem<Mirror> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
+  p.args.n = shape[0], p.args.h = shape[1], p.args.w = shape[2], p.args.c = shape[3];
+  p.fields = {{"x", Field<A>::input, &A::x, shape}, {"y", Field<A>::output, &A::y, shape}};
+  p.bound = [](const Values&, const Values& oracle) { return Values{{"y", std::vector<double>(oracle.at("y").size())}}; };
+  check_problem(p, line, sweep);
+}
+
 }  // namespace
 
 Families vision_families() {
-  return {{"max_pool", max_pool}, {"global_pool", global_pool}, {"stripe_pool", stripe_pool}, {"non_local", non_local}, {"views", views}};
+  return {{"max_pool", max_pool}, {"global_pool", global_pool}, {"stripe_pool", stripe_pool}, {"non_local", non_local},
+          {"views", views},       {"colors", colors},           {"mirror", mirrors}};
 }
 
 }  // namespace reid::test

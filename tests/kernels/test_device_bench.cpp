@@ -220,6 +220,7 @@ TEST_CASE("device bench: norms, pools, losses and optimizers, with what they mus
                                        "ema_update",
                                        "cast",
                                        "views_from_pixels",
+                                       "color_pixels",
                                        "hardest_negatives",
                                        "center_rows",
                                        "merge_nearest",

@@ -4,8 +4,10 @@
 
 #include "formats/scratch.h"
 #include "on_device.h"
+#include "reid/engine/ops.h"
 #include "reid/engine/replay.h"
 #include "reid/formats/files.h"
+#include "reid/learning/embedding.h"
 #include "reid/learning/method.h"
 
 namespace reid::test {
@@ -50,11 +52,11 @@ TEST_CASE("device feed: views made there have the CPU's bits, whatever is drawn"
           REQUIRE(batch.has_value());
           CHECK(batch->index == expected->index);
           CHECK(batch->entries == expected->entries);
-          // What travels: one image for both views, a second one where it may be blurred or colored, and seven integers.
+          // What travels: one image for both views, seven integers and, where it may be blurred or colored, 12 and 7 weights.
           int64_t bytes = 0;
-          for (const Tensor& tensor : {batch->augmented, batch->original, batch->pixels.images, batch->pixels.colored, batch->pixels.views})
+          for (const Tensor& tensor : {batch->augmented, batch->original, batch->pixels.images, batch->pixels.changes, batch->pixels.views})
             if (tensor.defined()) bytes += tensor.device() == test_device() ? tensor.bytes() : -1;
-          CHECK(bytes == batch->size() * ((colors > 0 ? 2 : 1) * 25 * 11 * 3 + 28));
+          CHECK(bytes == batch->size() * (25 * 11 * 3 + 28 + (colors > 0 ? 19 * 4 : 0)));
           const Batch views = feed.with_views(feed.in_place(*batch));
           CHECK(views.entries == expected->entries);
           CHECK(views.augmented.device() == test_device());
@@ -120,7 +122,7 @@ Sums steps(const Files& files, const TransformConfig& t, const std::string& prec
 TEST_CASE("device feed: a replayed step makes its views within its one graph, with the bits of numbers that were sent") {
   const Files files;
   at_both_paces([&] {
-    for (const auto& [precision, colors] : {std::pair{"f32", 0.5}, {"bf16", 0.0}}) {
+    for (const auto& [precision, colors] : {std::pair{"f32", 0.5}, {"bf16", 0.0}, {"bf16", 1.0}}) {
       const TransformConfig t = transform(colors, 32, 16);
       const Sums sent = steps(files, t, precision, false), made = steps(files, t, precision, true);
       REQUIRE(made.values.size() == 8);
@@ -154,6 +156,33 @@ TEST_CASE("device feed: extraction gives the rows of single images") {
       REQUIRE(rows.dim(0) == 12);
       for (int64_t i = 0; i < 12; ++i) CHECK(bitwise_equal(rows.rows(i, i + 1), expected[static_cast<size_t>(i)]));
     }
+  });
+}
+
+TEST_CASE("device feed: means with mirror images and unit rows stay where the encoder computes") {
+  const TransformConfig t = transform(0, 32, 16);
+  ModelSettings model;
+  model.depth = 18, model.width = 4;
+  LoadedEncoder encoder(model, t, 3);
+  encoder.move_to(test_device());
+  const Tensor images = normal_tensor("images", {3, 32, 16, 3}).to(DType::f32), mirrored = Tensor::empty(images.shape(), DType::f32);
+  for (int64_t i = 0; i < images.numel(); ++i) {
+    const int64_t pixel = i / 3, column = pixel % 16;
+    mirrored.data<float>()[i] = images.data<float>()[(pixel - column + 15 - column) * 3 + i % 3];
+  }
+  const Tensor there = images.to(test_device());
+  const Tensor plain = encoder.embed(there), turned = encoder.embed(mirrored.to(test_device()));
+  CHECK(!bitwise_equal(plain.to(Device{}), turned.to(Device{})));
+  const Tensor mean = ops::scale(ops::add(plain.to(Device{}), turned.to(Device{})), 0.5);
+  at_both_paces([&] {
+    for (const bool flip : {false, true})
+      for (const bool normalize : {false, true}) {
+        const Tensor rows = embed(encoder, there, {.flip = flip, .normalize = normalize});
+        CHECK(rows.device() == test_device());
+        const Tensor raw = flip ? mean : plain.to(Device{});
+        if (!normalize) CHECK(bitwise_equal(rows.to(Device{}), raw));
+        if (normalize) CHECK(bitwise_equal(rows, ops::l2_normalize(raw.to(test_device())).y));
+      }
   });
 }
 

@@ -132,18 +132,18 @@ TEST_CASE("loader: views of its pixels are its views, bit for bit") {
         CHECK(batches[i].entries == expected[i].entries);
         CHECK(!batches[i].original.defined());
         CHECK(!batches[i].augmented.defined());
-        CHECK(p.colored.defined() == (colors > 0));
-        CHECK(p.augmented().raw() == (colors > 0 ? p.colored : p.images).raw());
+        CHECK(p.changes.defined() == (colors > 0));
+        const Tensor changed = colors > 0 ? ops::color_pixels(p.images, p.changes) : p.images;
         CHECK(p.images.shape() == Shape{i == 1 ? 3 : 4, 16, 8, 3});
         const PixelColors normal = pixel_colors(options.transform);
         const Tensor whole = Tensor::zeros(p.views.shape(), DType::i32);
         CHECK(bitwise_equal(ops::views_from_pixels(p.images, whole, normal), expected[i].original));
-        CHECK(bitwise_equal(ops::views_from_pixels(p.augmented(), p.views, normal), expected[i].augmented));
+        CHECK(bitwise_equal(ops::views_from_pixels(changed, p.views, normal), expected[i].augmented));
       }
       options.augment = false;
       const std::vector<Batch> weak = load(f, plan, options);
       CHECK(bitwise_equal(weak[1].pixels.images, batches[1].pixels.images));
-      CHECK(!weak[1].pixels.colored.defined());
+      CHECK(!weak[1].pixels.changes.defined());
       CHECK(!weak[1].pixels.views.defined());
     }
 }

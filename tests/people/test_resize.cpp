@@ -215,32 +215,39 @@ TEST_CASE("views: made of pixels by the operation they have the same bits, but f
   CHECK_THROWS_AS(ops::views_from_pixels(x, views, colors), Error);
 }
 
-TEST_CASE("views: of augmented pixels they have the bits of augmented views, blur and colors too") {
+TEST_CASE("views: made of pixels by two operations they have the bits of augmented views, blur and colors too") {
   for (const auto& [blur, jitter] : {std::pair{0.0, 0.0}, {1.0, 0.0}, {0.0, 1.0}, {0.5, 0.5}}) {
     const TransformConfig config{
         .height = 21, .width = 9, .pad = 4, .blur = blur, .jitter = jitter, .erase = 0.5, .erase_value = {0.5f, -2.f, 0.f}};
     const Normalizer normalize(config);
-    const Shape shape{1, config.height, config.width, 3};
+    constexpr int64_t kImages = 48;
+    const Shape shape{kImages, config.height, config.width, 3};
     const Tensor x = Tensor::empty(shape, DType::u8), expected = Tensor::empty(shape, DType::f32);
-    int moved = 0, erased = 0;
-    for (uint64_t i = 0; i < 32; ++i) {
-      const Image image = noise(config.height, config.width, i);
-      const Rng rng = Rng(8).at(i);
-      augmented_view(image, config, normalize, rng, expected.data<float>());
-      const PixelView view = augmented_pixels(image, config, rng, x.data<uint8_t>());
-      const std::vector<int32_t> fields = {view.down, view.right, view.mirrored, view.top, view.left, view.height, view.width};
-      CHECK(bitwise_equal(ops::views_from_pixels(x, Tensor::from(fields, {1, kPixelViewFields}), pixel_colors(config)), expected));
-      moved += view.down != 0 || view.right != 0 || view.mirrored != 0, erased += view.height > 0;
+    const Tensor changes = Tensor::empty({kImages, change_fields(config)}, DType::i32);
+    CHECK(changes.dim(1) == 12 + (blur > 0 ? 7 : 1));  // sigma 2 reaches 6 pixels
+    const Tensor views = Tensor::empty({kImages, kPixelViewFields}, DType::i32);
+    int blurred = 0, colored = 0;
+    for (int64_t i = 0; i < kImages; ++i) {
+      const Image image = noise(config.height, config.width, static_cast<uint64_t>(i));
+      const Rng rng = Rng(8).at(static_cast<uint64_t>(i));
+      std::ranges::copy(image.rgb, x.rows(i, i + 1).data<uint8_t>());
+      augmented_view(image, config, normalize, rng, expected.rows(i, i + 1).data<float>());
+      int32_t* const change = changes.rows(i, i + 1).data<int32_t>();
+      const PixelView view = draw_change(config, rng, change);
+      CHECK(view.down == 0);
+      CHECK(view.right == 0);
+      CHECK(view.mirrored == 0);
+      std::memcpy(views.rows(i, i + 1).data<int32_t>(), &view, sizeof view);
+      blurred += change[3] > 0, colored += change[4] > 0;
     }
-    CHECK(std::min(erased, 32 - erased) > 4);
-    const double colored = 1 - (1 - blur) * (1 - jitter);  // these are cut already
-    CHECK(moved <= 32 * (colored < 1));
-    if (colored == 0) CHECK(moved > 24);
-    if (colored == 0.75) CHECK((moved > 1 && moved < 20));
+    CHECK(bitwise_equal(ops::views_from_pixels(ops::color_pixels(x, changes), views, pixel_colors(config)), expected));
+    if (blur == 0.5) CHECK(std::min({blurred, colored, 48 - blurred, 48 - colored}) > 10);
   }
-  const TransformConfig other{.height = 20, .width = 9};
-  std::vector<uint8_t> pixels(20 * 9 * 3);
-  CHECK_THROWS_AS(augmented_pixels(noise(21, 9, 1), other, Rng(1), pixels.data()), Error);
+  const Tensor x = Tensor::zeros({2, 4, 4, 3}, DType::u8);
+  CHECK_THROWS_AS(ops::color_pixels(x, Tensor::zeros({2, 12}, DType::i32)), Error);  // no weight
+  CHECK_THROWS_AS(ops::color_pixels(x, Tensor::zeros({3, 13}, DType::i32)), Error);
+  CHECK_THROWS_AS(ops::color_pixels(x, Tensor::zeros({2, 13}, DType::f32)), Error);
+  CHECK_THROWS_AS(ops::color_pixels(Tensor::zeros({2, 4, 4, 3}, DType::f32), Tensor::zeros({2, 13}, DType::i32)), Error);
 }
 
 TEST_CASE("views: draws are named, so one operation's switch leaves the others' draws alone") {
@@ -302,6 +309,7 @@ TEST_CASE("views: nonsense parameters are refused by name") {
   CHECK(contains(refusal([](TransformConfig& c) { c.blur_min = 0; }), "blur_min"));
   CHECK(contains(refusal([](TransformConfig& c) { c.brightness_max = 0.1; }), "brightness_min"));
   CHECK(contains(refusal([](TransformConfig& c) { c.hue = 0.7; }), "hue = 0.7"));
+  CHECK(contains(refusal([](TransformConfig& c) { c.blur_max = 101; }), "blur_max = 101 is above 100"));
   CHECK(contains(refusal([](TransformConfig& c) { c.pad = -1; }), "pad = -1"));
   CHECK(contains(refusal([](TransformConfig& c) { c.width = 0; }), "256 x 0"));
 }

@@ -123,6 +123,8 @@ NonLocalGradients non_local_backward(const Tensor& dy, const Tensor& theta, cons
 // Views [N, H, W, 3] f32, f64 or bf16 of images x u8 [N, H, W, 3], all on one device: see ViewsFromPixelsArgs. A row of views (i32 [N, 7])
 // is a PixelView. Equal, bit for bit, to weak_view and to what augmented_view does beside blur and colors (people/transform.h).
 Tensor views_from_pixels(const Tensor& x, const Tensor& views, const PixelColors& colors, DType dtype = DType::f32);
+Tensor color_pixels(const Tensor& x, const Tensor& changes);  // u8 [N, H, W, 3], i32 [N, 12 + weights] -> u8: see ColorPixelsArgs
+Tensor mirror(const Tensor& x);                               // [N, H, W, C]: left and right exchanged
 
 // --- rows of embeddings ---
 struct Normalized {

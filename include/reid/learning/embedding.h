@@ -10,8 +10,8 @@ struct EmbedOptions {
   bool normalize = false;  // unit rows; a row of zeros stays one. After the mean, so that both options together give unit rows too
 };
 
-// [B, H, W, 3] -> [B, D]. A row depends on its image alone: neither on the rest of the batch nor on threads. `flip` takes twice the time,
-// and its images from the CPU. With an option the rows are on the CPU, else where the encoder computes.
+// [B, H, W, 3] -> [B, D]. A row depends on its image alone: neither on the rest of the batch nor on threads. `flip` takes twice the time.
+// Rows are where the encoder computes.
 Tensor embed(LoadedEncoder& encoder, const Tensor& images, const EmbedOptions& options);
 
 }  // namespace reid

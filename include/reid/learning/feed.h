@@ -2,8 +2,8 @@
 // The way of images from a loader to a network, and of embeddings back.
 //
 // Design: on the CPU a batch is what the loader made, and nothing here costs anything. An accelerator is sent 8-bit images, one for both
-// views where neither blur nor colors are drawn: an eighth of the bytes of two views in f32, else a quarter. It makes the views itself,
-// with the CPU's bits. While it computes with one batch the next is loaded and travels, and the rows of the one before come back.
+// views, an eighth of the bytes of two views in f32, and what was drawn. It makes the views itself, with the CPU's bits. While it computes
+// with one batch the next is loaded and travels, and the rows of the one before come back.
 
 #include <optional>
 

@@ -86,12 +86,12 @@ class ImageCache {
   std::unique_ptr<State> state_;
 };
 
-// 8-bit images instead of views, for ops::views_from_pixels to make these where a network computes. All are undefined in a batch of views.
+// 8-bit images instead of views, for ops::color_pixels and ops::views_from_pixels to make these where a network computes. All are undefined
+// in a batch of views.
 struct BatchPixels {
-  Tensor images;   // [B, H, W, 3] u8: resized; the original view is of them
-  Tensor colored;  // [B, H, W, 3] u8: what the augmented view is of, by augmented_pixels; undefined where that is `images` in every batch
-  Tensor views;    // [B, 7] i32: the augmented view, a PixelView each; undefined when the loader makes weak views only
-  const Tensor& augmented() const { return colored.defined() ? colored : images; }
+  Tensor images;   // [B, H, W, 3] u8: resized; both views are of them
+  Tensor changes;  // [B, change_fields()] i32: of the images for the augmented view; undefined where nothing is blurred or colored
+  Tensor views;    // [B, 7] i32: the augmented view of that, a PixelView each; undefined when the loader makes weak views only
 };
 
 // One batch of a plan.

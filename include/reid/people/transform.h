@@ -78,9 +78,10 @@ void augmented_view(const Image& resized, const TransformConfig& config, const N
 // What augmented_view draws of where pixels lie: its window, mirror image and rectangle.
 PixelView draw_view(const TransformConfig& config, const Rng& rng);
 
-// 8-bit pixels [height, width, 3], fully overwritten, and the view of them of which ops::views_from_pixels makes what augmented_view does,
-// bit for bit. Where blur or colors are drawn they are the window with these, and only the rectangle is left to the view; else `resized`.
-PixelView augmented_pixels(const Image& resized, const TransformConfig& config, const Rng& rng, uint8_t* pixels);
+// The same view made by operations, bit for bit: ops::color_pixels of the resized image, by the change that is written to the row `fields`
+// of change_fields() integers, and ops::views_from_pixels of that, by the view returned (its rectangle).
+int64_t change_fields(const TransformConfig& config);
+PixelView draw_change(const TransformConfig& config, const Rng& rng, int32_t* fields);
 PixelColors pixel_colors(const TransformConfig& config);  // of both views
 
 }  // namespace reid
