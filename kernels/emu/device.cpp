@@ -173,6 +173,7 @@ class EmulatedDevice final : public Accelerator {
     REID_CHECK(graph, "[emulated device] a capture ends that never began");
     return graph->work.empty() ? nullptr : graph.release();
   }
+  bool capturing(void* q) override { return as_queue(q).capture != nullptr; }
   void launch_graph(void* graph, void* q) override {
     push(q, [work = static_cast<Graph*>(graph)->work] {
       for (const Work& one : work) one();

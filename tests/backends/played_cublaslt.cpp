@@ -1,11 +1,12 @@
 // libcublasLt played by the CPU: the functions that src/backends/cuda/cublaslt.cpp finds. Of the algorithms it offers, whatever the
-// preference says, the first sums in place, the second sums in half precision, and the third computes, with scratch memory. The library's
-// types are opaque: what is asked for is kept in their bytes.
+// preference says, the first sums in place, the second sums in half precision, and the others compute, with scratch memory, at the prices
+// of played_prices.h. The library's types are opaque: what is asked for is kept in their bytes.
 
 #include <cublasLt.h>
 
 #include <cstring>
 
+#include "played_prices.h"
 #include "reid/engine/base.h"
 
 namespace {
@@ -23,7 +24,8 @@ static_assert(sizeof(Layout) <= sizeof(cublasLtMatrixLayoutOpaque_t) && sizeof(O
 
 int64_t living = 0;
 bool fails_next = false;
-constexpr size_t kScratch = 256;  // bytes of the third algorithm
+constexpr int kAlgorithms = 5;
+constexpr size_t scratch_of(uint64_t algorithm) { return algorithm < 2 ? 0 : 256 * (algorithm - 1); }  // bytes
 
 template <class T, class Opaque>
 T read(const Opaque* opaque) {
@@ -102,21 +104,21 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   const auto la = read<Layout>(a), lb = read<Layout>(b), lc = read<Layout>(c);
   const uint64_t m = o.transposed_a ? la.columns : la.rows, k = o.transposed_a ? la.rows : la.columns;
   const uint64_t other_k = o.transposed_b ? lb.columns : lb.rows, n = o.transposed_b ? lb.rows : lb.columns;
-  if (c != d || k != other_k || lc.rows != m || lc.columns != n || la.type != lb.type || lc.type != CUDA_R_32F || room < 3)
+  if (c != d || k != other_k || lc.rows != m || lc.columns != n || la.type != lb.type || lc.type != CUDA_R_32F || room < kAlgorithms)
     return CUBLAS_STATUS_INVALID_VALUE;
-  for (int i = 0; i < 3; ++i) {
+  for (int i = 0; i < kAlgorithms; ++i) {
     results[i] = {};
     results[i].algo.data[0] = static_cast<uint64_t>(i);
-    results[i].workspaceSize = i == 2 ? kScratch : 0;
+    results[i].workspaceSize = scratch_of(static_cast<uint64_t>(i));
   }
-  *count = 3;
+  *count = static_cast<int>(std::min<int64_t>(kAlgorithms, most_offers));
   return CUBLAS_STATUS_SUCCESS;
 }
 cublasStatus_t cublasLtMatmulAlgoConfigGetAttribute(const cublasLtMatmulAlgo_t* algorithm, cublasLtMatmulAlgoConfigAttributes_t name,
                                                     void* value, size_t size, size_t* written) {
   if (name != CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME || size != 4) return CUBLAS_STATUS_INVALID_VALUE;
   const uint32_t schemes[] = {CUBLASLT_REDUCTION_SCHEME_INPLACE, CUBLASLT_REDUCTION_SCHEME_NONE, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE};
-  std::memcpy(value, &schemes[algorithm->data[0]], size);
+  std::memcpy(value, &schemes[std::min<uint64_t>(algorithm->data[0], 2)], size);
   *written = size;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -134,7 +136,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t operation, 
                               cublasLtMatrixLayout_t layout_a, const void* b, cublasLtMatrixLayout_t layout_b, const void* beta,
                               const void* c, cublasLtMatrixLayout_t, void* d, cublasLtMatrixLayout_t layout_d,
                               const cublasLtMatmulAlgo_t* algorithm, void* scratch, size_t bytes, cudaStream_t) {
-  if (fails_next || algorithm->data[0] != 2 || !scratch || bytes != kScratch || c != d) {
+  const uint64_t which = algorithm->data[0];
+  if (fails_next || which < 2 || !scratch || bytes != scratch_of(which) || c != d || !pay(static_cast<int64_t>(which))) {
     fails_next = false;
     return CUBLAS_STATUS_EXECUTION_FAILED;
   }

@@ -1,8 +1,9 @@
 // libcudnn played by the CPU: the functions that src/backends/cuda/cudnn_graph.h finds, with the manual's rules for descriptors, and
-// engines of which one computes right. What is used wrongly is refused with the rule as the last message.
+// engines of which some compute right. What is used wrongly is refused with the rule as the last message.
 //
-// Engines, as offered: 0 nondeterministic, 1 rounds f32 by tensor cores, 2 does not run here, 3 computes (from the fallbacks). As cuDNN
-// 9.19 it has none that writes f32 filters from bf16 maps. Engines 0 and 1 would write what no test accepts.
+// Engines, as offered: 0 nondeterministic, 1 rounds f32 by tensor cores, 2 does not run here; from the fallbacks 3, 4 and 5, which compute
+// the same and cost what played_prices.h says. As cuDNN 9.19 it has none that writes f32 filters from bf16 maps. Engines 0 and 1 would
+// write what no test accepts.
 
 #include <cudnn.h>
 
@@ -13,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "played_prices.h"
 #include "reid/engine/base.h"
 
 namespace {
@@ -174,14 +176,15 @@ void compute(const Node& operation, Memory& x, Memory& w, Memory& y) {
       .store();
 }
 
-constexpr int64_t kScratch = 192;  // bytes of engine 3
+constexpr int64_t scratch_of(int64_t engine) { return 192 * std::max<int64_t>(1, engine - 2); }  // bytes
 
 std::vector<int64_t> offered(cudnnBackendHeurMode_t mode, const Node& graph) {
   const Node& operation = child(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS);
   const Parts p = parts_of(operation);
   if (type_of(*p.image) != type_of(*p.filter)) return {};
-  if (mode == CUDNN_HEUR_MODE_A) return {0, 1, 2};
-  return {3};
+  std::vector<int64_t> all = mode == CUDNN_HEUR_MODE_A ? std::vector<int64_t>{0, 1, 2} : std::vector<int64_t>{3, 4, 5};
+  std::erase_if(all, [](int64_t engine) { return engine >= most_offers; });
+  return all;
 }
 
 }  // namespace
@@ -258,11 +261,11 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudn
   if (!filled) return wrong(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "the descriptor is read before it is final");
   if (name == CUDNN_ATTR_ENGINEHEUR_RESULTS) {
     const Node& graph = child(n, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
-    const auto engines = offered(one<cudnnBackendHeurMode_t>(n, CUDNN_ATTR_ENGINEHEUR_MODE), graph);
-    *count = static_cast<int64_t>(engines.size());
-    for (size_t i = 0; i < engines.size() && static_cast<int64_t>(i) < room; ++i) {
+    const auto found = offered(one<cudnnBackendHeurMode_t>(n, CUDNN_ATTR_ENGINEHEUR_MODE), graph);
+    *count = static_cast<int64_t>(found.size());
+    for (size_t i = 0; i < found.size() && static_cast<int64_t>(i) < room; ++i) {
       Node& configuration = node(static_cast<cudnnBackendDescriptor_t*>(values)[i]);
-      configuration.engine = engines[i], configuration.final = true;
+      configuration.engine = found[i], configuration.final = true;
       configuration.children[CUDNN_ATTR_ENGINE_OPERATION_GRAPH] = n.children.at(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH);
     }
   } else if (name == CUDNN_ATTR_ENGINECFG_ENGINE) {
@@ -275,7 +278,7 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudn
   } else if (name == CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE) {
     *count = 0;
   } else if (name == CUDNN_ATTR_ENGINE_GLOBAL_INDEX || name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE) {
-    *static_cast<int64_t*>(values) = name == CUDNN_ATTR_ENGINE_GLOBAL_INDEX ? n.engine : kScratch;
+    *static_cast<int64_t*>(values) = name == CUDNN_ATTR_ENGINE_GLOBAL_INDEX ? n.engine : scratch_of(n.engine);
     *count = 1;
   } else {
     return wrong(CUDNN_STATUS_NOT_SUPPORTED, "this attribute is not played");
@@ -289,9 +292,10 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan, 
   if (!p.final || !operands.final) return wrong(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "executed before it is final");
   auto* scratch = one<void*>(operands, CUDNN_ATTR_VARIANT_PACK_WORKSPACE);
   if (!scratch) return wrong(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, "the plan wants scratch memory");
-  std::memset(scratch, 0xFF, kScratch);
+  std::memset(scratch, 0xFF, static_cast<size_t>(scratch_of(p.engine)));
   const Node& configuration = child(p, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
-  if (p.engine != 3) return wrong(CUDNN_STATUS_EXECUTION_FAILED, "this engine should not have been chosen");
+  if (p.engine < 3) return wrong(CUDNN_STATUS_EXECUTION_FAILED, "this engine should not have been chosen");
+  if (!pay(p.engine)) return wrong(CUDNN_STATUS_EXECUTION_FAILED, "engine " + std::to_string(p.engine) + " fails");
   const Node& operation = child(child(configuration, CUDNN_ATTR_ENGINE_OPERATION_GRAPH), CUDNN_ATTR_OPERATIONGRAPH_OPS);
   const auto identifiers = all<int64_t>(operands, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
   const auto pointers = all<void*>(operands, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS);

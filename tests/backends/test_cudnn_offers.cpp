@@ -28,10 +28,14 @@ struct Described {
     properties.finalize();
   }
   template <class Args>
-  CudnnPlan plan(const ConvShape& shape, DType dtype, VendorAllows allows = {}) {
+  std::vector<CudnnPlan> plans(const ConvShape& shape, DType dtype, VendorAllows allows, int most) {
     Args args{};
     args.shape = shape, args.dtype = dtype;
-    return plan_conv(library, {nullptr, properties.raw()}, conv_problem(args, allows), allows);
+    return plan_conv(library, {nullptr, properties.raw()}, conv_problem(args, allows), allows, most);
+  }
+  template <class Args>
+  CudnnPlan plan(const ConvShape& shape, DType dtype, VendorAllows allows = {}) {
+    return std::move(plans<Args>(shape, dtype, allows, 1).front());
   }
 };
 
@@ -78,6 +82,17 @@ TEST_CASE("cudnn offers: an acceptable plan for each layer on an H200") {
         CHECK(plan.workspace <= kCudnnWorkspace);
       }
     }
+  }
+}
+
+TEST_CASE("cudnn offers: there is a choice of acceptable plans, the first one first") {
+  Described* d = described();
+  if (!d) return;
+  for (const ConvShape& shape : kLayers) {
+    const std::vector<CudnnPlan> plans = d->plans<ConvForwardArgs>(shape, DType::bf16, {}, 8);
+    CHECK((plans.size() > 1 && plans.size() <= 8));
+    for (const CudnnPlan& plan : plans) CHECK((plan.plan && plan.refusal.empty()));
+    CHECK(plans[0].engine == d->plan<ConvForwardArgs>(shape, DType::bf16).engine);
   }
 }
 

@@ -24,6 +24,7 @@ namespace {
 constexpr const char* kReid = R"SH(#!/bin/bash
 echo "$*" >>"$PLAYED/calls"
 echo "${REID_VENDOR_ALLOW:-}" >"$PLAYED/allowed"
+echo "${REID_VENDOR_TRY:-} $*" >>"$PLAYED/tries"
 echo "${REID_WITHOUT:-}" >"$PLAYED/without"
 [ -z "${REID_IMPL:-}" ] || echo "$REID_IMPL $*" >>"$PLAYED/preferred"
 verb=$1
@@ -145,6 +146,7 @@ TEST_CASE("gpu_check: the bench phase runs what matters most first, and skips wh
   }
   CHECK(f32_began);
   CHECK(read_text(played.folder / "allowed") == "rounded-gradients\n");
+  for (const std::string& line : played.lines("tries")) CHECK_MESSAGE(line.starts_with("8 bench "), line);  // as the tables say
   const std::vector<std::string> preferred = played.lines("preferred");  // the vendors that were built, in one step alone
   REQUIRE(preferred.size() == 1);
   CHECK(preferred[0].starts_with("cudnn bench network --dtype bf16 --batch 128 "));
@@ -222,6 +224,9 @@ TEST_CASE("gpu_check: PyTorch is measured in two steps, and the table sets ours 
   // Forward: 4 and 1 times ours, whose geometric mean is 2, and PyTorch's 0.5 and 2 times; cuDNN has no data gradient; the sums are half
   // of the floor's speed.
   CHECK(table.find("| forward, batch 64 | 0.002 | 50 % | 2.00 (2) | 1.00 | 1.00 (2) | 0.50 |\n") != std::string::npos);
+  for (const char* note :
+       {"with the fastest\nof the first eight deterministic engines", "the fastest of\nthe first eight acceptable offers"})
+    CHECK_MESSAGE(table.find(note) != std::string::npos, note);
   CHECK(table.find("| data gradient, batch 64 | 0.002 | 50 % |  |  | 1.00 (2) | 0.50 |\n") != std::string::npos);
   CHECK(table.find("| batch norm 64 x 8 x 4, ReLU | 3.0 | 6.0 | 2.00 | 4.0 | 2.0 | 0.50 |\n") != std::string::npos);
   CHECK(table.find("batch norm: 1.00 (2), least 0.50.") != std::string::npos);
@@ -334,7 +339,7 @@ TEST_CASE("gpu_check: nothing built, unknown phases and flags are told") {
 TEST_CASE("gpu_check: ops are tested one by one, and the rest goes on without kernels that fault") {
   Played played;
   played.write_script("out/build/reid_tests", R"SH(#!/bin/bash
-echo "${REID_ONLY:-all}|${REID_WITHOUT:-}|$*" >>"$PLAYED/tested"
+echo "${REID_ONLY:-all}|${REID_WITHOUT:-}|$*${REID_VENDOR_TRY:+ of $REID_VENDOR_TRY}" >>"$PLAYED/tested"
 [ "${REID_ONLY:-}" != ' cuda:sm90_wgmma ' ] || [ -z "${PLAYED_BROKEN:-}" ] || exit 139
 [ "${REID_ONLY:-}" != "${PLAYED_WRONG:-none}" ] || { echo '1 passed, 1 failed'; exit 1; }
 echo '2 passed, 0 failed'
@@ -349,6 +354,8 @@ echo '2 passed, 0 failed'
     CHECK_MESSAGE(tested(str(op, " |cudnn|-tc=problems*")), op);  // the build has no cuBLASLt
   }
   CHECK(tested(" cudnn ||-tc=problems*"));
+  CHECK(tested(" cudnn ||-tc=problems* of 8"));
+  CHECK(played.verdict("cudnn, the fastest of 8") == "passed");
   CHECK(tested("conv_statistics |cudnn|-tc=problems*"));
 
   setenv("PLAYED_WRONG", "matmul ", 1);

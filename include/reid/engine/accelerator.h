@@ -58,6 +58,7 @@ class Accelerator {
   // Between the two, work of the queue is written down and does not run; then the whole can be queued at once, many times.
   virtual void begin_capture(void* queue) = 0;
   virtual void* end_capture(void* queue) = 0;  // a graph, or null when nothing was queued
+  virtual bool capturing(void* queue) = 0;     // whether that is where its work goes
   virtual void launch_graph(void* graph, void* queue) = 0;
   virtual void close_graph(void* graph) = 0;
 };

@@ -1,7 +1,6 @@
 #include "cublaslt.h"
 
-#include <memory>
-#include <optional>
+#include <algorithm>
 
 #include "reid/engine/registry.h"
 #include "shared_library.h"
@@ -71,9 +70,6 @@ const char* refuse_algorithm(const AlgorithmNotes& notes, DType dtype, VendorAll
   return bad != 0 ? "rounds its inputs" : nullptr;
 }
 
-namespace {
-
-// The functions of the opened library.
 class CublasLt {
  public:
   explicit CublasLt(const std::vector<std::string>& files)
@@ -115,6 +111,8 @@ class CublasLt {
  private:
   SharedLibrary library_;
 };
+
+namespace {
 
 // A handle of the library with the function that destroys it.
 template <class Handle>
@@ -158,13 +156,21 @@ Owned<cublasLtMatmulPreference_t> make_preference(const CublasLt& library, const
   return preference;
 }
 
+struct GemmOffer {
+  cublasLtMatmulAlgo_t algorithm{};
+  size_t workspace = 0;  // bytes
+};
+
+}  // namespace
+
 struct GemmPlan {
   Owned<cublasLtMatmulDesc_t> operation{nullptr, nullptr};
   Owned<cublasLtMatrixLayout_t> left{nullptr, nullptr}, right{nullptr, nullptr}, result{nullptr, nullptr};
-  cublasLtMatmulAlgo_t algorithm{};
-  size_t workspace = 0;  // bytes
+  GemmOffer chosen;
   std::string refusal;
 };
+
+namespace {
 
 AlgorithmNotes notes_of(const CublasLt& library, const cublasLtMatmulAlgo_t& algorithm) {
   AlgorithmNotes notes;
@@ -177,83 +183,109 @@ AlgorithmNotes notes_of(const CublasLt& library, const cublasLtMatmulAlgo_t& alg
   return notes;
 }
 
-GemmPlan plan_gemm(const CublasLt& library, cublasLtHandle_t handle, const GemmProblem& p, VendorAllows allows) {
-  constexpr int kOffers = 16;
+GemmPlan describe_gemm(const CublasLt& library, const GemmProblem& p, VendorAllows allows) {
   GemmPlan plan;
   plan.operation = make_operation(library, p, allows);
   plan.left = make_layout(library, p.left), plan.right = make_layout(library, p.right), plan.result = make_layout(library, p.result);
-  const auto preference = make_preference(library, p, allows);
-  cublasLtMatmulHeuristicResult_t offers[kOffers] = {};
-  int count = 0;
-  const cublasStatus_t status = library.heuristic(handle, plan.operation.get(), plan.left.get(), plan.right.get(), plan.result.get(),
-                                                  plan.result.get(), preference.get(), kOffers, offers, &count);
-  if (status != CUBLAS_STATUS_NOT_SUPPORTED) library.check(status, "asking for algorithms");
-  plan.refusal = "cuBLASLt offers no algorithm";
-  for (const auto& offer : std::span(offers, static_cast<size_t>(status == CUBLAS_STATUS_SUCCESS ? count : 0))) {
-    if (offer.state != CUBLAS_STATUS_SUCCESS) continue;
-    const char* reason = refuse_algorithm(notes_of(library, offer.algo), p.left.dtype, allows);
-    if (!reason && offer.workspaceSize > static_cast<size_t>(kCublasWorkspace)) reason = "wants too much scratch memory";
-    plan.refusal = reason ? str("none of cuBLASLt's algorithms is acceptable, the last: ", reason) : "";
-    if (reason) continue;
-    plan.algorithm = offer.algo, plan.workspace = offer.workspaceSize;
-    break;
-  }
   return plan;
 }
 
-// cuBLASLt at one place: the library, once it is wanted, a handle for each stream, the plans.
-class Products {
- public:
-  explicit Products(VendorPlace place) : place_(std::move(place)) {}
+// The first acceptable algorithms, at most so many; where there is none, the plan says why.
+std::vector<GemmOffer> offers_of(const CublasLt& library, cublasLtHandle_t handle, const GemmProblem& p, VendorAllows allows, int most,
+                                 GemmPlan& plan) {
+  const int room = std::max(16, most);
+  const auto preference = make_preference(library, p, allows);
+  std::vector<cublasLtMatmulHeuristicResult_t> offers(static_cast<size_t>(room));
+  int count = 0;
+  const cublasStatus_t status = library.heuristic(handle, plan.operation.get(), plan.left.get(), plan.right.get(), plan.result.get(),
+                                                  plan.result.get(), preference.get(), room, offers.data(), &count);
+  if (status != CUBLAS_STATUS_NOT_SUPPORTED) library.check(status, "asking for algorithms");
+  offers.resize(static_cast<size_t>(status == CUBLAS_STATUS_SUCCESS ? count : 0));
+  plan.refusal = "cuBLASLt offers no algorithm";
+  std::vector<GemmOffer> accepted;
+  for (const auto& offer : offers) {
+    if (static_cast<int>(accepted.size()) == most) break;
+    if (offer.state != CUBLAS_STATUS_SUCCESS) continue;
+    const char* reason = refuse_algorithm(notes_of(library, offer.algo), p.left.dtype, allows);
+    if (!reason && offer.workspaceSize > static_cast<size_t>(kCublasWorkspace)) reason = "wants too much scratch memory";
+    if (!reason)
+      accepted.push_back({offer.algo, offer.workspaceSize});
+    else
+      plan.refusal = str("none of cuBLASLt's algorithms is acceptable, the last: ", reason);
+  }
+  if (!accepted.empty()) plan.refusal.clear();
+  return accepted;
+}
 
-  const GemmPlan& plan(const GemmArgs& args, Stream& stream) {
-    const GemmProblem problem = gemm_problem(args);
-    return plans_.get(problem.key(place_.allows, stream.device().index), [&] {
-      GemmPlan plan = plan_gemm(library(), handle(stream), problem, place_.allows);
-      if (trace_enabled()) {
-        const std::string what = plan.refusal.empty() ? str("scratch ", plan.workspace, " bytes") : plan.refusal;
-        trace_line("plan", "cublaslt", str(problem_line(args), ": ", what));
-      }
-      return plan;
+void multiply(const CublasLt& library, cublasLtHandle_t handle, const GemmPlan& p, const GemmOffer& offer, const GemmArgs& args,
+              void* scratch, cudaStream_t stream) {
+  const float alpha = 1, beta = args.accumulate ? 1.0F : 0.0F;
+  library.check(library.matmul(handle, p.operation.get(), &alpha, args.b, p.left.get(), args.a, p.right.get(), &beta, args.c,
+                               p.result.get(), args.c, p.result.get(), &offer.algorithm, scratch, offer.workspace, stream),
+                "multiplying");
+}
+
+}  // namespace
+
+Products::Products(VendorPlace place) : place_(std::move(place)) {}
+Products::~Products() = default;
+
+const CublasLt& Products::library() {
+  const std::scoped_lock lock(mutex_);
+  if (!library_) library_ = std::make_unique<CublasLt>(place_.files);
+  return *library_;
+}
+
+// The stream's device must be the thread's when a handle is made.
+cublasLtHandle_t Products::handle(Stream& stream) {
+  const CublasLt& cublas = library();
+  place_.native(stream);
+  const std::scoped_lock lock(mutex_);
+  const auto found = handles_.find(stream.device().index);
+  if (found != handles_.end()) return found->second;
+  cublasLtHandle_t made = nullptr;
+  cublas.check(cublas.create(&made), "creating a handle");
+  return handles_[stream.device().index] = made;
+}
+
+const GemmPlan& Products::plan(const GemmArgs& args, Stream& stream) {
+  const GemmProblem problem = gemm_problem(args);
+  const int tries = place_.tries_on({args.a, args.b, args.c});
+  std::vector<int64_t> key = problem.key(place_.allows, stream.device().index);
+  key.push_back(tries);
+  return plans_.get(key, [&] { return make(args, problem, tries, stream); });
+}
+
+GemmPlan Products::make(const GemmArgs& args, const GemmProblem& problem, int tries, Stream& stream) {
+  GemmPlan plan = describe_gemm(library(), problem, place_.allows);
+  const std::vector<GemmOffer> offers = offers_of(library(), handle(stream), problem, place_.allows, tries, plan);
+  std::string what = plan.refusal;
+  if (what.empty()) {
+    const int64_t bytes = args.m * args.n * size_of(problem.result.dtype);
+    const Choice choice = fastest_offer(place_, stream, offers.size(), [&](size_t i) {
+      const auto own = static_cast<int64_t>((offers[i].workspace + 63) / 64 * 64);
+      const Storage memory(own + bytes, stream.device(), Storage::Use::workspace);
+      GemmArgs aside = args;
+      aside.c = static_cast<uint8_t*>(memory.data()) + own;
+      multiply(library(), handle(stream), plan, offers[i], aside, own == 0 ? nullptr : memory.data(), place_.native(stream));
     });
+    plan.chosen = offers[choice.offer];
+    what = str("scratch ", plan.chosen.workspace, " bytes", choice.how);
   }
+  if (trace_enabled()) trace_line("plan", "cublaslt", str(problem_line(args), ": ", what));
+  return plan;
+}
 
-  void run(const GemmArgs& args, Stream& stream) {
-    const GemmPlan& p = plan(args, stream);
-    REID_CHECK(p.refusal.empty(), p.refusal);
-    const float alpha = 1, beta = args.accumulate ? 1.0F : 0.0F;
-    void* scratch = p.workspace == 0 ? nullptr : stream.workspace(p.workspace);
-    library().check(library().matmul(handle(stream), p.operation.get(), &alpha, args.b, p.left.get(), args.a, p.right.get(), &beta, args.c,
-                                     p.result.get(), args.c, p.result.get(), &p.algorithm, scratch, p.workspace, place_.native(stream)),
-                    "multiplying");
-  }
+const std::string& Products::refusal(const GemmArgs& args, Stream& stream) { return plan(args, stream).refusal; }
 
-  PlanStatistics statistics() const { return plans_.statistics(); }
+void Products::run(const GemmArgs& args, Stream& stream) {
+  const GemmPlan& p = plan(args, stream);
+  REID_CHECK(p.refusal.empty(), p.refusal);
+  void* scratch = p.chosen.workspace == 0 ? nullptr : stream.workspace(p.chosen.workspace);
+  multiply(library(), handle(stream), p, p.chosen, args, scratch, place_.native(stream));
+}
 
- private:
-  const CublasLt& library() {
-    const std::scoped_lock lock(mutex_);
-    if (!library_) library_.emplace(place_.files);
-    return *library_;
-  }
-  // The stream's device must be the thread's when a handle is made.
-  cublasLtHandle_t handle(Stream& stream) {
-    const CublasLt& cublas = library();
-    place_.native(stream);
-    const std::scoped_lock lock(mutex_);
-    const auto found = handles_.find(stream.device().index);
-    if (found != handles_.end()) return found->second;
-    cublasLtHandle_t made = nullptr;
-    cublas.check(cublas.create(&made), "creating a handle");
-    return handles_[stream.device().index] = made;
-  }
-
-  VendorPlace place_;
-  std::mutex mutex_;
-  std::optional<CublasLt> library_;
-  std::map<int, cublasLtHandle_t> handles_;  // by device; never destroyed: there may be no driver left by then
-  PlanCache<GemmPlan> plans_;
-};
+namespace {
 
 // The registry's functions carry no state: theirs is found by where they compute. Never destroyed, as the handles.
 Products* places[kDeviceTypes] = {};
@@ -262,8 +294,8 @@ template <DeviceType type>
 const char* refuses(const GemmArgs& args) {
   if (const char* reason = refuse_gemm(args)) return reason;
   return naming_op<Gemm>(args, [&]() -> const char* {
-    const GemmPlan& plan = places[static_cast<size_t>(type)]->plan(args, current_stream({type, device_of(args.b).index}));
-    return plan.refusal.empty() ? nullptr : plan.refusal.c_str();
+    const std::string& refusal = places[static_cast<size_t>(type)]->refusal(args, current_stream({type, device_of(args.b).index}));
+    return refusal.empty() ? nullptr : refusal.c_str();
   });
 }
 

@@ -8,6 +8,7 @@
 
 #include <cublasLt.h>
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,34 @@ const char* refuse_algorithm(const AlgorithmNotes& notes, DType dtype, VendorAll
 
 // The most scratch memory an algorithm may ask for: what the library's documentation advises for Hopper.
 inline constexpr int64_t kCublasWorkspace = int64_t{32} << 20;
+
+class CublasLt;   // the functions of the opened library
+struct GemmPlan;  // what it wants described, and the chosen algorithm
+
+// cuBLASLt at one place: the library, once it is wanted, a handle for each device, the plans. Safe from several threads.
+class Products {
+ public:
+  explicit Products(VendorPlace place);
+  ~Products();
+
+  // Why there is no plan for these arguments; empty where there is one, made where it is new, and kept. Throws where the library is missing
+  // or fails.
+  const std::string& refusal(const GemmArgs& args, Stream& stream);
+  void run(const GemmArgs& args, Stream& stream);  // queues the work; throws where there is no plan
+  PlanStatistics statistics() const { return plans_.statistics(); }
+
+ private:
+  const CublasLt& library();
+  cublasLtHandle_t handle(Stream& stream);
+  const GemmPlan& plan(const GemmArgs& args, Stream& stream);
+  GemmPlan make(const GemmArgs& args, const GemmProblem& problem, int tries, Stream& stream);
+
+  VendorPlace place_;
+  std::mutex mutex_;
+  std::unique_ptr<CublasLt> library_;
+  std::map<int, cublasLtHandle_t> handles_;  // by device; never destroyed: there may be no driver left by then
+  PlanCache<GemmPlan> plans_;
+};
 
 // Adds an implementation of matmul called `name` to the list of place.type (cuda, or cpu in tests).
 void register_cublaslt(const char* name, VendorPlace place);

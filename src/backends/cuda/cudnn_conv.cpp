@@ -125,7 +125,7 @@ PassNames names_of(ConvPass pass) {
 
 }  // namespace
 
-CudnnPlan plan_conv(const Cudnn& library, const CudnnTarget& target, const ConvProblem& p, VendorAllows allows) {
+std::vector<CudnnPlan> plan_conv(const Cudnn& library, const CudnnTarget& target, const ConvProblem& p, VendorAllows allows, int most) {
   const Descriptor image = describe_tensor(library, kImage, p.image), filter = describe_tensor(library, kFilter, p.filter),
                    map = describe_tensor(library, kMap, p.map), convolution = describe_convolution(library, p);
   const PassNames names = names_of(p.pass);
@@ -137,7 +137,7 @@ CudnnPlan plan_conv(const Cudnn& library, const CudnnTarget& target, const ConvP
   operation.set(names.alpha, 1.0F);
   operation.set(names.beta, 0.0F);
   operation.finalize();
-  return plan_operation(library, target, operation, {p.image.dtype == DType::f32, p.other_sums, allows});
+  return plan_operation(library, target, operation, {p.image.dtype == DType::f32, p.other_sums, allows}, most);
 }
 
 Operands operands_of(const ConvForwardArgs& a) { return {a.x, a.w, a.y}; }
@@ -163,33 +163,60 @@ cudnnHandle_t Convolutions::handle(Stream& stream) {
   return handles_[&stream] = made;
 }
 
-CudnnPlan Convolutions::make(const ConvProblem& problem, Stream& stream, const std::string& line) {
-  CudnnPlan plan = plan_conv(library(), {handle(stream), nullptr}, problem, place_.allows);
+namespace {
+
+// Bytes of scratch memory, so that an operand may lie behind it.
+int64_t padded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// The operand that a pass writes.
+size_t written(ConvPass pass) { return pass == ConvPass::forward ? 2 : pass == ConvPass::data ? 0 : 1; }
+int64_t bytes_of(const TensorView& view) {
+  return view.extents[0] * view.extents[1] * view.extents[2] * view.extents[3] * size_of(view.dtype);
+}
+
+}  // namespace
+
+CudnnPlan Convolutions::make(const ConvProblem& problem, const Operands& operands, int tries, Stream& stream, const std::string& line) {
+  std::vector<CudnnPlan> offers = plan_conv(library(), {handle(stream), nullptr}, problem, place_.allows, tries);
+  const size_t out = written(problem.pass);
+  const int64_t bytes = bytes_of(*std::array{&problem.image, &problem.filter, &problem.map}[out]);
+  const Choice choice = fastest_offer(place_, stream, offers.size(), [&](size_t i) {
+    const int64_t own = padded(offers[i].workspace);
+    const Storage memory(own + bytes, stream.device(), Storage::Use::workspace);
+    Operands aside = operands;
+    aside[out] = static_cast<uint8_t*>(memory.data()) + own;
+    execute(offers[i], aside, own == 0 ? nullptr : memory.data(), stream);
+  });
+  CudnnPlan plan = std::move(offers[choice.offer]);
   if (trace_enabled()) {
-    const std::string what = plan.plan ? str("engine ", plan.engine, ", scratch ", plan.workspace, " bytes") : plan.refusal;
+    const std::string what = plan.plan ? str("engine ", plan.engine, ", scratch ", plan.workspace, " bytes", choice.how) : plan.refusal;
     trace_line("plan", "cudnn", str(line, ": ", what));
   }
   return plan;
 }
 
 // A filter's gradient that cuDNN writes in bf16 lies behind its own scratch memory.
-void Convolutions::execute(const CudnnPlan& plan, Operands operands, int64_t rounded, Stream& stream) {
+void Convolutions::compute(const CudnnPlan& plan, Operands operands, int64_t rounded, Stream& stream) {
   REID_CHECK(plan.plan, plan.refusal);
-  const int64_t identifiers[] = {kImage, kFilter, kMap};
-  const int64_t own = (plan.workspace + 63) / 64 * 64;
+  const int64_t own = padded(plan.workspace);
   const auto bytes = static_cast<size_t>(own + rounded * size_of(DType::bf16));
   void* scratch = bytes == 0 ? nullptr : stream.workspace(bytes);
   const void* wanted = operands[1];
   if (rounded > 0) operands[1] = static_cast<uint8_t*>(scratch) + own;
+  execute(plan, operands, scratch, stream);
+  if (rounded == 0) return;
+  const CastArgs cast{operands[1], const_cast<void*>(wanted), rounded, DType::bf16, DType::f32};
+  Registry::pick<Cast>(place_.type, cast).run(cast, stream);
+}
+
+void Convolutions::execute(const CudnnPlan& plan, const Operands& operands, void* scratch, Stream& stream) {
+  const int64_t identifiers[] = {kImage, kFilter, kMap};
   Descriptor pack(library(), CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "the operands");
   pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, 3, identifiers);
   pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 3, operands.data());
   pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &scratch);
   pack.finalize();
   library().check(library().execute(handle(stream), plan.plan->raw(), pack.raw()), "executing a plan");
-  if (rounded == 0) return;
-  const CastArgs cast{operands[1], const_cast<void*>(wanted), rounded, DType::bf16, DType::f32};
-  Registry::pick<Cast>(place_.type, cast).run(cast, stream);
 }
 
 namespace {

@@ -40,7 +40,8 @@ const char* refuse_conv(const ConvShape& shape, DType dtype);
 
 // The identifiers of the operands in plans.
 enum : int64_t { kImage = 1, kFilter = 2, kMap = 3 };
-CudnnPlan plan_conv(const Cudnn& library, const CudnnTarget& target, const ConvProblem& problem, VendorAllows allows);
+std::vector<CudnnPlan> plan_conv(const Cudnn& library, const CudnnTarget& target, const ConvProblem& problem, VendorAllows allows,
+                                 int most = 1);  // as plan_operation()
 
 using Operands = std::array<const void*, 3>;  // as identified: image, filter, map
 Operands operands_of(const ConvForwardArgs& args);
@@ -57,23 +58,28 @@ class Convolutions {
   template <class Args>
   const CudnnPlan& plan(const Args& args, Stream& stream) {
     const ConvProblem problem = conv_problem(args, place_.allows);
-    return plans_.get(problem.key(place_.allows, stream.device().index), [&] { return make(problem, stream, problem_line(args)); });
+    const Operands operands = operands_of(args);
+    const int tries = place_.tries_on({operands[0], operands[1], operands[2]});
+    std::vector<int64_t> key = problem.key(place_.allows, stream.device().index);
+    key.push_back(tries);
+    return plans_.get(key, [&] { return make(problem, operands, tries, stream, problem_line(args)); });
   }
   // Queues the work on the stream; throws where there is no plan.
   template <class Args>
   void run(const Args& args, Stream& stream) {
     const ConvShape& s = args.shape;
     const bool rounds = std::is_same_v<Args, ConvBackwardWeightArgs> && place_.allows.rounded_gradients && args.dtype == DType::bf16;
-    execute(plan(args, stream), operands_of(args), rounds ? s.k * s.r * s.s * (s.c / s.groups) : 0, stream);
+    compute(plan(args, stream), operands_of(args), rounds ? s.k * s.r * s.s * (s.c / s.groups) : 0, stream);
   }
   PlanStatistics statistics() const { return plans_.statistics(); }
 
  private:
   const Cudnn& library();
   cudnnHandle_t handle(Stream& stream);
-  CudnnPlan make(const ConvProblem& problem, Stream& stream, const std::string& line);
+  CudnnPlan make(const ConvProblem& problem, const Operands& operands, int tries, Stream& stream, const std::string& line);
   // `rounded`: elements of a gradient that is widened when cuDNN has written it, or 0.
-  void execute(const CudnnPlan& plan, Operands operands, int64_t rounded, Stream& stream);
+  void compute(const CudnnPlan& plan, Operands operands, int64_t rounded, Stream& stream);
+  void execute(const CudnnPlan& plan, const Operands& operands, void* scratch, Stream& stream);
 
   VendorPlace place_;
   std::mutex mutex_;

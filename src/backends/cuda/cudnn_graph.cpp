@@ -140,28 +140,39 @@ CudnnPlan consider(const Cudnn& library, const CudnnTarget& target, const Descri
   return result;
 }
 
+std::vector<CudnnPlan> none(std::string refusal) {
+  std::vector<CudnnPlan> only(1);
+  only[0].refusal = std::move(refusal);
+  return only;
+}
+
 }  // namespace
 
-CudnnPlan plan_operation(const Cudnn& library, const CudnnTarget& target, const Descriptor& operation, const EngineRules& rules) {
+std::vector<CudnnPlan> plan_operation(const Cudnn& library, const CudnnTarget& target, const Descriptor& operation,
+                                      const EngineRules& rules, int most) {
   Descriptor graph(library, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, "the operation graph");
   if (target.handle) graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &target.handle);
   graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, operation);
   if (const cudnnStatus_t status = graph.try_finalize(); declined(status))
-    return {.plan = nullptr, .refusal = str("cuDNN does not take it: ", library.words(status))};
+    return none(str("cuDNN does not take it: ", library.words(status)));
   else
     library.check(status, "finalizing the operation graph");
   std::map<std::string, int> reasons;
-  int offered = 0;
+  std::vector<CudnnPlan> plans;
   for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     for (const Descriptor& configuration : offers(library, target, graph, mode)) {
       CudnnPlan plan = consider(library, target, configuration, rules);
-      if (plan.plan) return plan;
-      ++offered, ++reasons[plan.refusal];
+      if (plan.plan)
+        plans.push_back(std::move(plan));
+      else
+        ++reasons[plan.refusal];
+      if (static_cast<int>(plans.size()) == most) return plans;
     }
   }
+  if (!plans.empty()) return plans;
   std::string list;
   for (const auto& [reason, count] : reasons) list += str(list.empty() ? "" : "; ", count, " x ", reason);
-  return {.plan = nullptr, .refusal = offered == 0 ? "cuDNN offers no engine" : str("none of cuDNN's engines is acceptable: ", list)};
+  return none(reasons.empty() ? "cuDNN offers no engine" : "none of cuDNN's engines is acceptable: " + list);
 }
 
 }  // namespace reid::cuda

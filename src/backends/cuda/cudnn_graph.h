@@ -98,8 +98,9 @@ struct CudnnPlan {
   std::string refusal;
 };
 
-// The first acceptable plan of those that the library's heuristics offer, mode A before the fallbacks. `operation` is final, as all
-// descriptors in it.
-CudnnPlan plan_operation(const Cudnn& library, const CudnnTarget& target, const Descriptor& operation, const EngineRules& rules);
+// The first acceptable plans of those that the library's heuristics offer, at most so many, mode A before the fallbacks. Where there is
+// none, the only element says why. `operation` is final, as all descriptors in it.
+std::vector<CudnnPlan> plan_operation(const Cudnn& library, const CudnnTarget& target, const Descriptor& operation,
+                                      const EngineRules& rules, int most);
 
 }  // namespace reid::cuda

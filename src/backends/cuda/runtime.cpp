@@ -141,6 +141,11 @@ class Runtime final : public Accelerator {
     REID_CUDA(cudaGraphInstantiate(&runnable, graph, 0));
     return runnable;
   }
+  bool capturing(void* queue) override {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    REID_CUDA(cudaStreamIsCapturing(as_stream(queue), &status));
+    return status != cudaStreamCaptureStatusNone;
+  }
   void launch_graph(void* graph, void* queue) override { REID_CUDA(cudaGraphLaunch(as_graph(graph), as_stream(queue))); }
   void close_graph(void* graph) override { REID_CUDA(cudaGraphExecDestroy(as_graph(graph))); }
 
