@@ -6,11 +6,12 @@
 // Layout: NHWC with three channels; an image's changes are a row of integers (PixelChange).
 // Map: a thread has four pixels of a chunk of 1024, neighbors in a warp. Three kernels, since a blur needs its neighbors' first half and a
 // contrast the mean of the whole image: across (images without a blur need none), down and what precedes the contrast, with the sums of
-// gray of each chunk, then the contrast and what follows it (images without one are done). What an image does not need its blocks leave at
-// once. Exactness: bytes are Pillow's, which computes in double in places. Blends are a float's product and sum, rounded one by one. Hue is
-// a quotient of small integers, to f32, and then integers: tests compare all colors. Bytes: x, the half-blurred image and y are written or
-// read once by each kernel, 98 KB an image of 256 x 128, 5 passes: 64 images are 31.5 MB, on H200 (4.3 TB/s) 7.3 us, of which L2 keeps
-// most. A blur of radius 6 is 26 products a number: 164 M for 64 images, about 10 us. No version was measured yet.
+// gray of each chunk, then the contrast and what follows it (images without one are done). Blocks leave at once where there is nothing.
+// Exactness: bytes are Pillow's, which computes in double in places. Blends are a float's product and sum, rounded one by one. Hue is a
+// quotient of small integers, in f32, and then integers: all colors were compared once, half a million are in every run of the tests.
+// Bytes: x, the half-blurred image and y are read or written once by each kernel, 5 times 98 KB for an image of 256 x 128: 31.5 MB for 64,
+// on H200 (4.3 TB/s) 7.3 us, of which L2 keeps most. A blur of radius 6 is 26 products a number, 164 M for 64 images, about 10 us. No
+// version was measured yet.
 
 #include "kernels.h"
 #include "pixels.cuh"
@@ -98,11 +99,8 @@ __device__ int blend(int other, int value, float factor) {
 }
 __device__ int gray(const Pixel& p) { return (p.v[0] * 19595 + p.v[1] * 38470 + p.v[2] * 7471 + 0x8000) >> 16; }
 
-// floor(255 x), x in [0, 1], of the exact product: 256 x - n has no more digits than a float holds.
-__device__ int floor255(float x) {
-  const int n = static_cast<int>(255.0f * x);
-  return n - (256.0f * x - static_cast<float>(n) < x ? 1 : 0);
-}
+// Rounded down, as the product in double would be: tried for all quotients of bytes and all hues.
+__device__ int times255(float x) { return static_cast<int>(255.0f * x); }
 
 // Pillow counts sextants from red: 0 + b - g, 2 + r - b or 4 + g - r, where a letter is that channel's distance from the highest in units
 // of the range. The lowest channel's is 1, so one quotient is enough. Of the way back, 510 steps are a turn, hence 85 a sextant; the middle
@@ -115,7 +113,7 @@ __device__ Pixel shift_hue(const Pixel& p, int steps) {
   const float share = static_cast<float>(low + 2 * high - r - g - b) / static_cast<float>(range);
   const float center = r == high ? 0.0f : g == high ? 2.0f : 4.0f;
   const float turns = (after == low ? center + 1.0f - share : center - 1.0f + share) / 6.0f;
-  const int h = floor255(turns < 0 ? 1.0f + turns : turns), s = floor255(static_cast<float>(range) / static_cast<float>(high)), v = high;
+  const int h = times255(turns < 0 ? 1.0f + turns : turns), s = times255(static_cast<float>(range) / static_cast<float>(high)), v = high;
 
   const int turn = 2 * ((h + steps) & 255), sector = turn / 85 % 6, rest = turn % 85;
   const int mix = sector % 2 != 0 ? rest : 85 - rest;

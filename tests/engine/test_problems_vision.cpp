@@ -281,8 +281,17 @@ void colors(const ProblemLine& line, Sweep& sweep) {
     for (int64_t i = 0; i < n * h * w * 3; ++i) x[i] = static_cast<uint8_t>(rng.below(256));
     auto* fields = static_cast<int32_t*>(run.memory.at("changes").data());
     for (int64_t i = 0; i < n; ++i, fields += kPixelChangeFields + radius + 1) {
-      const PixelChange change =
+      PixelChange change =
           some_change(rng.at(static_cast<uint64_t>(i)), std::min<int64_t>(2, std::min(h, w) - 1), radius, i + line.get("from", 0));
+      if (line.get("hue", 0) != 0) {  // turned by so much alone: 256 reds, 52 greens and 37 blues
+        change = {}, change.colors[0] = {static_cast<int32_t>(ColorChange::hue), static_cast<int32_t>(line.at("hue") + 37 * i)};
+        uint8_t* const image = x + i * h * w * 3;
+        for (int64_t j = 0; j < h * w; ++j) {
+          const int64_t color = i * h * w + j;
+          image[3 * j] = static_cast<uint8_t>(color % 256);
+          image[3 * j + 1] = static_cast<uint8_t>(color / 256 % 52 * 5), image[3 * j + 2] = static_cast<uint8_t>(color / 256 / 52 % 37 * 7);
+        }
+      }
       std::memcpy(fields, &change, sizeof change);
       int32_t* const weights = fields + kPixelChangeFields;
       weights[0] = 1 << 15;
