@@ -178,6 +178,19 @@ __global__ void softmax_kernel(SoftmaxArgs a) {
   for_columns(a.columns, [&](int64_t c) { q[c] = expf(s[c] - total); });
 }
 
+__global__ void mixed_targets_kernel(const MixedTargetsArgs GRID_CONSTANT a) {
+  const int64_t first = blockIdx.x * a.columns;
+  const double own = a.share[blockIdx.x], spread = a.share[a.rows + blockIdx.x];
+  const int64_t label = a.label[blockIdx.x];
+  for_columns(a.columns, [&](int64_t c) {
+    double sum = spread;
+    for (int n = 0; n < a.number; ++n)
+      sum = __dadd_rn(sum, __dmul_rn(a.share[(2 + n) * a.rows + blockIdx.x], static_cast<double>(in<float>(a.q[n])[first + c])));
+    if (c == label) sum = __dadd_rn(sum, own);
+    out<float>(a.target)[first + c] = static_cast<float>(sum);
+  });
+}
+
 __global__ void soft_target_rows_kernel(SoftTargetRowsArgs a) {
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
   const float* target = in<float>(a.target) + blockIdx.x * a.columns;
@@ -211,6 +224,7 @@ void register_rows() {
   add<MemoryUpdate>(
       REID_KERNEL_NAME("block_a_cluster"), [](const MemoryUpdateArgs& a) { return refuse_other_than_f32(a.dtype); }, memory_update);
   add_rows<Softmax, softmax_kernel>();
+  add_rows<MixedTargets, mixed_targets_kernel>();
   add_rows<SoftTargetRows, soft_target_rows_kernel>();
 }
 

@@ -319,6 +319,12 @@ void SoftmaxArgs::describe(Visitor& v) const {
   v.input("s", s, {rows, columns}, dtype);
   v.output("q", q, {rows, columns}, dtype);
 }
+void MixedTargetsArgs::describe(Visitor& v) const {
+  for (const void* one : std::span(q, static_cast<size_t>(number))) v.input("q", one, {rows, columns}, dtype);
+  v.input("share", share, {2 + number, rows}, DType::f64);
+  v.input("label", label, {rows}, DType::i32);
+  v.output("target", target, {rows, columns}, dtype);
+}
 void SoftTargetRowsArgs::describe(Visitor& v) const {
   v.input("s", s, {rows, columns}, dtype);
   v.input("target", target, {rows, columns}, dtype);

@@ -117,6 +117,25 @@ Tensor softmax(const Tensor& s) {
   return q;
 }
 
+Tensor mixed_targets(const std::vector<Tensor>& q, const Tensor& share, const Tensor& label, int64_t columns, DType dtype) {
+  REID_CHECK(q.size() <= MixedTargetsArgs::kMost, "[mixed_targets] mixes at most ", MixedTargetsArgs::kMost, " distributions, not ",
+             q.size());
+  const int64_t rows = label.dim(0);
+  require_shape("mixed_targets", "share", share, {2 + std::ssize(q), rows});
+  MixedTargetsArgs args{};
+  args.share = share.address<double>(), args.label = label.address<int32_t>();
+  args.rows = rows, args.columns = columns, args.number = static_cast<int>(q.size()), args.dtype = dtype;
+  for (size_t n = 0; n < q.size(); ++n) {
+    require_shape("mixed_targets", "q", q[n], {rows, columns});
+    REID_CHECK(q[n].dtype() == dtype, "[mixed_targets] distribution ", n, " is ", q[n].dtype(), ", not ", dtype);
+    args.q[n] = q[n].raw();
+  }
+  Tensor target = Tensor::empty({rows, columns}, dtype, label.device());
+  args.target = target.raw();
+  dispatch<MixedTargets>(label.device(), args);
+  return target;
+}
+
 RowLoss soft_target_rows(const Tensor& s, const Tensor& target, const Tensor& weight) {
   REID_CHECK(s.shape().rank() == 2 && s.dim(1) >= 1, "[soft_target_rows] s ", s.shape(), " must be [B, C]");
   require_alike("soft_target_rows", s, target);

@@ -95,7 +95,7 @@ std::vector<OpEntry> losses() {
        .inputs = {logits, labels, constant("agreement", "[B]", "cross agreement of each row, 0..1")},
        .attributes = {},
        .results = kLoss,
-       .kernels = {"soft_target_rows", "column_sum"},
+       .kernels = {"mixed_targets", "soft_target_rows", "column_sum"},
        .run =
            [](OpCall& c) {
              c.result("loss", agreement_smoothing_loss(c.var("logits"), c.integers("labels"), numbers(c.tensor("agreement"))));
@@ -105,7 +105,7 @@ std::vector<OpEntry> losses() {
        .inputs = {logits, constant("part", "[B, C]", "logits of the part"), labels, constant("agreement", "[B]", "cross agreement, 0..1")},
        .attributes = {{"beta", OpAttribute::number, "0.5", "share of the label"}},
        .results = kLoss,
-       .kernels = {"softmax", "soft_target_rows", "column_sum"},
+       .kernels = {"softmax", "mixed_targets", "soft_target_rows", "column_sum"},
        .run =
            [](OpCall& c) {
              c.result("loss", refined_label_loss(c.var("logits"), {Var(c.tensor("part"))}, c.integers("labels"),

@@ -166,11 +166,36 @@ void soft_target_rows(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
+void mixed_targets(const ProblemLine& line, Sweep& sweep) {
+  using A = MixedTargetsArgs;
+  const int64_t rows = line.at("rows"), columns = line.at("columns"), number = line.at("number");
+  Problem<MixedTargets> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
+  p.args.rows = rows, p.args.columns = columns, p.args.number = static_cast<int>(number);
+  std::vector<std::string> names;
+  for (int64_t n = 0; n < number; ++n) names.push_back(str("q ", n));
+  for (size_t n = 0; n < names.size(); ++n)
+    p.fields.push_back({names[n].c_str(), Field<A>::input, [n](A& a, void* data) { a.q[n] = data; }, {rows, columns}, Content::positive});
+  p.fields.push_back({"share", Field<A>::input, &A::share, {2 + number, rows}, Content::positive, DType::f64});
+  p.fields.push_back({"label", Field<A>::input, &A::label, {rows}, Content::any, DType::i32});
+  p.fields.push_back({"target", Field<A>::output, &A::target, {rows, columns}});
+  p.adjust = [&](Run& run, DType) {
+    auto* label = static_cast<int32_t*>(run.memory.at("label").data());
+    for (int64_t r = 0; r < rows; ++r) label[r] = static_cast<int32_t>((columns - 1) * (r % 3) / 2);  // the first, one amid, the last
+  };
+  p.bound = [](const Values&, const Values& oracle) { return oracle; };  // one rounding of a positive sum
+  check_problem(p, line, sweep);
+}
+
 }  // namespace
 
 Families metric_families() {
-  return {{"softmax", softmax},           {"soft_target_rows", soft_target_rows}, {"multiply", multiply}, {"row_distances", row_distances},
-          {"triplet_rows", triplet_rows}, {"circle_logits", circle_logits}};
+  return {{"softmax", softmax},
+          {"soft_target_rows", soft_target_rows},
+          {"multiply", multiply},
+          {"row_distances", row_distances},
+          {"triplet_rows", triplet_rows},
+          {"circle_logits", circle_logits},
+          {"mixed_targets", mixed_targets}};
 }
 
 }  // namespace reid::test

@@ -123,11 +123,11 @@ TEST_CASE("device runs: in bf16, too, a recipe begins as on the CPU") {
   CHECK(bytes_of(scratch / "there" / "manifest.json").find("bf16, summed in f32") != std::string::npos);
 }
 
-TEST_CASE("device runs: up to the optimizer's a step is one graph, but PPLR's, with the bits of single launches") {
+TEST_CASE("device runs: up to the optimizer's a step is one graph, with the bits of single launches") {
   replays<Supervised>(tiny_supervised(), 1);
   replays<ReMix>(tiny_remix(), 1);
   replays<ClusterContrast>(tiny_contrast(), 1);
-  replays<PPLR>(tiny_pplr(), 4);                  // the host mixes what its three parts say
+  replays<PPLR>(tiny_pplr(), 1);
   ClusterContrastConfig timed = tiny_contrast();  // in the precision and with the norms that gpu_check's train phase times
   timed.common.model.precision = "bf16", timed.common.model.ibn = "a";
   timed.common.model.bn_groups = 2, timed.common.model.bn_running = "first";

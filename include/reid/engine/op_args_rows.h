@@ -230,6 +230,25 @@ struct SoftTargetRows {
   static constexpr const char* name = "soft_target_rows";
 };
 
+// Targets that mix a label, the same for all columns, and what others say of a row (PPLR: distributions of an image's parts):
+//   target[i, c] = spread[i] + sum over n of share[n, i] q_n[i, c] + (own[i] where c is label[i]),
+// added from left to right in double, and rounded once: the same bits everywhere.
+struct MixedTargetsArgs {
+  static constexpr int kMost = 64;
+  const void* q[kMost];  // [B, C] each
+  const double* share;   // [2 + number, B]: own, spread, then the share of each q
+  const int32_t* label;  // [B]
+  void* target;          // [B, C]
+  int64_t rows, columns;
+  int number;  // of q; may be 0
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct MixedTargets {
+  using Args = MixedTargetsArgs;
+  static constexpr const char* name = "mixed_targets";
+};
+
 // --- running statistics ---
 
 // What a batch norm remembers: running = (1 - momentum) running + momentum seen, where `seen` is the mean over groups, of the variance

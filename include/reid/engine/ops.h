@@ -189,7 +189,10 @@ struct CircleLogitsResult {
 };
 CircleLogitsResult circle_logits(const Tensor& s, const Tensor& label, double scale, double margin);  // label i32 [B]
 
-Tensor softmax(const Tensor& s);                                                        // [B, C] -> [B, C], by rows
+Tensor softmax(const Tensor& s);  // [B, C] -> [B, C], by rows
+// Of distributions q [B, C], which give the dtype; share [2 + q's, B] f64, label [B] i32 with values in 0..columns - 1: see
+// MixedTargetsArgs.
+Tensor mixed_targets(const std::vector<Tensor>& q, const Tensor& share, const Tensor& label, int64_t columns, DType dtype);
 RowLoss soft_target_rows(const Tensor& s, const Tensor& target, const Tensor& weight);  // target [B, C]
 
 Tensor sum(const Tensor& x);  // all elements, in index order, to a scalar of shape []

@@ -127,6 +127,18 @@ void softmax(const SoftmaxArgs& a) {
 }
 
 template <class T>
+void mixed_targets(const MixedTargetsArgs& a) {
+  for (int64_t b = 0; b < a.rows; ++b) {
+    for (int64_t c = 0; c < a.columns; ++c) {
+      double sum = a.share[a.rows + b];
+      for (int n = 0; n < a.number; ++n) sum += a.share[(2 + n) * a.rows + b] * double{in<T>(a.q[n])[b * a.columns + c]};
+      if (c == a.label[b]) sum += a.share[b];
+      out<T>(a.target)[b * a.columns + c] = static_cast<T>(sum);
+    }
+  }
+}
+
+template <class T>
 void soft_target_rows(const SoftTargetRowsArgs& a) {
   for (int64_t b = 0; b < a.rows; ++b) {
     const T *s = in<T>(a.s) + b * a.columns, *target = in<T>(a.target) + b * a.columns;
@@ -146,6 +158,7 @@ void soft_target_rows(const SoftTargetRowsArgs& a) {
 
 void register_reference_metric() {
   REID_REFERENCE(Softmax, softmax);
+  REID_REFERENCE(MixedTargets, mixed_targets);
   REID_REFERENCE(SoftTargetRows, soft_target_rows);
   REID_REFERENCE(RowDistances, row_distances);
   REID_REFERENCE(RowDistancesBackward, row_distances_backward);
