@@ -158,6 +158,7 @@ __device__ void change_colors(const PixelChange& change, int first, int last, Pi
 }
 
 __global__ void blur_across_kernel(const Colors GRID_CONSTANT p) {
+  after_predecessors();
   const Place at(p);
   if (at.radius == 0) return;
   for_pixels(p, at, [&](int64_t place, int h, int w) {
@@ -167,6 +168,7 @@ __global__ void blur_across_kernel(const Colors GRID_CONSTANT p) {
 }
 
 __global__ void __launch_bounds__(kThreads) blur_down_kernel(const Colors GRID_CONSTANT p) {
+  after_predecessors();
   const Place at(p);
   const int64_t image = at.image * p.height * p.width;
   const int contrast = contrast_of(at.change());
@@ -185,6 +187,7 @@ __global__ void __launch_bounds__(kThreads) blur_down_kernel(const Colors GRID_C
 }
 
 __global__ void __launch_bounds__(kThreads) contrast_kernel(const Colors GRID_CONSTANT p) {
+  after_predecessors();
   const Place at(p);
   const int contrast = contrast_of(at.change()), chunks = static_cast<int>(p.chunks.divisor);
   if (contrast == 4) return;

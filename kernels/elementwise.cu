@@ -50,12 +50,14 @@ struct Binary {
 
 template <class Map>
 __global__ void scalar_kernel(Map map, int64_t count) {
+  after_predecessors();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i < count) map.at(i);
 }
 
 template <class Map>
 __global__ void vector_kernel(Map map, int64_t count) {
+  after_predecessors();
   constexpr int kCount = Vec<typename Map::Element>::kCount;
   const int64_t i = (int64_t{blockIdx.x} * kThreads + threadIdx.x) * kCount;
   if (i + kCount <= count) return map.at_vec(i);

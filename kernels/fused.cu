@@ -143,6 +143,7 @@ struct CountedRow {
 };
 
 __global__ void absorb_kernel(CentroidRowsArgs a, Chunk chunk) {
+  after_predecessors();
   const CountedRow row(a, chunk);
   const int64_t count = row.end - row.begin;
   const float* s = chunk.s + blockIdx.x * chunk.stride + row.begin;
@@ -168,6 +169,7 @@ __device__ void put(bf16* ds, const Chunk& chunk, int64_t column, float value) {
 
 template <class T>
 __global__ void centroid_gradient_kernel(CentroidRowsArgs a, Chunk chunk) {
+  after_predecessors();
   const CountedRow row(a, chunk);
   const float* s = chunk.s + blockIdx.x * chunk.stride;
   T* ds = static_cast<T*>(chunk.ds) + blockIdx.x * chunk.stride * GradientProblem<T>::kPieces;

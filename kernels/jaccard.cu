@@ -160,6 +160,7 @@ constexpr int kEach = 8;  // counts of a thread
 
 // total[0] = 0, total[r + 1] = total[r] + count[r]; one block.
 __global__ void running_total_kernel(const int32_t* count, int64_t rows, int64_t* totals) {
+  after_predecessors();
   SHARED_ARRAY(int64_t, of_warps, kThreads / kWarpSize);
   const int thread = static_cast<int>(threadIdx.x), in_warp = thread % kWarpSize, warp = thread / kWarpSize;
   int64_t total = 0;
@@ -199,6 +200,7 @@ void launch_counted(Kernel kernel, const Args& a, Stream& stream) {
 // --- reciprocal_members ---
 
 __global__ void members_kernel(ReciprocalMembersArgs a) {
+  after_predecessors();
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x, i = at / a.full, e = at % a.full;
   if (i >= a.rows) return;
   const int32_t* back = a.index + a.index[i * a.width + e] * a.width;
@@ -208,6 +210,7 @@ __global__ void members_kernel(ReciprocalMembersArgs a) {
 }
 
 __global__ void joins_kernel(ReciprocalMembersArgs a) {
+  after_predecessors();
   SHARED_ARRAY(int32_t, columns, kSlots);
   SHARED_ARRAY(int32_t, taken, 1);
   const Table own{columns, nullptr, taken};
@@ -271,6 +274,7 @@ __device__ int64_t expanded_set(const ReciprocalRowsArgs& a, const Table& table,
 
 template <class T>
 __global__ void reciprocal_rows_kernel(ReciprocalRowsArgs a, int32_t* counts) {
+  after_predecessors();
   SHARED_ARRAY(int32_t, columns, kSlots);
   SHARED_ARRAY(int32_t, taken, 1);
   const int64_t i = blockIdx.x, start = a.offset ? a.offset[i] : 0;
@@ -313,6 +317,7 @@ void reciprocal_rows(const ReciprocalRowsArgs& a, Stream& stream) {
 // --- mean_rows ---
 
 __global__ void mean_rows_kernel(MeanRowsArgs a, int32_t* counts) {
+  after_predecessors();
   SHARED_ARRAY(int32_t, columns, kSlots);
   SHARED_ARRAY(double, sums, kSlots);
   SHARED_ARRAY(int32_t, taken, 1);
@@ -342,15 +347,18 @@ void mean_rows(const MeanRowsArgs& a, Stream& stream) { launch_counted(mean_rows
 // --- transpose_rows ---
 
 __global__ void clear_kernel(int32_t* counts, int64_t count) {
+  after_predecessors();
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at < count) counts[at] = 0;
 }
 __global__ void count_columns_kernel(const int32_t* column, int64_t entries, int32_t* counts) {
+  after_predecessors();
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at < entries) atomicAdd(counts + column[at], 1);
 }
 // The rows of each column, in any order; counts go back to 0.
 __global__ void scatter_rows_kernel(TransposeRowsArgs a, int32_t* counts, int32_t* rows) {
+  after_predecessors();
   const int64_t i = blockIdx.x;
   for (int64_t e = a.in_offset[i] + lane(); e < a.in_offset[i + 1]; e += kWarpSize) {
     const int32_t g = a.in_column[e];
@@ -358,6 +366,7 @@ __global__ void scatter_rows_kernel(TransposeRowsArgs a, int32_t* counts, int32_
   }
 }
 __global__ void order_rows_kernel(TransposeRowsArgs a, const int32_t* rows) {
+  after_predecessors();
   SHARED_ARRAY(int32_t, columns, kSlots);
   SHARED_ARRAY(int32_t, taken, 1);
   const Table table{columns, nullptr, taken};
@@ -392,6 +401,7 @@ void transpose_rows(const TransposeRowsArgs& a, Stream& stream) {
 // --- jaccard_within ---
 
 __global__ void within_kernel(JaccardWithinArgs a) {
+  after_predecessors();
   SHARED_ARRAY(int32_t, columns, kSlots);
   SHARED_ARRAY(double, sums, kSlots);
   SHARED_ARRAY(int32_t, taken, 1);

@@ -39,7 +39,8 @@ inline constexpr int64_t kMostBlocksYZ = 65535;
 
 #ifdef __CUDACC__
 
-cudaStream_t native(Stream& stream);                                                               // the backend's
+bool launches_overlap();              // whether REID_OVERLAP asks for it; throws where kernels were not compiled for it
+cudaStream_t native(Stream& stream);  // the backend's
 [[noreturn]] void launch_failed(cudaError_t error, const char* call, const char* file, int line);  // throws reid::Error
 
 #define UNROLL _Pragma("unroll")
@@ -58,6 +59,9 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSi
   static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes at most 4 KB of arguments");
   cudaLaunchConfig_t config = {};
   config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = native(site.stream);
+  cudaLaunchAttribute overlap = {};
+  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization, overlap.val.programmaticStreamSerializationAllowed = 1;
+  if (launches_overlap()) config.attrs = &overlap, config.numAttrs = 1;
   const auto set = [&](cudaFuncAttribute attribute, int value) {
     const cudaError_t error = cudaFuncSetAttribute(kernel, attribute, value);
     if (error != cudaSuccess) launch_failed(error, "cudaFuncSetAttribute", site.file, site.line);

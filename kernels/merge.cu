@@ -24,6 +24,7 @@ __device__ Share joined(const Share& a, const Share& b) {
 }
 
 __global__ void merge_moments_kernel(const Moments* moments, MomentsLayout layout, NormWindow w, int chunks, float* mean, float* variance) {
+  after_predecessors();
   SHARED_ARRAY(Share, shares, kMergeLanes * kMostMergeSlices);  // see merge_slices
   const MergePlace at(w.count, chunks);
   const Moments* from = moments + at.group * chunks * layout.channels + layout.first + at.column;
@@ -41,6 +42,7 @@ __global__ void merge_moments_kernel(const Moments* moments, MomentsLayout layou
 constexpr int kThreads = 256, kFewParts = 8;
 
 __global__ void add_few_parts_kernel(const float* parts, int number, int64_t count, float* y, bool accumulate) {
+  after_predecessors();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   float sum = parts[i];
@@ -49,6 +51,7 @@ __global__ void add_few_parts_kernel(const float* parts, int number, int64_t cou
 }
 
 __global__ void add_parts_kernel(const float* parts, int number, int64_t count, float* y, bool accumulate) {
+  after_predecessors();
   SHARED_ARRAY(float, sums, kMergeLanes* kMostMergeSlices);  // see merge_slices
   const MergePlace at(count, number);
   float own = 0;
@@ -58,6 +61,7 @@ __global__ void add_parts_kernel(const float* parts, int number, int64_t count, 
 }
 
 __global__ void merge_sums_kernel(const float* sums, const float* dots, int64_t count, int items, float* all_sums, float* all_dots) {
+  after_predecessors();
   SHARED_ARRAY(GradientSums, shares, kMergeLanes * kMostMergeSlices);  // see merge_slices
   const MergePlace at(count, items);
   GradientSums own{};

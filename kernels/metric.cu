@@ -49,6 +49,7 @@ struct Selection {
 };
 
 __global__ void triplet_rows_kernel(TripletRowsArgs a) {
+  after_predecessors();
   const float* d = in<float>(a.d) + blockIdx.x * a.columns;
   const uint8_t* mask = a.mask + blockIdx.x * a.columns;
   float* dd = out<float>(a.dd) + blockIdx.x * a.columns;
@@ -63,6 +64,7 @@ __global__ void triplet_rows_kernel(TripletRowsArgs a) {
 }
 
 __global__ void circle_logits_kernel(CircleLogitsArgs a) {
+  after_predecessors();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= a.rows * a.columns) return;
   const float s = in<float>(a.s)[i], scale = static_cast<float>(a.scale), margin = static_cast<float>(a.margin);
@@ -85,6 +87,7 @@ struct Side {
 };
 
 __global__ void row_distances_backward_kernel(RowDistancesBackwardArgs a, Side side, float least) {
+  after_predecessors();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;  // of [rows, K]
   if (i >= side.rows * a.k) return;
   const int64_t r = i / a.k, k = i % a.k;

@@ -91,6 +91,7 @@ __device__ Pack<V> sum_rows(const Place<V>& at, Pack<V>* part, Pack<V> own) {
 // deviations from it tells: it corrects both.
 template <int V, class T>
 __global__ void statistics_kernel(const T* x, NormWindow w, Moments* moments, float* means, float* variances) {
+  after_predecessors();
   SHARED_ARRAY(Pack<V>, part, kThreads);  // see sum_rows
   const Place<V> at(w);
   const float rows = static_cast<float>(at.end - at.begin);
@@ -137,6 +138,7 @@ __device__ float applied(float x, float mean, float scale, float beta) { return 
 
 template <int V, class T>
 __global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(NormApplyArgs a) {
+  after_predecessors();
   const NormWindow& w = a.window;
   const Place<V> at(w);
   if (!at.live) return;
@@ -204,6 +206,7 @@ struct Gradient {
 template <int V, class T, Mask mask>
 __global__ void __launch_bounds__(kThreads, mask == Mask::computed ? 2 : kBlocks)
     gradient_sums_kernel(NormBackwardArgs a, float* sums, float* dots) {
+  after_predecessors();
   SHARED_ARRAY(Pack<V>, part, kThreads);  // see sum_rows
   const NormWindow& w = a.window;
   const Place<V> at(w);
@@ -231,6 +234,7 @@ __global__ void __launch_bounds__(kThreads, mask == Mask::computed ? 2 : kBlocks
 template <int V, class T, Mask mask>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     gradient_kernel(NormBackwardArgs a, const T* dy, const float* sums, const float* dots) {
+  after_predecessors();
   const NormWindow& w = a.window;
   const Place<V> at(w);
   if (!at.live) return;
@@ -259,6 +263,7 @@ __device__ void move_running(float* running, const float* seen, const RunningMov
 }
 
 __global__ void running_update_kernel(const RunningUpdateArgs GRID_CONSTANT a) {
+  after_predecessors();
   const RunningMove& m = a.moves[blockIdx.y];
   const int64_t column = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (column >= m.count) return;

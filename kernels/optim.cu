@@ -85,6 +85,7 @@ struct Behind {
 
 template <class Update>
 __global__ void update_kernel(Runs runs, Update update, Behind behind) {
+  after_predecessors();
   const Run& run = own_run(runs);
   const int64_t begin = run.begin + int64_t{blockIdx.x - run.first_block} * kThreads * kEach + threadIdx.x;
   for (int64_t i = begin; i < run.end && i < begin + kThreads * kEach; i += kThreads) {
@@ -188,6 +189,7 @@ void adam(const AdamArgs& a, Stream& stream) {
 }
 
 __global__ void add_pairs_kernel(PairRuns runs) {
+  after_predecessors();
   const auto& run = own_run(runs);
   const int64_t begin = int64_t{blockIdx.x - run.first_block} * kThreads * kEach + threadIdx.x;
   for (int64_t i = begin; i < run.count && i < begin + kThreads * kEach; i += kThreads) run.to[i] += run.from[i];
@@ -206,6 +208,7 @@ void add_pairs(const AddPairsArgs& a, Stream& stream) {
 }
 
 __global__ void ema_kernel(float* average, const float* w, float momentum, float rest, int64_t count) {
+  after_predecessors();
   const int64_t begin = int64_t{blockIdx.x} * kThreads * kEach + threadIdx.x;
   for (int64_t i = begin; i < count && i < begin + kThreads * kEach; i += kThreads) average[i] = momentum * average[i] + rest * w[i];
 }

@@ -41,6 +41,7 @@ __device__ bool first_lane() { return threadIdx.x % kWarpSize == 0; }
 
 template <class T>
 __global__ void center_rows_kernel(CenterRowsArgs a) {
+  after_predecessors();
   const int64_t row = own_warp();
   if (row >= a.rows) return;
   const double scale = in<double>(a.scale)[row];
@@ -67,6 +68,7 @@ __device__ double distance_of(const RowSets& r, int64_t i, int64_t j) {
 
 template <class T>
 __global__ void pair_distances_kernel(PairDistancesArgs a) {
+  after_predecessors();
   const int64_t pair = own_warp();
   if (pair >= a.count) return;
   const double distance = distance_of<T>(a, a.pairs[2 * pair], a.pairs[2 * pair + 1]);
@@ -99,6 +101,7 @@ __device__ double key_of(uint64_t place) {
 }
 
 __global__ void merge_nearest_kernel(MergeNearestArgs a) {
+  after_predecessors();
   const int64_t row = blockIdx.x, own_column = a.own_column < 0 ? -1 : a.own_column + row - a.first_column;  // of the tile
   const float* products = a.products + row * a.n;
   const uint64_t* before = in<uint64_t>(a.before) + row * a.count;
@@ -129,6 +132,7 @@ __device__ bool is_candidate(const RankNearestArgs& a, const uint64_t* list, int
 
 template <class T>
 __global__ void measure_nearest_kernel(RankNearestArgs a, double* d) {
+  after_predecessors();
   const int64_t place = own_warp(), row = place / a.count;
   if (row >= a.m) return;
   const uint64_t* list = in<uint64_t>(a.lists) + row * a.count;
@@ -138,6 +142,7 @@ __global__ void measure_nearest_kernel(RankNearestArgs a, double* d) {
 }
 
 __global__ void rank_nearest_kernel(RankNearestArgs a, const double* distances) {
+  after_predecessors();
   const int64_t row = blockIdx.x;
   const uint64_t* list = in<uint64_t>(a.lists) + row * a.count;
   const double* d = distances + row * a.count;
@@ -197,6 +202,7 @@ __device__ int32_t block_prefix_sums(int64_t count, Get get, Put put) {
 
 template <class Rule>
 __global__ void count_chosen_kernel(Rule rule, int32_t* counts) {
+  after_predecessors();
   int32_t own = 0;
   for_columns(rule.n, [&](int64_t j) { own += rule.chosen(blockIdx.x, j) ? 1 : 0; });
   const int32_t all = block_reduce(own, Add());
@@ -204,6 +210,7 @@ __global__ void count_chosen_kernel(Rule rule, int32_t* counts) {
 }
 
 __global__ void first_pairs_kernel(const int32_t* counts, int64_t rows, int32_t* first, int32_t* found) {
+  after_predecessors();
   const int32_t total = block_prefix_sums(
       rows, [&](int64_t i) { return counts[i]; }, [&](int64_t i, int32_t sum) { first[i] = sum; });
   if (threadIdx.x == 0) *found = total;
@@ -211,6 +218,7 @@ __global__ void first_pairs_kernel(const int32_t* counts, int64_t rows, int32_t*
 
 template <class Rule>
 __global__ void write_chosen_kernel(Rule rule, FoundPairs out, const int32_t* counts, const int32_t* first) {
+  after_predecessors();
   SHARED_ARRAY(int32_t, of_warp, kWarps);
   if (counts[blockIdx.x] == 0) return;
   int64_t next = first[blockIdx.x];
@@ -234,6 +242,7 @@ __global__ void write_chosen_kernel(Rule rule, FoundPairs out, const int32_t* co
 }
 
 __global__ void no_pairs_kernel(int32_t* found) {
+  after_predecessors();
   if (threadIdx.x == 0) *found = 0;
 }
 
@@ -287,6 +296,7 @@ struct Undecided : RankedTile {
 
 // bins [P]: zeros, of rows with more places than shared memory has room for.
 __global__ void count_before_kernel(Undecided tile, int32_t* before, int32_t* bins) {
+  after_predecessors();
   SHARED_ARRAY(int32_t, few, kBins);
   const int64_t row = blockIdx.x;
   const int32_t begin = tile.places[row], end = tile.places[row + 1], count = end - begin;

@@ -46,6 +46,7 @@ __device__ int table_entry(const PixelView& view, const uint8_t* image, int heig
 
 template <class T, int kEach>
 __global__ void view_kernel(const Views<T> GRID_CONSTANT p) {
+  after_predecessors();
   SHARED_ARRAY(float, table, 3 * kTableRow);
   for (int i = static_cast<int>(threadIdx.x); i < 3 * kTableRow; i += kThreads) {
     const int c = i / kTableRow, v = i - c * kTableRow;
@@ -114,6 +115,7 @@ void elements(const ViewsFromPixelsArgs& a, Stream& stream) {
 
 template <class T>
 __global__ void mirror_kernel(const T* x, T* y, int64_t count, int width, int channels) {
+  after_predecessors();
   const int64_t at = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (at >= count) return;
   const int64_t pixel = at / channels, row = pixel / width;

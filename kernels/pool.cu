@@ -71,6 +71,7 @@ __device__ void store_pixels(int32_t* p, const Pixels<V>& all) {
 
 template <int V, class T>
 __global__ void max_pool_kernel(MaxPoolArgs a, PoolIndex index, int count) {
+  after_predecessors();
   const PoolShape& s = a.shape;
   const int64_t i = thread_index();  // V channels of [N, P, Q, C]
   if (i >= count) return;
@@ -99,6 +100,7 @@ __global__ void max_pool_kernel(MaxPoolArgs a, PoolIndex index, int count) {
 // index: of dx. by_stride: Divisor(stride).
 template <int V, class T>
 __global__ void max_pool_backward_kernel(MaxPoolBackwardArgs a, PoolIndex index, Divisor by_stride, int p_count, int q_count, int count) {
+  after_predecessors();
   const PoolShape& s = a.shape;
   const int64_t i = thread_index();  // V channels of [N, H, W, C]
   if (i >= count) return;
@@ -191,6 +193,7 @@ __device__ float sum_rows(const Place& at, float* part, float own) {
 
 template <class T>
 __global__ void global_pool_kernel(GlobalPoolArgs a) {
+  after_predecessors();
   SHARED_ARRAY(float, part, kThreads);  // see sum_rows
   const Place at(a.c);
   const T* x = in<T>(a.x) + at.map * a.length * a.c + at.c;
@@ -207,6 +210,7 @@ __global__ void global_pool_kernel(GlobalPoolArgs a) {
 // dx, and each block's share of dp.
 template <class T>
 __global__ void global_pool_backward_kernel(GlobalPoolBackwardArgs a, float* shares) {
+  after_predecessors();
   SHARED_ARRAY(float, part, kThreads);  // see sum_rows
   const Place at(a.c);
   const bool live = at.c < a.c;
@@ -229,6 +233,7 @@ __global__ void global_pool_backward_kernel(GlobalPoolBackwardArgs a, float* sha
 }
 
 __global__ void add_shares_kernel(const float* shares, int64_t count, float* dp) {
+  after_predecessors();
   float sum = 0;
   for (int64_t i = threadIdx.x; i < count; i += kThreads) sum += shares[i];
   sum = block_reduce(sum, Add());
@@ -256,6 +261,7 @@ __device__ StripeRows rows_of(int64_t stripe, int64_t stripes, int64_t height) {
 
 template <class T>
 __global__ void stripe_pool_kernel(StripePoolArgs a) {
+  after_predecessors();
   SHARED_ARRAY(float, part, kThreads);  // see sum_rows
   const Place at(a.c);
   const StripeRows rows = rows_of(at.map / a.n, a.stripes, a.height);
@@ -269,6 +275,7 @@ __global__ void stripe_pool_kernel(StripePoolArgs a) {
 
 template <class T>
 __global__ void stripe_pool_backward_kernel(StripePoolBackwardArgs a) {
+  after_predecessors();
   const int64_t i = thread_index();  // of [N, H, W, C]
   if (i >= a.n * a.height * a.width * a.c) return;
   const int64_t c = i % a.c, h = i / a.c / a.width % a.height, n = i / a.c / a.width / a.height;

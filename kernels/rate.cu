@@ -24,6 +24,7 @@ constexpr int kPlainDepth = RepeatedProduct::depth(DType::f32), kOwn = 8;  // a 
 static_assert(kM / kOwn * (kN / kOwn) == kThreads);
 
 __global__ void __launch_bounds__(kThreads, 4) fma_kernel(const float* left, const float* right, float* c, int64_t rounds) {
+  after_predecessors();
   const int row = static_cast<int>(threadIdx.x) / (kN / kOwn) * kOwn, column = static_cast<int>(threadIdx.x) % (kN / kOwn) * kOwn;
   float a[kPlainDepth][kOwn], b[kPlainDepth][kOwn], sums[kOwn][kOwn] = {};
   UNROLL
@@ -55,6 +56,7 @@ static_assert(kM / 16 * kWarpSize == kThreads);
 __device__ uint32_t pair(bf16 low, bf16 high) { return uint32_t{low.bits} | uint32_t{high.bits} << 16; }
 
 __global__ void __launch_bounds__(kThreads, 4) mma_kernel(const bf16* left, const bf16* right, float* c, int64_t rounds) {
+  after_predecessors();
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize, g = lane / 4, t = lane % 4;
   const int row = static_cast<int>(threadIdx.x) / kWarpSize * 16 + g;
   float sums[kColumns][4] = {};

@@ -19,6 +19,7 @@ constexpr int64_t kChunk = 512;  // rows
 
 template <class T>
 __global__ void column_a_thread_kernel(const T* x, float* y, int64_t rows, int64_t columns) {
+  after_predecessors();
   const int64_t d = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (d >= columns) return;
   float sum = 0;
@@ -29,6 +30,7 @@ __global__ void column_a_thread_kernel(const T* x, float* y, int64_t rows, int64
 // Block (tile, chunk) writes partial[chunk, its columns].
 template <class T>
 __global__ void chunks_kernel(const T* x, float* partial, int64_t rows, int64_t columns, int64_t tiles) {
+  after_predecessors();
   SHARED_ARRAY(float, sums, kThreads);  // [kRows, kLanes] written before the barrier, read after it
   const int lane = static_cast<int>(threadIdx.x) % kLanes, row = static_cast<int>(threadIdx.x) / kLanes;
   const int64_t chunk = blockIdx.x / tiles, d = blockIdx.x % tiles * kLanes + lane;

@@ -1,8 +1,35 @@
 // The table of contents of the device code, compiled once for each target. Where two files offer the same op, the first is preferred.
 
 #include "kernels.h"
+#include "prims.cuh"
+
+#include <cstdlib>
+#include <string_view>
 
 namespace reid::REID_TARGET {
+
+#ifdef __CUDACC__
+namespace {
+__global__ void any_kernel() { after_predecessors(); }
+}  // namespace
+
+// A kernel compiled for less than sm_90 would not wait for its predecessors.
+bool launches_overlap() {
+  static const bool overlap = [] {
+    const char* const text = std::getenv("REID_OVERLAP");
+    const std::string_view word = text ? text : "";
+    REID_CHECK(word.empty() || word == "0" || word == "1", "REID_OVERLAP: '", word, "' is not 0 or 1");
+    if (word != "1") return false;
+    cudaFuncAttributes attributes = {};
+    if (const cudaError_t error = cudaFuncGetAttributes(&attributes, any_kernel); error != cudaSuccess)
+      launch_failed(error, "cudaFuncGetAttributes", __FILE__, __LINE__);
+    REID_CHECK(attributes.ptxVersion >= 90, "REID_OVERLAP=1: this device runs kernels compiled for sm_", attributes.ptxVersion,
+               ", and only those for sm_90 and newer can overlap");
+    return true;
+  }();
+  return overlap;
+}
+#endif
 
 void register_kernels() {
   register_sm90_rate();

@@ -18,6 +18,7 @@ namespace reid::REID_TARGET {
 namespace {
 
 __global__ void l2_normalize_kernel(L2NormalizeArgs a) {
+  after_predecessors();
   const float* x = in<float>(a.x) + blockIdx.x * a.columns;
   float* y = out<float>(a.y) + blockIdx.x * a.columns;
   const float norm = sqrtf(row_sum(a.columns, [&](int64_t c) { return x[c] * x[c]; }));
@@ -28,6 +29,7 @@ __global__ void l2_normalize_kernel(L2NormalizeArgs a) {
 
 // dx = (dy - <dy, y> y) / |x|; below eps the divisor is a constant and the projection falls away.
 __global__ void l2_normalize_backward_kernel(L2NormalizeBackwardArgs a) {
+  after_predecessors();
   const float* dy = in<float>(a.dy) + blockIdx.x * a.columns;
   const float* y = in<float>(a.y) + blockIdx.x * a.columns;
   float* dx = out<float>(a.dx) + blockIdx.x * a.columns;
@@ -41,6 +43,7 @@ __device__ float row_count(const uint8_t* mask, int64_t columns, uint8_t kind) {
 }
 
 __global__ void one_positive_rows_kernel(OnePositiveRowsArgs a) {
+  after_predecessors();
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
   const uint8_t* mask = a.mask + blockIdx.x * a.columns;
   float* ds = out<float>(a.ds) + blockIdx.x * a.columns;
@@ -61,6 +64,7 @@ __global__ void one_positive_rows_kernel(OnePositiveRowsArgs a) {
 }
 
 __global__ void softmax_rows_kernel(SoftmaxRowsArgs a) {
+  after_predecessors();
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
   const uint8_t* mask = a.mask + blockIdx.x * a.columns;
   float* ds = out<float>(a.ds) + blockIdx.x * a.columns;
@@ -78,6 +82,7 @@ __global__ void softmax_rows_kernel(SoftmaxRowsArgs a) {
 }
 
 __global__ void hardest_negatives_kernel(HardestNegativesArgs a) {
+  after_predecessors();
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
   const uint8_t* mask = a.mask + blockIdx.x * a.columns;
   uint8_t* kept = a.kept + blockIdx.x * a.columns;
@@ -97,12 +102,14 @@ __global__ void hardest_negatives_kernel(HardestNegativesArgs a) {
 }
 
 __global__ void top_hits_kernel(TopShareArgs a, int32_t* hits) {
+  after_predecessors();
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
   const float top = row_max(a.columns, [&](int64_t c) { return s[c]; });
   const int64_t first = row_first(a.columns, [&](int64_t c) { return s[c] == top; });
   if (threadIdx.x == 0) hits[blockIdx.x] = first == a.label[blockIdx.x] ? 1 : 0;
 }
 __global__ void share_of_hits_kernel(const int32_t* hits, int64_t rows, double* share) {
+  after_predecessors();
   int32_t own = 0;
   for_columns(rows, [&](int64_t i) { own += hits[i]; });
   const int32_t all = block_reduce(own, Add());
@@ -140,6 +147,7 @@ struct MovingVector {
 };
 
 __global__ void memory_update_kernel(MemoryUpdateArgs a) {
+  after_predecessors();
   const int64_t first = blockIdx.x;
   const int32_t own = a.label[first];
   if (row_first(first, [&](int64_t j) { return a.label[j] == own; }) < first) return;
@@ -172,6 +180,7 @@ void memory_update(const MemoryUpdateArgs& a, Stream& stream) {
 }
 
 __global__ void softmax_kernel(SoftmaxArgs a) {
+  after_predecessors();
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
   float* q = out<float>(a.q) + blockIdx.x * a.columns;
   const float total = row_log_sum_exp(a.columns, [&](int64_t c) { return s[c]; });
@@ -179,6 +188,7 @@ __global__ void softmax_kernel(SoftmaxArgs a) {
 }
 
 __global__ void mixed_targets_kernel(const MixedTargetsArgs GRID_CONSTANT a) {
+  after_predecessors();
   const int64_t first = blockIdx.x * a.columns;
   const double own = a.share[blockIdx.x], spread = a.share[a.rows + blockIdx.x];
   const int64_t label = a.label[blockIdx.x];
@@ -192,6 +202,7 @@ __global__ void mixed_targets_kernel(const MixedTargetsArgs GRID_CONSTANT a) {
 }
 
 __global__ void soft_target_rows_kernel(SoftTargetRowsArgs a) {
+  after_predecessors();
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
   const float* target = in<float>(a.target) + blockIdx.x * a.columns;
   float* ds = out<float>(a.ds) + blockIdx.x * a.columns;

@@ -142,6 +142,7 @@ phase_test() {
   done
   REID_DEVICE=cuda most=120 step test 'tensors, networks, graphs, transfers, clocks' "$build/reid_tests" -tc='device:*,device bench:*,device feed:*,replay:*,transfer:*'
   REID_DEVICE=cuda most=90 step test 'searches among rows, Jaccard pairs: the bits of the CPU' "$build/reid_tests" -tc='accelerator*,jaccard device:*'
+  REID_OVERLAP=1 REID_DEVICE=cuda most=90 step test 'launches that overlap: networks, graphs' "$build/reid_tests" -tc='device:*,replay:*'
   REID_DEVICE=cuda most=120 step test 'runs: agree with the CPU, repeat, resume' "$build/reid_tests" -tc='device runs:*'
 }
 
@@ -171,21 +172,22 @@ bench_steps() {
   cat <<'STEPS'
 40 network_bf16_64 - network --dtype bf16 --batch 64 --steps 30
 40 network_bf16_128 - network --dtype bf16 --batch 128 --steps 30
-50 network_bf16_256 - network --dtype bf16 --batch 256 --steps 20
+45 network_bf16_256 - network --dtype bf16 --batch 256 --steps 20
+30 network_overlap_bf16_64 - network --dtype bf16 --batch 64 --steps 30
 40 layers_bf16_64 - layers --dtype bf16 --batch 64 --steps 20
 20 machine - machine
-45 ops_bf16_64 - ops --dtype bf16 --batch 64 --steps 20
+40 ops_bf16_64 - ops --dtype bf16 --batch 64 --steps 20
 90 layers_cudnn_bf16_64 CUDNN layers --impl cudnn --dtype bf16 --batch 64 --steps 20
-45 kernels_bf16_64 - kernels --dtype bf16 --batch 64 --steps 10 --patience 1
+40 kernels_bf16_64 - kernels --dtype bf16 --batch 64 --steps 10 --patience 1
 25 gemm_bf16 - gemm --dtype bf16 --steps 20 --size 4096x4096x4096 8192x8192x8192 8192x12936x2048
 25 gemm_cublaslt_bf16 CUBLAS gemm --impl cublaslt --dtype bf16 --steps 20 --size 4096x4096x4096 8192x8192x8192 8192x12936x2048
 80 network_vendors_bf16_128 CUDNN network --dtype bf16 --batch 128 --steps 20
 40 network_bf16_128_stride2 - network --dtype bf16 --batch 128 --last-stride 2 --steps 20
 40 layers_bf16_128 - layers --dtype bf16 --batch 128 --steps 10
-45 layers_bf16_256 - layers --dtype bf16 --batch 256 --steps 10
+40 layers_bf16_256 - layers --dtype bf16 --batch 256 --steps 10
 90 layers_cudnn_bf16_128 CUDNN layers --impl cudnn --dtype bf16 --batch 128 --steps 10
 90 layers_cudnn_bf16_256 CUDNN layers --impl cudnn --dtype bf16 --batch 256 --steps 10
-50 ops_bf16_128 - ops --dtype bf16 --batch 128 --steps 10
+40 ops_bf16_128 - ops --dtype bf16 --batch 128 --steps 10
 60 network_f32_64 - network --dtype f32 --batch 64 --steps 5
 60 kernels_f32_64 - kernels --dtype f32 --batch 64 --steps 5 --patience 1
 60 layers_f32_64 - layers --dtype f32 --batch 64 --steps 5
@@ -196,17 +198,19 @@ STEPS
 }
 
 phase_bench() {
-  local limit name needs arguments preferred
+  local limit name needs arguments preferred overlap
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv >"$out/card.csv" 2>/dev/null
   while read -r limit name needs arguments; do
     if [ "$needs" != - ] && ! has "$needs"; then skip bench "$name" "$needs was not found when the program was built, or left out"; continue; fi
     rm -f "$out/$name.json"
     preferred=
     [[ $name != *vendors* ]] || preferred=$(vendors | paste -sd,)  # whole steps with their convolutions and products
+    overlap=${REID_OVERLAP:-0}
+    [[ $name != *overlap* ]] || overlap=1
     # cuDNN's gradients of bf16 filters are rounded to bf16, which ours are not. Where vendors compute, also beside ours in "kernels",
     # it is by the fastest of several offers. The words of the arguments are separate ones.
     # shellcheck disable=SC2086
-    REID_IMPL=${preferred:-${REID_IMPL:-}} REID_VENDOR_ALLOW=rounded-gradients REID_VENDOR_TRY=$tries most=$limit step bench "$name" "$build/reid" bench $arguments --device cuda --json "$out/$name.json" </dev/null
+    REID_IMPL=${preferred:-${REID_IMPL:-}} REID_VENDOR_ALLOW=rounded-gradients REID_VENDOR_TRY=$tries REID_OVERLAP=$overlap most=$limit step bench "$name" "$build/reid" bench $arguments --device cuda --json "$out/$name.json" </dev/null
   done < <(bench_steps)
 }
 

@@ -56,6 +56,8 @@ def networks(records):
         theirs = [measured(report.get(f"train_{variant}_b{batch}_bfloat16_ibn")).get("images_per_s")
                   for report, variant in ((torch, "eager"), (torch, "graph"), (compiled, "compile"))]
         rows.append([f"training, batch {batch}", rate(ours)] + [cell for t in theirs for cell in (rate(t), ratio(ours, t))])
+    overlapping = records.get("network_overlap_bf16_64").get("training", {}).get("images_per_second")
+    rows.append(["training, batch 64, launches overlap", rate(overlapping)] + [""] * 6)
     vendors = records.get("network_vendors_bf16_128").get("training", {}).get("images_per_second")
     rows.append(["training, batch 128, convolutions and products by the vendors", rate(vendors)] + [""] * 6)
     narrow = records.get("network_bf16_128_stride2").get("training", {}).get("images_per_second")

@@ -20,6 +20,7 @@ constexpr int kThreads = 256;
 __device__ int64_t thread_index() { return int64_t{blockIdx.x} * kThreads + threadIdx.x; }
 
 __global__ void forward_kernel(ConvForwardArgs a, int64_t p_count, int64_t q_count) {
+  after_predecessors();
   const ConvShape& s = a.shape;
   const int64_t i = thread_index();  // of [N, P, Q, K]
   if (i >= s.n * p_count * q_count * s.k) return;
@@ -40,6 +41,7 @@ __global__ void forward_kernel(ConvForwardArgs a, int64_t p_count, int64_t q_cou
 }
 
 __global__ void backward_data_kernel(ConvBackwardDataArgs a, int64_t p_count, int64_t q_count) {
+  after_predecessors();
   const ConvShape& s = a.shape;
   const int64_t i = thread_index();  // of [N, H, W, C]
   if (i >= s.n * s.h * s.w * s.c) return;
@@ -62,6 +64,7 @@ __global__ void backward_data_kernel(ConvBackwardDataArgs a, int64_t p_count, in
 }
 
 __global__ void backward_weight_kernel(ConvBackwardWeightArgs a, int64_t p_count, int64_t q_count) {
+  after_predecessors();
   const ConvShape& s = a.shape;
   const int64_t i = thread_index(), channels = s.c / s.groups;  // i of [K, R, S, C/groups]
   if (i >= s.k * s.r * s.s * channels) return;

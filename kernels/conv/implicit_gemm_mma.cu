@@ -72,6 +72,7 @@ void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
 // --- channels filled up to eights: rows of `from` elements become rows of `to`, zeros behind ---
 
 __global__ void pad_rows_kernel(const bf16* x, bf16* y, int64_t rows, Divisor to, int from) {
+  after_predecessors();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= rows) return;
   const int width = static_cast<int>(to.divisor);
@@ -104,6 +105,7 @@ void forward_padded(const ConvForwardArgs& a, Stream& stream) {
 
 // Rows of `to` elements without the zeros behind `from`.
 __global__ void narrow_rows_kernel(const float* wide, float* narrow, int64_t count, Divisor from, int to) {
+  after_predecessors();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int row = from.quotient(static_cast<int>(i));

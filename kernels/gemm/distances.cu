@@ -36,6 +36,7 @@ void row_distances(const RowDistancesArgs& a, Stream& stream) {
 // --- codes ---
 
 __global__ void code_products_kernel(CodeProductsArgs p) {
+  after_predecessors();
   const int64_t t = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (t >= p.m * p.n) return;
   const int16_t *a = p.a + t / p.n * p.k, *b = p.b + t % p.n * p.k;

@@ -33,6 +33,7 @@ struct Product {
 // One thread an element; `along_rows`: neighbors differ in the column.
 template <bool along_rows>
 __global__ void element_kernel(Product p) {
+  after_predecessors();
   const int64_t t = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (t >= p.g.m * p.g.n) return;
   const int64_t i = along_rows ? t / p.g.n : t % p.g.m, j = along_rows ? t % p.g.n : t / p.g.m;
@@ -42,6 +43,7 @@ __global__ void element_kernel(Product p) {
 }
 
 __global__ void shared_tile_kernel(Product p, int64_t tiles_n) {
+  after_predecessors();
   // Written before the first barrier of a step, read before the second.
   SHARED_ARRAY(float, a_tile, kTile* kTile);  // [i, l]
   SHARED_ARRAY(float, b_tile, kTile* kTile);  // [l, j]

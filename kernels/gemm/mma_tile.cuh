@@ -158,6 +158,7 @@ __device__ void gather_tile(bf16* tile, Find find) {
 
 template <class Shape, class Problem>
 __global__ void __launch_bounds__(Shape::kThreads) mma_gather_kernel(Problem problem, int64_t tiles_m, int64_t tiles_n) {
+  after_predecessors();
   using A = MmaOperand<Shape::kM, Problem::kAlongDepthA>;
   using B = MmaOperand<Shape::kN, Problem::kAlongDepthB>;
   // Written before the first barrier of a step, read before the second.
@@ -234,6 +235,7 @@ __device__ void store_vectors(const Problem& problem, const MmaPlace& at, const 
 
 template <class Shape, class Problem>
 __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) mma_async_kernel(Problem problem, int64_t tiles_m, int64_t tiles_n) {
+  after_predecessors();
   using A = MmaOperand<Shape::kM, Problem::kAlongDepthA>;
   using B = MmaOperand<Shape::kN, Problem::kAlongDepthB>;
   using FetchA = MmaFetch<A, Shape::kThreads>;
@@ -269,7 +271,6 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kBlocks) mma_async_ker
       for (int u = 0; u < kPlacesB; ++u) FetchB::copy(a_tile + A::kElements, u + v, problem.b(depth, columns[u]), problem.any_b());
     }
   };
-
   const int64_t depth = problem.depth_of(at.batch);
   const int steps = static_cast<int>((depth + kMmaDepth - 1) / kMmaDepth);
   MmaSums<Shape> sums;

@@ -41,6 +41,7 @@ struct Fetch {
 template <int kM, int kN, class Problem>
 __global__ void __launch_bounds__(kTileThreads, kM* kN > 64 * 64 ? 1 : 2)
     register_tile_kernel(Problem problem, int64_t tiles_m, int64_t tiles_n) {
+  after_predecessors();
   constexpr int kRows = kM / 16, kColumns = kN / 16;  // of a thread's patch
   using FetchA = Fetch<kM, Problem::kAlongDepthA>;
   using FetchB = Fetch<kN, Problem::kAlongDepthB>;

@@ -24,6 +24,7 @@ __device__ void store_piece(bf16* tile, int r, int p, const bf16* source) {
 }
 
 __global__ void __launch_bounds__(kThreads, 4) rate_kernel(const bf16* left, const bf16* right, float* c, int64_t rounds) {
+  after_predecessors();
   bf16* const a = shared_dynamic<bf16>();  // written here, read by wgmma behind the fence and the barrier
   bf16* const b = a + kM * kDepth;         // columns 0 to 63, then 64 to 127
   for (int e = static_cast<int>(threadIdx.x); e < kM * kPieces; e += kThreads) {

@@ -275,6 +275,7 @@ __device__ inline void wgmma_meet(Mbarrier* met, unsigned phase) {
 template <class Problem>
 __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Problem>::kShare)
     wgmma_kernel(const Problem GRID_CONSTANT problem, Divisor tiles_m, Divisor tiles_n) {
+  after_predecessors();
   using Block = WgmmaBlock<Problem>;
   bf16* const stages = shared_dynamic<bf16>();  // [kWgmmaStages, a and b]; ordered by the barriers behind it
   auto* const full = reinterpret_cast<Mbarrier*>(stages + kWgmmaStages * Block::kStage);

@@ -26,6 +26,7 @@ echo "$*" >>"$PLAYED/calls"
 echo "${REID_VENDOR_ALLOW:-}" >"$PLAYED/allowed"
 echo "${REID_VENDOR_TRY:-} $*" >>"$PLAYED/tries"
 echo "${REID_WITHOUT:-}" >"$PLAYED/without"
+[ "${REID_OVERLAP:-0}" = 0 ] || echo "$*" >>"$PLAYED/overlapping"
 [ -z "${REID_IMPL:-}" ] || echo "$REID_IMPL $*" >>"$PLAYED/preferred"
 verb=$1
 while [ $# -gt 0 ]; do case $1 in --json) json=$2 ;; --out) out=$2 ;; esac; shift; done
@@ -129,11 +130,9 @@ TEST_CASE("gpu_check: the bench phase runs what matters most first, and skips wh
   CHECK(played.run("--phase bench") == 0);
   const std::vector<std::string> calls = played.lines("calls");
   REQUIRE(calls.size() > 6);
-  const char* first[] = {"bench network --dtype bf16 --batch 64 ",
-                         "bench network --dtype bf16 --batch 128 ",
-                         "bench network --dtype bf16 --batch 256 ",
-                         "bench layers --dtype bf16 --batch 64 ",
-                         "bench machine --device cuda",
+  const char* first[] = {"bench network --dtype bf16 --batch 64 ",  "bench network --dtype bf16 --batch 128 ",
+                         "bench network --dtype bf16 --batch 256 ", "bench network --dtype bf16 --batch 64 ",
+                         "bench layers --dtype bf16 --batch 64 ",   "bench machine --device cuda",
                          "bench ops --dtype bf16 --batch 64 "};
   for (size_t i = 0; i < std::size(first); ++i) CHECK_MESSAGE(calls[i].starts_with(first[i]), calls[i]);
   bool f32_began = false;
@@ -150,6 +149,9 @@ TEST_CASE("gpu_check: the bench phase runs what matters most first, and skips wh
   const std::vector<std::string> preferred = played.lines("preferred");  // the vendors that were built, in one step alone
   REQUIRE(preferred.size() == 1);
   CHECK(preferred[0].starts_with("cudnn bench network --dtype bf16 --batch 128 "));
+  REQUIRE(played.lines("overlapping").size() == 1);
+  CHECK(played.lines("overlapping")[0].starts_with("bench network --dtype bf16 --batch 64 "));
+  CHECK(played.verdict("network_overlap_bf16_64") == "passed");
   CHECK(played.verdict("layers_cudnn_bf16_64") == "passed");
   CHECK(played.result("network_bf16_64").at("remark").string() == "the last line of network_bf16_64");
   CHECK(played.verdict("gemm_cublaslt_bf16") == "skipped");
