@@ -9,9 +9,8 @@
 // gray of each chunk, then the contrast and what follows it (images without one are done). Blocks leave at once where there is nothing.
 // Exactness: bytes are Pillow's, which computes in double in places. Blends are a float's product and sum, rounded one by one. Hue is a
 // quotient of small integers, in f32, and then integers: all colors were compared once, half a million are in every run of the tests.
-// Bytes: x, the half-blurred image and y are read or written once by each kernel, 5 times 98 KB for an image of 256 x 128: 31.5 MB for 64,
-// on H200 (4.3 TB/s) 7.3 us, of which L2 keeps most. A blur of radius 6 is 26 products a number, 164 M for 64 images, about 10 us. No
-// version was measured yet.
+// Bytes: each kernel reads an image and writes one, 98 KB at 256 x 128: 37.7 MB for 64 that need all three, on H200 (4.3 TB/s) 8.8 us, of
+// which L2 keeps most. A blur of radius 6 is 26 products a number, 164 M for 64 images, about 10 us. No version was measured yet.
 
 #include "kernels.h"
 #include "pixels.cuh"
@@ -81,16 +80,17 @@ __device__ Pixel window_pixel(const Colors& p, const Place& at, int h, int w) {
 // The weighted sum of pixels at(center + t), |t| <= radius, 0 <= center + t <= last.
 template <class At>
 __device__ Pixel weighted(const Place& place, int center, int last, At at) {
-  int sums[3] = {1 << 14, 1 << 14, 1 << 14};
+  int64_t sums[3] = {1 << 14, 1 << 14, 1 << 14};  // of any weights
   for (int t = -place.radius; t <= place.radius; ++t) {
     const int where = center + t, weight = place.weight(t < 0 ? -t : t);
     const Pixel p = at(where < 0 ? 0 : where < last ? where : last);
     UNROLL
-    for (int c = 0; c < 3; ++c) sums[c] += weight * p.v[c];
+    for (int c = 0; c < 3; ++c) sums[c] += int64_t{weight} * p.v[c];
   }
+  Pixel sum;
   UNROLL
-  for (int c = 0; c < 3; ++c) sums[c] = sums[c] < 0 ? 0 : sums[c] >> 15 < 255 ? sums[c] >> 15 : 255;
-  return {{sums[0], sums[1], sums[2]}};
+  for (int c = 0; c < 3; ++c) sum.v[c] = sums[c] < 0 ? 0 : sums[c] >> 15 < 255 ? static_cast<int>(sums[c] >> 15) : 255;
+  return sum;
 }
 
 __device__ int blend(int other, int value, float factor) {

@@ -10,7 +10,7 @@ inline constexpr int kWarpSize = 32;
 // --- the first statement of every kernel (tools/check_repo.py sees to it) ---
 
 // A kernel may be let in while the one before still ends (launches_overlap). It waits here until all that was written before can be read,
-// then lets in the next, whose blocks begin when all of its own have. Nothing where launches do not overlap.
+// then lets in the next, whose blocks begin when all of its own have: one that asks for it, as a library's kernels may, too.
 __device__ inline void after_predecessors() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

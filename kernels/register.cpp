@@ -13,13 +13,19 @@ namespace {
 __global__ void any_kernel() { after_predecessors(); }
 }  // namespace
 
-// A kernel compiled for less than sm_90 would not wait for its predecessors.
+// A kernel compiled for less than sm_90 would not wait for its predecessors. Asked of the first device that computes: a process uses one.
+// Graphs with such launches came with CUDA 12.3.
 bool launches_overlap() {
   static const bool overlap = [] {
     const char* const text = std::getenv("REID_OVERLAP");
     const std::string_view word = text ? text : "";
     REID_CHECK(word.empty() || word == "0" || word == "1", "REID_OVERLAP: '", word, "' is not 0 or 1");
     if (word != "1") return false;
+    int driver = 0;
+    if (const cudaError_t error = cudaDriverGetVersion(&driver); error != cudaSuccess)
+      launch_failed(error, "cudaDriverGetVersion", __FILE__, __LINE__);
+    REID_CHECK(CUDART_VERSION >= 12030 && driver >= 12030, "REID_OVERLAP=1 needs CUDA 12.3: this program was built with ",
+               CUDART_VERSION / 1000, ".", CUDART_VERSION % 1000 / 10, ", the driver knows ", driver / 1000, ".", driver % 1000 / 10);
     cudaFuncAttributes attributes = {};
     if (const cudaError_t error = cudaFuncGetAttributes(&attributes, any_kernel); error != cudaSuccess)
       launch_failed(error, "cudaFuncGetAttributes", __FILE__, __LINE__);

@@ -3,6 +3,7 @@
 //   one_positive_rows, q_p = sigmoid(S - s_p / tau):  ds_p = -w q_p / (tau |P|),   ds_n = w exp(s_n / tau - S) sum_p q_p / (tau |P|)
 //   softmax_rows:                                     ds_u = w (softmax_u - target_u) / tau
 // memory_update sums in double, by 128 threads for each cluster of the batch.
+// mixed_targets sums in double what a label, all classes alike and distributions say, and rounds once.
 // hardest_negatives picks one after the other; a thread looks through its columns again when one of them was picked.
 //
 // Layout: [B, M], row-major.

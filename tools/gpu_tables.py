@@ -118,7 +118,7 @@ def convolutions(records):
     if not rows:
         return None
     return ("All convolutions of a step, bf16: summed, of the floor, and how many times faster than cuDNN (geometric mean of so many shapes, least): with the fastest\n"
-            "of the first eight deterministic engines it offers, and with the fastest of all, which PyTorch finds (cudnn.benchmark).\n\n"
+            "of the first eight acceptable engines it offers, all deterministic, and with the fastest of all, which PyTorch finds (cudnn.benchmark).\n\n"
             + table(["", "ms", "of the floor", "cuDNN's time / ours", "least", "PyTorch's time / ours", "least"], rows))
 
 
@@ -131,7 +131,7 @@ def products(records):
         other = theirs.get((r["m"], r["n"], r["k"]), {})
         rows.append([f"{r['m']} x {r['n']} x {r['k']}", f"{r['gflops'] / 1e3:.0f}", f"{other['gflops'] / 1e3:.0f}" if "times" in other else "",
                      ratio(r["gflops"], other.get("gflops"))])
-    return "Products, bf16, TFLOP/s; cuBLASLt's by the fastest of the first eight algorithms it offers.\n\n" + table(["M x N x K", "reid.cpp", "cuBLASLt", "times"], rows) if rows else None
+    return "Products, bf16, TFLOP/s; cuBLASLt's by the fastest of the first eight acceptable algorithms it offers.\n\n" + table(["M x N x K", "reid.cpp", "cuBLASLt", "times"], rows) if rows else None
 
 
 def norms(records):

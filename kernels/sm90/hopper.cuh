@@ -175,7 +175,7 @@ struct Operand {
   // What 16 steps of depth of so many places touch: whole rows of 128 bytes.
   SharedRange range(unsigned places) const {
     const auto* row = reinterpret_cast<const unsigned char*>(start - start % 128);
-    return {row, across ? (places / 64 - 1) * size_t{leading} + 16 * 128 : places * size_t{128}};
+    return {row, 1024 + (across ? (places / 64 - 1) * size_t{leading} + stride : (places / 8 - 1) * size_t{stride})};
   }
 };
 

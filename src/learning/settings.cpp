@@ -137,7 +137,7 @@ void AugmentSettings::visit(ConfigKeys& keys) {
   keys.key("flip", v.flip, inferred, "probability of the mirror image", Range::unit());
   keys.key("blur", v.blur, inferred, "probability of Gaussian blur", Range::unit());
   keys.key("blur_min", v.blur_min, inferred, "smallest sigma, pixels", Range::above(0));
-  keys.key("blur_max", v.blur_max, inferred, "largest sigma, pixels", Range::above(0));
+  keys.key("blur_max", v.blur_max, inferred, "largest sigma, pixels", Range{.low = 0, .high = 100, .open_low = true});
   keys.key("jitter", v.jitter, inferred, "probability of color jitter", Range::unit());
   keys.key("brightness_min", v.brightness_min, inferred, "smallest brightness factor", Range::at_least(0));
   keys.key("brightness_max", v.brightness_max, inferred, "largest brightness factor", Range::at_least(0));

@@ -101,10 +101,18 @@ TEST_CASE("vendor tries: offers are tried once, the plan's line says how it was 
   auto* living = played<int64_t()>(REID_PLAYED_CUDNN, "played_descriptors");
   const Pass pass = small_pass();
   Stream stream{Device{}};
-  Convolutions conv(market.place(8)), first(market.place(1));
+  VendorPlace place = market.place(8);
+  std::vector<int64_t> cached;  // before each run
+  place.seconds = [&, clock = place.seconds](Stream& s, FunctionRef<void()> work) {
+    cached.push_back(allocator_stats({}).bytes_cached);
+    return clock(s, work);
+  };
+  Convolutions conv(place), first(market.place(1));
   const int64_t before = living();
   const auto lines = plan_lines([&] { conv.plan(pass.forward(), stream); });
   CHECK(allocator_stats({}).bytes_cached == 0);
+  REQUIRE(cached.size() == 12);
+  CHECK((cached[4] == 0 && cached[8] == 0));  // what an offer needed is gone when the next begins
   for (int i = 0; i < 3; ++i) conv.run(pass.forward(), stream);
   REQUIRE(lines.size() == 1);
   CHECK_MESSAGE(lines[0].ends_with(str(": engine 4, scratch 384 bytes, the fastest of 3 offers: ", 1e6 * kUnit, " us")), lines[0]);
@@ -129,6 +137,7 @@ TEST_CASE("vendor tries: an offer that fails is left out, and is an error where 
   for (const int64_t engine : {3, 4, 5}) market.price(engine, {-1});
   CHECK_THROWS_WITH_AS(plan(), "cuDNN: executing a plan: CUDNN_STATUS_EXECUTION_FAILED (engine 3 fails)", Error);
   CHECK(conv.statistics().made == 0);
+  CHECK(allocator_stats({}).bytes_cached == 0);
   market.price(4, {1}), market.price(5, {2});
   const auto lines = plan_lines([&] { CHECK(plan().engine == 4); });
   REQUIRE(lines.size() == 1);

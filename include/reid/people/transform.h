@@ -31,7 +31,7 @@ void adjust_contrast(Image& image, double factor);    // other: the mean of the 
 void adjust_saturation(Image& image, double factor);  // other: the gray image
 void adjust_hue(Image& image, double shift);          // shift in turns, [-0.5, 0.5], on Pillow's 8-bit HSV
 
-// Gaussian blur, kernel cut at 3 sigma (rounded up), edge pixels repeated. sigma in pixels, above 0.
+// Gaussian blur, kernel cut at 3 sigma (rounded up), edge pixels repeated. sigma in pixels, above 0, at most 100.
 void gaussian_blur(Image& image, double sigma);
 
 // Defaults: those of the ReMix recipe at 256 x 128 (bicubic, ImageNet statistics, no erasing). A smaller input wants a smaller pad.

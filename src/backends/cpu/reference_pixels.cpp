@@ -87,7 +87,7 @@ void change_colors(std::vector<Pixel>& image, ColorChange what, int32_t how_much
   for (Pixel& p : image) {
     if (what == ColorChange::hue) {
       Pixel hsv = to_hsv(p);
-      hsv[0] = (hsv[0] + how_much) & 255;
+      hsv[0] = (hsv[0] + (how_much & 255)) & 255;
       p = to_rgb(hsv);
     } else {
       const int other = what == ColorChange::brightness ? 0 : what == ColorChange::contrast ? mean : gray(p);
@@ -107,10 +107,10 @@ std::vector<Pixel> blur(const std::vector<Pixel>& image, int64_t h, int64_t w, i
         return image[static_cast<size_t>(row * w + column)][c];
       };
       for (size_t c = 0; c < 3; ++c) {
-        int sum = (1 << 14) + weights[0] * value(0, c);
+        int64_t sum = (1 << 14) + int64_t{weights[0]} * value(0, c);
         for (size_t t = 1; t < weights.size(); ++t)
-          sum += weights[t] * (value(-static_cast<int64_t>(t), c) + value(static_cast<int64_t>(t), c));
-        blurred[static_cast<size_t>(y * w + x)][c] = std::clamp(sum >> 15, 0, 255);
+          sum += int64_t{weights[t]} * (value(-static_cast<int64_t>(t), c) + value(static_cast<int64_t>(t), c));
+        blurred[static_cast<size_t>(y * w + x)][c] = static_cast<int>(std::clamp<int64_t>(sum >> 15, 0, 255));
       }
     }
   }
@@ -118,6 +118,7 @@ std::vector<Pixel> blur(const std::vector<Pixel>& image, int64_t h, int64_t w, i
 }
 
 void color_pixels(const ColorPixelsArgs& a) {
+  if (a.h * a.w == 0) return;
   for (int64_t i = 0; i < a.n; ++i) {
     const int32_t* fields = a.changes + i * (kPixelChangeFields + a.weights);
     PixelChange change;

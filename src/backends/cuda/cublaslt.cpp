@@ -193,7 +193,7 @@ GemmPlan describe_gemm(const CublasLt& library, const GemmProblem& p, VendorAllo
 // The first acceptable algorithms, at most so many; where there is none, the plan says why.
 std::vector<GemmOffer> offers_of(const CublasLt& library, cublasLtHandle_t handle, const GemmProblem& p, VendorAllows allows, int most,
                                  GemmPlan& plan) {
-  const int room = std::max(16, most);
+  const int room = 16 * most;  // many are not acceptable
   const auto preference = make_preference(library, p, allows);
   std::vector<cublasLtMatmulHeuristicResult_t> offers(static_cast<size_t>(room));
   int count = 0;

@@ -126,9 +126,9 @@ Choice fastest_offer(const VendorPlace& place, Stream& stream, size_t count, Fun
     } catch (const Error& e) {
       if (failed++ == 0) first_error = std::current_exception(), words = e.what();
     }
+    release_cached_memory(stream.device());  // the offer's blocks, of sizes that nothing else may ask for
   }
   if (failed == count) std::rethrow_exception(first_error);
-  release_cached_memory(stream.device());  // blocks for offers, of sizes that nothing else may ask for
   choice.how =
       str(", the fastest of ", count, " offers: ", 1e6 * best, " us", failed > 0 ? str(" (", failed, " failed, first: ", words, ")") : "");
   return choice;
