@@ -278,6 +278,21 @@ void running_update(const RunningUpdateArgs& a, Stream& stream) {
   if (most > 0) launch(running_update_kernel, dim3(blocks_for(most, kThreads), static_cast<unsigned>(a.number)), kThreads, 0, stream, a);
 }
 
+__global__ void sums_statistics_kernel(const float* sums, const float* squares, double rows, int64_t count, float* mean, float* variance) {
+  after_predecessors();
+  const int64_t column = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (column >= count) return;
+  const double middle = double{sums[column]} / rows, rest = double{squares[column]} / rows - middle * middle;
+  mean[column] = static_cast<float>(middle);
+  variance[column] = static_cast<float>(rest > 0 ? rest : 0);
+}
+
+void sums_statistics(const SumsStatisticsArgs& a, Stream& stream) {
+  if (a.count == 0) return;
+  launch(sums_statistics_kernel, blocks_for(a.count, kThreads), kThreads, 0, stream, in<float>(a.sums), in<float>(a.squares),
+         static_cast<double>(a.rows), a.count, out<float>(a.mean), out<float>(a.variance));
+}
+
 // --- launchers ---
 
 bool empty(const NormWindow& w) { return w.groups == 0 || w.length == 0 || w.count == 0; }
@@ -395,6 +410,8 @@ void register_norm() {
   add_all<false>(REID_KERNEL_NAME("channels"));
   add<RunningUpdate>(
       REID_KERNEL_NAME("channel_a_thread"), [](const RunningUpdateArgs& a) { return refuse_other_than_f32(a.dtype); }, running_update);
+  add<SumsStatistics>(
+      REID_KERNEL_NAME("channel_a_thread"), [](const SumsStatisticsArgs& a) { return refuse_other_than_f32(a.dtype); }, sums_statistics);
 }
 
 }  // namespace reid::REID_TARGET

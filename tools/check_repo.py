@@ -62,13 +62,13 @@ MAX_BYTES = 1 << 20      # any tracked file
 BUDGET = {
     "include/reid": 5600,
     "kernels": 8500,
-    "src/backends": 8200,
+    "src/backends": 8400,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 13200,
     "src/learning": 5000,
     "src/program": 6950,
-    "tests": 22200,
+    "tests": 22500,
     "tools": 6600,
 }
 

@@ -268,6 +268,13 @@ void RunningUpdateArgs::describe(Visitor& v) const {
     v.output("variance", m.variance, {m.count}, dtype);
   }
 }
+void SumsStatisticsArgs::describe(Visitor& v) const {
+  v.input("sums", sums, {count}, dtype);
+  v.input("squares", squares, {count}, dtype);
+  v.attribute("rows", static_cast<double>(rows));
+  v.output("mean", mean, {count}, dtype);
+  v.output("variance", variance, {count}, dtype);
+}
 void SoftmaxRowsArgs::describe(Visitor& v) const {
   v.input("s", s, {rows, columns}, dtype);
   v.input("mask", mask, {rows, columns}, DType::u8);

@@ -1,5 +1,6 @@
 // libcudnn played by the CPU: the functions that src/backends/cuda/cudnn_graph.h finds, with the manual's rules for descriptors, and
-// engines of which some compute right. What is used wrongly is refused with the rule as the last message.
+// engines of which some compute right: a convolution, alone, with sums of its result behind it, or with an addend to a data's gradient.
+// What is used wrongly is refused with the rule as the last message.
 //
 // Engines, as offered: 0 nondeterministic, 1 rounds f32 by tensor cores, 2 does not run here; from the fallbacks 3, 4 and 5, which compute
 // the same and cost what played_prices.h says. As cuDNN 9.19 it has none that writes f32 filters from bf16 maps. Engines 0 and 1 would
@@ -29,7 +30,7 @@ struct Node {
   cudnnBackendDescriptorType_t type;
   bool final = false;
   std::map<int, Value> values;
-  std::map<int, std::shared_ptr<Node>> children;
+  std::map<int, std::vector<std::shared_ptr<Node>>> children;
   int64_t engine = -1;
 };
 using Shared = std::shared_ptr<Node>;
@@ -52,6 +53,7 @@ size_t size_of_type(cudnnBackendAttributeType_t type) {
     case CUDNN_TYPE_VOID_PTR:
     case CUDNN_TYPE_HANDLE:
     case CUDNN_TYPE_BACKEND_DESCRIPTOR: return 8;
+    case CUDNN_TYPE_BOOLEAN: return 1;
     default: return 4;
   }
 }
@@ -67,7 +69,7 @@ template <class T>
 T one(const Node& n, int name) {
   return all<T>(n, name)[0];
 }
-const Node& child(const Node& n, int name) { return *n.children.at(name); }
+const Node& child(const Node& n, int name) { return *n.children.at(name)[0]; }
 
 // The attributes without which a descriptor cannot be final.
 std::vector<int> needed(cudnnBackendDescriptorType_t type) {
@@ -77,6 +79,9 @@ std::vector<int> needed(cudnnBackendDescriptorType_t type) {
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR: return {700, 701, 702, 703, 704, 705};
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR: return {706, 707, 708, 709, 710, 711};
     case CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR: return {712, 713, 714, 715, 716, 717};
+    case CUDNN_BACKEND_POINTWISE_DESCRIPTOR: return {0, 1};
+    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR: return {750, 751, 752, 753};
+    case CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR: return {770, 771, 772, 773, 774};
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR: return {800, 801};
     case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR: return {200, 201};
     case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: return {400, 401};
@@ -102,6 +107,27 @@ Parts parts_of(const Node& operation) {
 using Extents = std::vector<int64_t>;
 Extents extents_of(const Node& tensor) { return all<int64_t>(tensor, CUDNN_ATTR_TENSOR_DIMENSIONS); }
 cudnnDataType_t type_of(const Node& tensor) { return one<cudnnDataType_t>(tensor, CUDNN_ATTR_TENSOR_DATA_TYPE); }
+
+int64_t identifier_of(const Node& tensor) { return one<int64_t>(tensor, CUDNN_ATTR_TENSOR_UNIQUE_ID); }
+bool is_virtual(const Node& tensor) { return tensor.values.contains(CUDNN_ATTR_TENSOR_IS_VIRTUAL); }
+
+// Why the operations do not make one graph, or an empty text: only what a second one takes may be nowhere in memory.
+std::string unconnected(const Node& graph) {
+  const auto& operations = graph.children.at(CUDNN_ATTR_OPERATIONGRAPH_OPS);
+  const Parts first = parts_of(*operations[0]);
+  const bool within = is_virtual(*first.image);
+  if (is_virtual(*first.filter) || is_virtual(*first.map) || (within && operations.size() < 2)) return "a virtual tensor that nobody takes";
+  if (operations.size() == 1) return "";
+  const Node& second = *operations[1];
+  const bool sums = second.type == CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR;
+  if (operations.size() > 2 || (!sums && second.type != CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR))
+    return "operations that are not played";
+  const Node &made = sums ? *first.map : *first.image, &taken = child(second, sums ? 772 : 751);
+  if (&made != &taken || sums == within) return "operations that are not connected";
+  if (sums) return one<int>(second, CUDNN_ATTR_OPERATION_GENSTATS_MODE) == CUDNN_GENSTATS_SUM_SQSUM ? "" : "sums that are not played";
+  const Node& addition = child(second, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR);
+  return one<int>(addition, CUDNN_ATTR_POINTWISE_MODE) == CUDNN_POINTWISE_ADD ? "" : "elementwise work that is not played";
+}
 
 // Whether the extents of the three tensors are those of one convolution.
 bool fits(const Node& operation) {
@@ -145,8 +171,8 @@ struct Memory {
   }
 };
 
-// Every product of the convolution once, added to where the operation says.
-void compute(const Node& operation, Memory& x, Memory& w, Memory& y) {
+// Every product of the convolution once, added to where the operation says, which is returned.
+Memory& compute(const Node& operation, Memory& x, Memory& w, Memory& y) {
   const Parts p = parts_of(operation);
   const Extents pad = all<int64_t>(*p.convolution, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS);
   const Extents stride = all<int64_t>(*p.convolution, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES);
@@ -170,10 +196,19 @@ void compute(const Node& operation, Memory& x, Memory& w, Memory& y) {
       add(x.place(n, k / group_filters * w.extents[1] + channel, h, v), w.place(k, channel, down, right), y.place(n, k, r, c));
     }
   }
-  (operation.type == CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR         ? y
-   : operation.type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR ? x
-                                                                                    : w)
-      .store();
+  if (operation.type == CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR) return y;
+  return operation.type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR ? x : w;
+}
+
+// Sums of the columns of y, as it is stored, and of their squares.
+void add_up(const Memory& y, Memory& sums, Memory& squares) {
+  const int64_t pixels = y.extents[2] * y.extents[3];
+  for (int64_t i = 0; i < y.extents[0] * y.extents[1] * pixels; ++i) {
+    const int64_t channel = i / pixels % y.extents[1];
+    const double value = y.at(y.place(i / pixels / y.extents[1], channel, i % pixels / y.extents[3], i % y.extents[3]));
+    sums.sums[static_cast<size_t>(channel)] += value, squares.sums[static_cast<size_t>(channel)] += value * value;
+  }
+  sums.store(), squares.store();
 }
 
 constexpr int64_t scratch_of(int64_t engine) { return 192 * std::max<int64_t>(1, engine - 2); }  // bytes
@@ -181,7 +216,7 @@ constexpr int64_t scratch_of(int64_t engine) { return 192 * std::max<int64_t>(1,
 std::vector<int64_t> offered(cudnnBackendHeurMode_t mode, const Node& graph) {
   const Node& operation = child(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS);
   const Parts p = parts_of(operation);
-  if (type_of(*p.image) != type_of(*p.filter)) return {};
+  if (!is_virtual(*p.image) && type_of(*p.image) != type_of(*p.filter)) return {};
   std::vector<int64_t> all = mode == CUDNN_HEUR_MODE_A ? std::vector<int64_t>{0, 1, 2} : std::vector<int64_t>{3, 4, 5};
   std::erase_if(all, [](int64_t engine) { return engine >= most_offers; });
   return all;
@@ -227,9 +262,12 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor, cudn
   const auto* bytes = static_cast<const uint8_t*>(values);
   const Value value{type, {bytes, bytes + static_cast<size_t>(count) * size_of_type(type)}, count};
   if (type == CUDNN_TYPE_BACKEND_DESCRIPTOR) {
-    const Shared& other = shared(*static_cast<const cudnnBackendDescriptor_t*>(values));
-    if (!other->final) return wrong(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "a descriptor is used before it is final");
-    n.children[name] = other;
+    n.children[name].clear();
+    for (int64_t i = 0; i < count; ++i) {
+      const Shared& other = shared(static_cast<const cudnnBackendDescriptor_t*>(values)[i]);
+      if (!other->final) return wrong(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "a descriptor is used before it is final");
+      n.children[name].push_back(other);
+    }
   }
   n.values[name] = value;
   return CUDNN_STATUS_SUCCESS;
@@ -246,6 +284,9 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
                          n.type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR ||
                          n.type == CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR;
   if (operation && !fits(n)) return wrong(CUDNN_STATUS_BAD_PARAM_SHAPE_MISMATCH, "these extents are not those of one convolution");
+  if (n.type == CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR) {
+    if (const std::string why = unconnected(n); !why.empty()) return wrong(CUDNN_STATUS_BAD_PARAM, why);
+  }
   if (n.type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {
     n.engine = child(n, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG).engine;
     if (n.engine == 2) return wrong(CUDNN_STATUS_NOT_SUPPORTED, "this engine does not run here");
@@ -296,19 +337,31 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan, 
   const Node& configuration = child(p, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
   if (p.engine < 3) return wrong(CUDNN_STATUS_EXECUTION_FAILED, "this engine should not have been chosen");
   if (!pay(p.engine)) return wrong(CUDNN_STATUS_EXECUTION_FAILED, "engine " + std::to_string(p.engine) + " fails");
-  const Node& operation = child(child(configuration, CUDNN_ATTR_ENGINE_OPERATION_GRAPH), CUDNN_ATTR_OPERATIONGRAPH_OPS);
+  const auto& operations = child(configuration, CUDNN_ATTR_ENGINE_OPERATION_GRAPH).children.at(CUDNN_ATTR_OPERATIONGRAPH_OPS);
   const auto identifiers = all<int64_t>(operands, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
   const auto pointers = all<void*>(operands, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS);
   const auto memory = [&](const Node& tensor) {
     void* data = nullptr;
     for (size_t i = 0; i < identifiers.size(); ++i) {
-      if (identifiers[i] == one<int64_t>(tensor, CUDNN_ATTR_TENSOR_UNIQUE_ID)) data = pointers[i];
+      if (identifiers[i] == identifier_of(tensor)) data = pointers[i];
     }
     return Memory(tensor, data);
   };
-  const Parts parts = parts_of(operation);
+  const Parts parts = parts_of(*operations[0]);
   Memory x = memory(*parts.image), w = memory(*parts.filter), y = memory(*parts.map);
-  compute(operation, x, w, y);
+  const Memory& made = compute(*operations[0], x, w, y);
+  if (operations.size() == 1) {
+    made.store();
+  } else if (operations[1]->type == CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR) {
+    made.store();
+    Memory sums = memory(child(*operations[1], 773)), squares = memory(child(*operations[1], 774));
+    add_up(y, sums, squares);
+  } else {
+    const Memory addend = memory(child(*operations[1], 752));
+    Memory sum = memory(child(*operations[1], 753));
+    for (size_t i = 0; i < sum.sums.size(); ++i) sum.sums[i] = made.sums[i] + addend.at(static_cast<int64_t>(i));
+    sum.store();
+  }
   return CUDNN_STATUS_SUCCESS;
 }
 

@@ -1,11 +1,17 @@
 // What the installed cuDNN offers for an H200 that is described to it and need not be there: the library itself checks our descriptors,
 // finds engines for them and makes plans. Nothing is computed. Skipped, saying so, where cuDNN is not installed.
+//
+// Graphs of several operations are compiled when they are planned, and only where there is a driver's library to load the code. The
+// toolkit's stub of it is enough to see that cuDNN has an engine and compiles it: the plan then fails at the loading.
 
 #include "harness.h"
 
+#include <cstdlib>
+#include <filesystem>
 #include <optional>
 
 #include "backends/cuda/cudnn_conv.h"
+#include "program/run_program.h"
 
 namespace reid::test {
 namespace {
@@ -28,10 +34,18 @@ struct Described {
     properties.finalize();
   }
   template <class Args>
-  std::vector<CudnnPlan> plans(const ConvShape& shape, DType dtype, VendorAllows allows, int most) {
+  static Args arguments(const ConvShape& shape, DType dtype) {
     Args args{};
     args.shape = shape, args.dtype = dtype;
+    return args;
+  }
+  template <class Args>
+  std::vector<CudnnPlan> plans(const Args& args, VendorAllows allows, int most) {
     return plan_conv(library, {nullptr, properties.raw()}, conv_problem(args, allows), allows, most);
+  }
+  template <class Args>
+  std::vector<CudnnPlan> plans(const ConvShape& shape, DType dtype, VendorAllows allows, int most) {
+    return plans(arguments<Args>(shape, dtype), allows, most);
   }
   template <class Args>
   CudnnPlan plan(const ConvShape& shape, DType dtype, VendorAllows allows = {}) {
@@ -117,6 +131,46 @@ TEST_CASE("cudnn offers: other engines where more is allowed, odd shapes, groups
     CHECK(d->plan<ConvBackwardWeightArgs>(shape, DType::f32).refusal == "");
   }
 }
+
+#ifdef REID_DRIVER_STUB
+
+constexpr const char* kWithStub = "REID_WITH_DRIVER_STUB";
+
+// What is said of a graph whose code was compiled, as all of its acceptable offers.
+bool compiled(const CudnnPlan& plan) {
+  const std::string every = "none of cuDNN's engines is acceptable: ";
+  const std::string_view reasons = std::string_view(plan.refusal).substr(std::min(every.size(), plan.refusal.size()));
+  return plan.refusal.starts_with(every) && reasons.find(" x CUDNN_STATUS_EXECUTION_FAILED_CUDA_DRIVER (cuLibraryLoadData") < 4 &&
+         reasons.find(';') == std::string_view::npos;
+}
+
+// Compiling takes seconds, so one layer each.
+void check_compiled_graphs(Described& d) {
+  ConvForwardArgs taking = Described::arguments<ConvForwardArgs>(kLayers[1], DType::bf16);
+  taking.statistics[0].x = &taking;
+  const CudnnPlan sums = std::move(d.plans(taking, {}, 1).front());
+  CHECK_MESSAGE(compiled(sums), sums.refusal);
+  taking.dtype = DType::f32;
+  CHECK(d.plans(taking, {}, 1).front().refusal.ends_with(" x rounds f32 to TF32"));
+  ConvBackwardDataArgs adding = Described::arguments<ConvBackwardDataArgs>(kLayers[4], DType::bf16);
+  adding.addend = &adding;
+  const CudnnPlan sum = std::move(d.plans(adding, {}, 1).front());
+  CHECK_MESSAGE(compiled(sum), sum.refusal);
+}
+
+TEST_CASE("cudnn offers: graphs of a convolution with sums of its result, and of a data gradient with an addend") {
+  Described* d = described();
+  if (!d) return;
+  if (std::getenv(kWithStub)) return check_compiled_graphs(*d);
+  // In a process of its own: the stub would tell everybody else, too, that there is a driver.
+  const TemporaryFolder folder;
+  const std::string self = std::filesystem::read_symlink("/proc/self/exe").string(), log = folder / "log";
+  const int status = std::system(
+      str("LD_PRELOAD='", REID_DRIVER_STUB, "' ", kWithStub, "=1 '", self, "' -tc='cudnn offers: graphs*' >'", log, "' 2>&1").c_str());
+  CHECK_MESSAGE(status == 0, read_text(log));
+}
+
+#endif
 
 TEST_CASE("cudnn offers: what does not fit together is the library's error, in its words") {
   Described* d = described();

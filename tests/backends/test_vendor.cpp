@@ -30,12 +30,12 @@ TEST_CASE("vendor: a missing library is one sentence, with the remedy") {
 
 TEST_CASE("vendor: what plans may do is asked for in words") {
   CHECK(!parse_vendor_allows("").tf32);
-  const VendorAllows all = parse_vendor_allows("tf32,nondeterministic,rounded-gradients");
-  CHECK((all.tf32 && all.nondeterministic && all.rounded_gradients));
+  const VendorAllows all = parse_vendor_allows("tf32,nondeterministic,rounded-gradients,loose-statistics");
+  CHECK((all.tf32 && all.nondeterministic && all.rounded_gradients && all.loose_statistics));
   const VendorAllows one = parse_vendor_allows("nondeterministic");
-  CHECK((!one.tf32 && one.nondeterministic && !one.rounded_gradients));
-  CHECK_THROWS_WITH_AS(parse_vendor_allows("tf32,fast"), "REID_VENDOR_ALLOW: 'fast' is not tf32, nondeterministic or rounded-gradients",
-                       Error);
+  CHECK((!one.tf32 && one.nondeterministic && !one.rounded_gradients && !one.loose_statistics));
+  CHECK_THROWS_WITH_AS(parse_vendor_allows("tf32,fast"),
+                       "REID_VENDOR_ALLOW: 'fast' is not tf32, nondeterministic, rounded-gradients or loose-statistics", Error);
 }
 
 TEST_CASE("vendor: engines of cuDNN are refused for what they say of themselves") {
@@ -117,12 +117,18 @@ TEST_CASE("vendor: a convolution's key holds all that a plan depends on") {
   differs([](auto& a) { a.shape.dilation[0] = 2; });
   differs([](auto& a) { a.shape.groups = 2; });
   differs([](auto& a) { a.shape.other_sums = true; });
+  differs([](auto& a) { a.statistics[0].x = a.y; });
   differs([](auto& a) { a.dtype = DType::bf16; });
   differs([](auto& a) { a.x = static_cast<const float*>(a.x) + 1; });
   differs([](auto& a) { a.y = static_cast<float*>(a.y) + 2; });
   for (const VendorAllows allows : {VendorAllows{.tf32 = true}, VendorAllows{.nondeterministic = true}})
     CHECK(keys.insert(key(pass.forward(), allows)).second);
   CHECK(keys.insert(key(pass.forward(), {}, 1)).second);
+  ConvBackwardDataArgs adding = pass.data();
+  adding.addend = pass.x.raw();
+  CHECK(keys.insert(key(adding)).second);
+  adding.addend = pass.x.data<float>() + 1;
+  CHECK(keys.insert(key(adding)).second);
   const Pass narrow(pass.shape, DType::bf16);
   CHECK(key(narrow.weight()) != key(narrow.weight(), {.rounded_gradients = true}));
 }
@@ -186,6 +192,52 @@ TEST_CASE("vendor: the gradient of bf16 filters is f32, or rounded where that is
   // Sums in f32 and in double may fall to two sides of a tie.
   CHECK(difference(pass.dw, want, 0x1p-7) == "");
   CHECK(bitwise_equal(pass.dw.to(DType::bf16).to(DType::f32), pass.dw));
+}
+
+TEST_CASE("vendor: what is fused with a convolution, and what is refused") {
+  const Pass pass(shape_of(2, 6, 5, 4, 6, 3, 1, 1));
+  const auto reason = [](const auto& args, VendorAllows allows = {}) {
+    const char* text = refuse_fused(args, allows);
+    return std::string(text ? text : "");
+  };
+  ConvForwardArgs taking = pass.forward();
+  CHECK(reason(taking) == "");
+  taking.statistics[0] = {.x = taking.y, .mean = nullptr, .variance = nullptr, .window = {1, 60, 6, 2, 4}, .dtype = DType::f32};
+  CHECK(reason(taking) == "takes no statistics, unless loose ones are allowed");
+  CHECK(reason(taking, {.loose_statistics = true}) == "");
+  taking.statistics[1] = {.x = taking.y, .mean = nullptr, .variance = nullptr, .window = {2, 30, 6, 0, 2}, .dtype = DType::f32};
+  CHECK(reason(taking, {.loose_statistics = true}) == "takes statistics of all rows only");
+  const NormApplyArgs norm{};
+  ConvForwardArgs finishing = pass.forward();
+  finishing.finish = &norm;
+  CHECK(reason(finishing) == "finishes nothing");
+  ConvBackwardDataArgs adding = pass.data();
+  adding.addend = adding.dy;
+  CHECK(reason(adding) == "");
+  adding.norm.x = adding.dx;
+  CHECK(reason(adding, {.loose_statistics = true}) == "takes no sums of a norm's");
+  CHECK(reason(pass.weight()) == "");
+}
+
+TEST_CASE("vendor: statistics of windows and addends come of the graphs that a step asks for") {
+  Registry::prefer({"emu:cudnn"});
+  const PlanStatistics before = cudnn_statistics(DeviceType::cpu);
+  const Tensor x = normal_tensor("x", {2, 7, 6, 8}, DType::bf16), w = normal_tensor("w", {24, 3, 3, 8}, DType::bf16);
+  const ops::ConvGeometry g{.pad = 1};
+  const std::vector<NormWindow> windows = {{1, 84, 24, 3, 10}, {1, 84, 24, 13, 9}};
+  const ops::ConvStatistics both = ops::conv_statistics(x, w, g, windows);
+  const Tensor addend = normal_tensor("addend", x.shape(), DType::bf16), dx = ops::conv_backward_data(both.y, w, x.shape(), g, &addend);
+  const PlanStatistics after = cudnn_statistics(DeviceType::cpu);
+  Registry::prefer({"reference"});
+  for (size_t i = 0; i < 2; ++i) {
+    const ops::Statistics apart = ops::norm_statistics(both.y, windows[i]);
+    CHECK(difference(both.taken[i].mean, apart.mean, 1e-6) == "");
+    CHECK(difference(both.taken[i].variance, apart.variance, 1e-5) == "");
+  }
+  // Rounded once, with the addend.
+  CHECK(difference(dx.to(DType::f32), ops::conv_backward_data(both.y, w, x.shape(), g, &addend).to(DType::f32), 0x1p-8) == "");
+  Registry::prefer({});
+  CHECK(after.made == before.made + 4);  // each convolution is planned alone, too, to know who would compute it
 }
 
 TEST_CASE("vendor: products say what failed") {

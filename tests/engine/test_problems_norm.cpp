@@ -240,8 +240,44 @@ void running_update(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
+// Sums of squares as rows have them, but for every third column: there roundings made them too small, and the variance is 0.
+void set_squares(Run& run, int64_t count, double rows, DType dtype) {
+  const std::vector<double> sums = detail::read(run.memory.at("sums").data(), count, dtype);
+  Tensor squares = Tensor::zeros({count}, DType::f64);
+  for (int64_t i = 0; i < count; ++i) {
+    const double s = sums[static_cast<size_t>(i)];
+    squares.span<double>()[static_cast<size_t>(i)] = s * s / rows + (i % 3 == 2 ? -1 : 1 + std::abs(s));
+  }
+  const Tensor typed = squares.to(dtype);
+  std::memcpy(run.memory.at("squares").data(), typed.raw(), static_cast<size_t>(typed.bytes()));
+}
+
+// Both sides compute in double and round once; a device may fuse the difference.
+void sums_statistics(const ProblemLine& line, Sweep& sweep) {
+  using A = SumsStatisticsArgs;
+  Problem<SumsStatistics> p{.args = {}, .fields = {}, .bound = {}};
+  p.args.rows = line.at("rows"), p.args.count = line.at("count");
+  const Shape s{p.args.count};
+  p.fields = {{"sums", Field<A>::input, &A::sums, s},
+              {"squares", Field<A>::input, &A::squares, s},
+              {"mean", Field<A>::output, &A::mean, s},
+              {"variance", Field<A>::output, &A::variance, s}};
+  const auto rows = static_cast<double>(p.args.rows);
+  p.adjust = [rows, count = p.args.count](Run& run, DType dtype) { set_squares(run, count, rows, dtype); };
+  p.bound = [rows](const Values& in, const Values& oracle) {
+    Values b = oracle;
+    for (size_t i = 0; i < oracle.at("mean").size(); ++i) {
+      const double mean = in.at("sums")[i] / rows;
+      b["mean"][i] = std::abs(mean);
+      b["variance"][i] = std::abs(oracle.at("variance")[i]) + 0x1p-26 * (std::abs(in.at("squares")[i]) / rows + mean * mean);
+    }
+    return b;
+  };
+  check_problem(p, line, sweep);
+}
+
 }  // namespace
 
-Families norm_families() { return {{"norm", norm}, {"running_update", running_update}}; }
+Families norm_families() { return {{"norm", norm}, {"running_update", running_update}, {"sums_statistics", sums_statistics}}; }
 
 }  // namespace reid::test

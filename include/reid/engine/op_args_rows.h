@@ -271,6 +271,21 @@ struct RunningUpdate {
   static constexpr const char* name = "running_update";
 };
 
+// Mean and biased variance of rows of which only sums are known: mean = s / rows, variance = q / rows - mean^2, not below 0, computed in
+// double. Where a mean is large beside the deviation, the variance is made of digits that q in f32 no longer has.
+struct SumsStatisticsArgs {
+  const void* sums;       // s [count]
+  const void* squares;    // q [count], sums of squares
+  void *mean, *variance;  // [count]
+  int64_t rows, count;
+  DType dtype;
+  void describe(Visitor&) const;
+};
+struct SumsStatistics {
+  using Args = SumsStatisticsArgs;
+  static constexpr const char* name = "sums_statistics";
+};
+
 // --- flat parameter buffers ---
 
 // to += from, for many arrays at once: gradients on their way into parameters. No two pairs share elements of `to`.

@@ -125,6 +125,16 @@ void running_update(const RunningUpdateArgs& a) {
 }
 
 template <class T>
+void sums_statistics(const SumsStatisticsArgs& a) {
+  const auto rows = static_cast<double>(a.rows);
+  for (int64_t j = 0; j < a.count; ++j) {
+    const double mean = double{in<T>(a.sums)[j]} / rows;
+    out<T>(a.mean)[j] = static_cast<T>(mean);
+    out<T>(a.variance)[j] = static_cast<T>(std::max(double{in<T>(a.squares)[j]} / rows - mean * mean, 0.0));
+  }
+}
+
+template <class T>
 void add_pairs(const AddPairsArgs& a) {
   for (const AddPair& pair : std::span(a.pairs, static_cast<size_t>(a.number))) {
     for (int64_t i = 0; i < pair.count; ++i) out<T>(pair.to)[i] += in<T>(pair.from)[i];
@@ -221,6 +231,7 @@ void register_reference_rows() {
   REID_REFERENCE(HardestNegatives, hardest_negatives);
   REID_REFERENCE(TopShare, top_share);
   REID_REFERENCE(RunningUpdate, running_update);
+  REID_REFERENCE(SumsStatistics, sums_statistics);
   REID_REFERENCE(AddPairs, add_pairs);
   REID_REFERENCE(MemoryUpdate, memory_update);
 }

@@ -2,6 +2,7 @@
 
 #include <iterator>
 
+#include "reid/engine/op_args_rows.h"
 #include "reid/engine/registry.h"
 
 namespace reid::cuda {
@@ -25,6 +26,12 @@ ConvProblem problem_of(ConvPass pass, const ConvShape& s, DType dtype, const voi
           .other_sums = s.other_sums};
 }
 
+// Bytes of scratch memory, so that an operand may lie behind it.
+int64_t padded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
+int64_t bytes_of(const TensorView& view) {
+  return view.extents[0] * view.extents[1] * view.extents[2] * view.extents[3] * size_of(view.dtype);
+}
+
 void add_words(std::vector<int64_t>& words, const TensorView& view) {
   words.insert(words.end(), std::begin(view.extents), std::end(view.extents));
   words.push_back(static_cast<int64_t>(view.dtype));
@@ -34,10 +41,14 @@ void add_words(std::vector<int64_t>& words, const TensorView& view) {
 }  // namespace
 
 ConvProblem conv_problem(const ConvForwardArgs& a, VendorAllows) {
-  return problem_of(ConvPass::forward, a.shape, a.dtype, a.x, a.w, a.dtype, a.y);
+  ConvProblem problem = problem_of(ConvPass::forward, a.shape, a.dtype, a.x, a.w, a.dtype, a.y);
+  problem.sums = a.statistics[0].x != nullptr;
+  return problem;
 }
 ConvProblem conv_problem(const ConvBackwardDataArgs& a, VendorAllows) {
-  return problem_of(ConvPass::data, a.shape, a.dtype, a.dx, a.w, a.dtype, a.dy);
+  ConvProblem problem = problem_of(ConvPass::data, a.shape, a.dtype, a.dx, a.w, a.dtype, a.dy);
+  if (a.addend) problem.addend = view_of(a.addend, a.dtype, a.shape.n, a.shape.h, a.shape.w, a.shape.c);
+  return problem;
 }
 // A rounded gradient lies in scratch memory first.
 ConvProblem conv_problem(const ConvBackwardWeightArgs& a, VendorAllows allows) {
@@ -45,10 +56,16 @@ ConvProblem conv_problem(const ConvBackwardWeightArgs& a, VendorAllows allows) {
   return problem_of(ConvPass::weight, a.shape, a.dtype, a.x, rounded ? nullptr : a.dw, rounded ? DType::bf16 : wide(a.dtype), a.dy);
 }
 
+int64_t ConvProblem::bytes_aside() const {
+  if (sums) return 2 * padded(map.extents[1] * size_of(DType::f32));
+  return rounds() ? bytes_of(filter) : 0;
+}
+
 // Strides of tensors follow from their extents.
 std::vector<int64_t> ConvProblem::key(VendorAllows allows, int device) const {
-  std::vector<int64_t> words{static_cast<int64_t>(pass), other_sums, allows.tf32, allows.nondeterministic, device};
+  std::vector<int64_t> words{static_cast<int64_t>(pass), other_sums, sums, allows.tf32, allows.nondeterministic, device};
   for (const TensorView* view : {&image, &filter, &map}) add_words(words, *view);
+  if (addend) add_words(words, *addend);
   for (const auto* pair : {&stride, &pad, &dilation}) words.insert(words.end(), std::begin(*pair), std::end(*pair));
   return words;
 }
@@ -62,11 +79,26 @@ const char* refuse_conv(const ConvShape& s, DType dtype) {
   return nullptr;
 }
 
+const char* refuse_fused(const ConvForwardArgs& a, VendorAllows allows) {
+  if (a.finish) return "finishes nothing";
+  for (const NormStatisticsArgs& s : a.statistics) {
+    if (!s.x) continue;
+    if (!allows.loose_statistics) return "takes no statistics, unless loose ones are allowed";
+    if (s.window.groups != 1) return "takes statistics of all rows only";
+  }
+  return nullptr;
+}
+const char* refuse_fused(const ConvBackwardDataArgs& a, VendorAllows) { return refuse_sums(a); }
+const char* refuse_fused(const ConvBackwardWeightArgs&, VendorAllows) { return nullptr; }
+
 namespace {
 
-Descriptor describe_tensor(const Cudnn& library, int64_t identifier, const TensorView& view) {
+int64_t identifier(Operand operand) { return operand + 1; }
+
+Descriptor describe_tensor(const Cudnn& library, Operand operand, const TensorView& view) {
   Descriptor tensor(library, CUDNN_BACKEND_TENSOR_DESCRIPTOR, "a tensor");
-  tensor.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, identifier);
+  tensor.set(CUDNN_ATTR_TENSOR_UNIQUE_ID, identifier(operand));
+  if (operand == kProduct) tensor.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, true);
   tensor.set(CUDNN_ATTR_TENSOR_DATA_TYPE, view.dtype == DType::bf16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT);
   tensor.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, view.alignment);
   tensor.set(CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, view.extents);
@@ -123,25 +155,69 @@ PassNames names_of(ConvPass pass) {
           CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA};
 }
 
+// The sums of a map's columns and of their squares, f32.
+Descriptor describe_sums(const Cudnn& library, const TensorView& view, const Descriptor& map) {
+  const TensorView columns{{1, view.extents[1], 1, 1}, {view.extents[1], 1, view.extents[1], view.extents[1]}, DType::f32, 16};
+  const Descriptor sums = describe_tensor(library, kSums, columns), squares = describe_tensor(library, kSquares, columns);
+  const cudnnGenStatsMode_t mode = CUDNN_GENSTATS_SUM_SQSUM;
+  Descriptor operation(library, CUDNN_BACKEND_OPERATION_GEN_STATS_DESCRIPTOR, "the sums");
+  operation.set(CUDNN_ATTR_OPERATION_GENSTATS_MODE, CUDNN_TYPE_GENSTATS_MODE, 1, &mode);
+  operation.set(CUDNN_ATTR_OPERATION_GENSTATS_MATH_PREC, CUDNN_DATA_FLOAT);
+  operation.set(CUDNN_ATTR_OPERATION_GENSTATS_XDESC, map);
+  operation.set(CUDNN_ATTR_OPERATION_GENSTATS_SUMDESC, sums);
+  operation.set(CUDNN_ATTR_OPERATION_GENSTATS_SQSUMDESC, squares);
+  operation.finalize();
+  return operation;
+}
+
+Descriptor describe_addition(const Cudnn& library, const Descriptor& product, const Descriptor& addend, const Descriptor& sum) {
+  const cudnnPointwiseMode_t mode = CUDNN_POINTWISE_ADD;
+  Descriptor addition(library, CUDNN_BACKEND_POINTWISE_DESCRIPTOR, "an addition");
+  addition.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+  addition.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
+  addition.finalize();
+  Descriptor operation(library, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR, "the addition");
+  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, addition);
+  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, product);
+  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, addend);
+  operation.set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, sum);
+  operation.finalize();
+  return operation;
+}
+
 }  // namespace
 
 std::vector<CudnnPlan> plan_conv(const Cudnn& library, const CudnnTarget& target, const ConvProblem& p, VendorAllows allows, int most) {
   const Descriptor image = describe_tensor(library, kImage, p.image), filter = describe_tensor(library, kFilter, p.filter),
                    map = describe_tensor(library, kMap, p.map), convolution = describe_convolution(library, p);
+  std::optional<Descriptor> product;  // f32: it is rounded once, with the addend
+  if (p.addend) {
+    TensorView wide = p.image;
+    wide.dtype = DType::f32;
+    product.emplace(describe_tensor(library, kProduct, wide));
+  }
   const PassNames names = names_of(p.pass);
-  Descriptor operation(library, names.type, "the operation");
-  operation.set(names.image, image);
+  std::vector<Descriptor> operations;
+  Descriptor& operation = operations.emplace_back(library, names.type, "the operation");
+  operation.set(names.image, product ? *product : image);
   operation.set(names.filter, filter);
   operation.set(names.map, map);
   operation.set(names.convolution, convolution);
   operation.set(names.alpha, 1.0F);
   operation.set(names.beta, 0.0F);
   operation.finalize();
-  return plan_operation(library, target, operation, {p.image.dtype == DType::f32, p.other_sums, allows}, most);
+  if (p.sums) operations.push_back(describe_sums(library, p.map, map));
+  if (p.addend) operations.push_back(describe_addition(library, *product, describe_tensor(library, kAddend, *p.addend), image));
+  return plan_operations(library, target, operations, {p.image.dtype == DType::f32, p.other_sums, allows}, most);
 }
 
+// Sums, and a gradient that is rounded, lie in scratch memory: compute().
 Operands operands_of(const ConvForwardArgs& a) { return {a.x, a.w, a.y}; }
-Operands operands_of(const ConvBackwardDataArgs& a) { return {a.dx, a.w, a.dy}; }
+Operands operands_of(const ConvBackwardDataArgs& a) {
+  Operands operands{a.dx, a.w, a.dy};
+  operands[kAddend] = a.addend;
+  return operands;
+}
 Operands operands_of(const ConvBackwardWeightArgs& a) { return {a.x, a.dw, a.dy}; }
 
 const Cudnn& Convolutions::library() {
@@ -165,27 +241,29 @@ cudnnHandle_t Convolutions::handle(Stream& stream) {
 
 namespace {
 
-// Bytes of scratch memory, so that an operand may lie behind it.
-int64_t padded(int64_t bytes) { return (bytes + 63) / 64 * 64; }
-
 // The operand that a pass writes.
-size_t written(ConvPass pass) { return pass == ConvPass::forward ? 2 : pass == ConvPass::data ? 0 : 1; }
-int64_t bytes_of(const TensorView& view) {
-  return view.extents[0] * view.extents[1] * view.extents[2] * view.extents[3] * size_of(view.dtype);
+Operand written(ConvPass pass) { return pass == ConvPass::forward ? kMap : pass == ConvPass::data ? kImage : kFilter; }
+
+// The operands that take bytes_aside().
+void put_aside(Operands& operands, const ConvProblem& problem, uint8_t* memory) {
+  if (problem.rounds()) operands[kFilter] = memory;
+  if (problem.sums) operands[kSums] = memory, operands[kSquares] = memory + problem.bytes_aside() / 2;
 }
 
 }  // namespace
 
 CudnnPlan Convolutions::make(const ConvProblem& problem, const Operands& operands, int tries, Stream& stream, const std::string& line) {
   std::vector<CudnnPlan> offers = plan_conv(library(), {handle(stream), nullptr}, problem, place_.allows, tries);
-  const size_t out = written(problem.pass);
-  const int64_t bytes = bytes_of(*std::array{&problem.image, &problem.filter, &problem.map}[out]);
+  const Operand out = written(problem.pass);
+  const int64_t bytes = padded(bytes_of(*std::array{&problem.image, &problem.filter, &problem.map}[out]));
   const Choice choice = fastest_offer(place_, stream, offers.size(), [&](size_t i) {
     const int64_t own = padded(offers[i].workspace);
-    const Storage memory(own + bytes, stream.device(), Storage::Use::workspace);
-    Operands aside = operands;
-    aside[out] = static_cast<uint8_t*>(memory.data()) + own;
-    execute(offers[i], aside, own == 0 ? nullptr : memory.data(), stream);
+    const Storage memory(own + bytes + problem.bytes_aside(), stream.device(), Storage::Use::workspace);
+    auto* behind = static_cast<uint8_t*>(memory.data()) + own;
+    Operands elsewhere = operands;
+    elsewhere[out] = behind;
+    put_aside(elsewhere, problem, behind + bytes);
+    execute(offers[i], elsewhere, own == 0 ? nullptr : memory.data(), stream);
   });
   CudnnPlan plan = std::move(offers[choice.offer]);
   if (trace_enabled()) {
@@ -195,28 +273,44 @@ CudnnPlan Convolutions::make(const ConvProblem& problem, const Operands& operand
   return plan;
 }
 
-// A filter's gradient that cuDNN writes in bf16 lies behind its own scratch memory.
-void Convolutions::compute(const CudnnPlan& plan, Operands operands, int64_t rounded, Stream& stream) {
+const void* Convolutions::compute(const CudnnPlan& plan, const ConvProblem& problem, Operands operands, Stream& stream) {
   REID_CHECK(plan.plan, plan.refusal);
-  const int64_t own = padded(plan.workspace);
-  const auto bytes = static_cast<size_t>(own + rounded * size_of(DType::bf16));
-  void* scratch = bytes == 0 ? nullptr : stream.workspace(bytes);
-  const void* wanted = operands[1];
-  if (rounded > 0) operands[1] = static_cast<uint8_t*>(scratch) + own;
+  const int64_t own = padded(plan.workspace), aside = problem.bytes_aside();
+  auto* scratch = own + aside == 0 ? nullptr : static_cast<uint8_t*>(stream.workspace(static_cast<size_t>(own + aside)));
+  if (aside > 0) put_aside(operands, problem, scratch + own);
   execute(plan, operands, scratch, stream);
-  if (rounded == 0) return;
-  const CastArgs cast{operands[1], const_cast<void*>(wanted), rounded, DType::bf16, DType::f32};
-  Registry::pick<Cast>(place_.type, cast).run(cast, stream);
+  return aside > 0 ? scratch + own : nullptr;
 }
 
 void Convolutions::execute(const CudnnPlan& plan, const Operands& operands, void* scratch, Stream& stream) {
-  const int64_t identifiers[] = {kImage, kFilter, kMap};
+  std::vector<int64_t> identifiers;
+  std::vector<const void*> pointers;
+  for (uint8_t i = 0; i < operands.size(); ++i) {
+    if (operands[i]) identifiers.push_back(identifier(Operand{i})), pointers.push_back(operands[i]);
+  }
+  const auto count = static_cast<int64_t>(pointers.size());
   Descriptor pack(library(), CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, "the operands");
-  pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, 3, identifiers);
-  pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 3, operands.data());
+  pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, identifiers.data());
+  pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, pointers.data());
   pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &scratch);
   pack.finalize();
   library().check(library().execute(handle(stream), plan.plan->raw(), pack.raw()), "executing a plan");
+}
+
+void Convolutions::finish(const ConvForwardArgs& a, const void* aside, Stream& stream) {
+  const auto *sums = static_cast<const float*>(aside), *squares = sums + padded(a.shape.k * size_of(DType::f32)) / size_of(DType::f32);
+  for (const NormStatisticsArgs& s : a.statistics) {
+    if (!s.x) continue;
+    const NormWindow& w = s.window;
+    const SumsStatisticsArgs args{sums + w.first, squares + w.first, s.mean, s.variance, w.length, w.count, DType::f32};
+    Registry::pick<SumsStatistics>(place_.type, args).run(args, stream);
+  }
+}
+
+void Convolutions::finish(const ConvBackwardWeightArgs& a, const void* aside, Stream& stream) {
+  const ConvShape& s = a.shape;
+  const CastArgs cast{aside, a.dw, s.k * s.r * s.s * (s.c / s.groups), DType::bf16, DType::f32};
+  Registry::pick<Cast>(place_.type, cast).run(cast, stream);
 }
 
 namespace {
@@ -226,12 +320,12 @@ Convolutions* places[kDeviceTypes] = {};
 
 template <class Op, DeviceType type>
 const char* refuses(const typename Op::Args& args) {
+  Convolutions& place = *places[static_cast<size_t>(type)];
   if (const char* reason = refuse_conv(args.shape, args.dtype)) return reason;
-  if (const char* reason = refuse_behind(args)) return reason;
-  if (const char* reason = refuse_addend(args)) return reason;
+  if (const char* reason = refuse_fused(args, place.allows())) return reason;
   return naming_op<Op>(args, [&]() -> const char* {
-    Stream& stream = current_stream({type, device_of(operands_of(args)[1]).index});
-    const CudnnPlan& plan = places[static_cast<size_t>(type)]->plan(args, stream);
+    Stream& stream = current_stream({type, device_of(operands_of(args)[kFilter]).index});
+    const CudnnPlan& plan = place.plan(args, stream);
     return plan.plan ? nullptr : plan.refusal.c_str();
   });
 }

@@ -4,6 +4,10 @@
 //
 // The gradient of bf16 filters is f32, says the op, and cuDNN 9.19 has no engine that writes it (asked for an H200, 2026-11): it is
 // refused. Where VendorAllows::rounded_gradients says so, cuDNN writes it in bf16 and it is widened.
+//
+// Fused, in one graph with the convolution: the addend of a data's gradient, and where VendorAllows::loose_statistics says so statistics of
+// y over all rows, which cuDNN takes as sums and sums of squares. Not those of groups, as instance norm's; not a norm's gradients
+// (NormSumsArgs), for which cuDNN 9.19 has engines of f16 maps only.
 
 #include <array>
 #include <optional>
@@ -29,7 +33,12 @@ struct ConvProblem {
   TensorView image, filter, map;  // x or dx; w or dw; y or dy
   int64_t stride[2], pad[2], dilation[2];
   bool other_sums;
+  bool sums = false;                      // of y and of its squares are taken, too
+  std::optional<TensorView> addend = {};  // of dx
 
+  bool rounds() const { return pass == ConvPass::weight && filter.dtype == DType::bf16; }  // a gradient that is widened afterwards
+  // Bytes that a plan writes and the op does not name: a rounded gradient, or sums.
+  int64_t bytes_aside() const;
   std::vector<int64_t> key(VendorAllows allows, int device) const;
 };
 ConvProblem conv_problem(const ConvForwardArgs& args, VendorAllows allows = {});
@@ -37,13 +46,18 @@ ConvProblem conv_problem(const ConvBackwardDataArgs& args, VendorAllows allows =
 ConvProblem conv_problem(const ConvBackwardWeightArgs& args, VendorAllows allows = {});
 // What is refused without asking the library: other dtypes, nothing to compute, extents beyond 2^31. Null: nothing speaks against it.
 const char* refuse_conv(const ConvShape& shape, DType dtype);
+// And of what is to be done beside the convolution.
+const char* refuse_fused(const ConvForwardArgs& args, VendorAllows allows);
+const char* refuse_fused(const ConvBackwardDataArgs& args, VendorAllows allows);
+const char* refuse_fused(const ConvBackwardWeightArgs& args, VendorAllows allows);
 
-// The identifiers of the operands in plans.
-enum : int64_t { kImage = 1, kFilter = 2, kMap = 3 };
+// What plans take and make, by index in Operands; in plans each is identified by the number behind. kProduct, a data's gradient before
+// the addend, is nowhere in memory.
+enum Operand : uint8_t { kImage, kFilter, kMap, kSums, kSquares, kAddend, kProduct };
 std::vector<CudnnPlan> plan_conv(const Cudnn& library, const CudnnTarget& target, const ConvProblem& problem, VendorAllows allows,
-                                 int most = 1);  // as plan_operation()
+                                 int most = 1);  // as plan_operations()
 
-using Operands = std::array<const void*, 3>;  // as identified: image, filter, map
+using Operands = std::array<const void*, kProduct>;  // null: there is none
 Operands operands_of(const ConvForwardArgs& args);
 Operands operands_of(const ConvBackwardDataArgs& args);
 Operands operands_of(const ConvBackwardWeightArgs& args);
@@ -59,7 +73,7 @@ class Convolutions {
   const CudnnPlan& plan(const Args& args, Stream& stream) {
     const ConvProblem problem = conv_problem(args, place_.allows);
     const Operands operands = operands_of(args);
-    const int tries = place_.tries_on({operands[0], operands[1], operands[2]});
+    const int tries = place_.tries_on({operands[kImage], operands[kFilter], operands[kMap]});
     std::vector<int64_t> key = problem.key(place_.allows, stream.device().index);
     key.push_back(tries);
     return plans_.get(key, [&] { return make(problem, operands, tries, stream, problem_line(args)); });
@@ -67,19 +81,23 @@ class Convolutions {
   // Queues the work on the stream; throws where there is no plan.
   template <class Args>
   void run(const Args& args, Stream& stream) {
-    const ConvShape& s = args.shape;
-    const bool rounds = std::is_same_v<Args, ConvBackwardWeightArgs> && place_.allows.rounded_gradients && args.dtype == DType::bf16;
-    compute(plan(args, stream), operands_of(args), rounds ? s.k * s.r * s.s * (s.c / s.groups) : 0, stream);
+    const void* aside = compute(plan(args, stream), conv_problem(args, place_.allows), operands_of(args), stream);
+    if (aside) finish(args, aside, stream);
   }
   PlanStatistics statistics() const { return plans_.statistics(); }
+  VendorAllows allows() const { return place_.allows; }
 
  private:
   const Cudnn& library();
   cudnnHandle_t handle(Stream& stream);
   CudnnPlan make(const ConvProblem& problem, const Operands& operands, int tries, Stream& stream, const std::string& line);
-  // `rounded`: elements of a gradient that is widened when cuDNN has written it, or 0.
-  void compute(const CudnnPlan& plan, Operands operands, int64_t rounded, Stream& stream);
+  // Where bytes_aside() were written: the stream's workspace, null where there are none.
+  const void* compute(const CudnnPlan& plan, const ConvProblem& problem, Operands operands, Stream& stream);
   void execute(const CudnnPlan& plan, const Operands& operands, void* scratch, Stream& stream);
+  // What is made of them: statistics of sums; nothing; a gradient in f32.
+  void finish(const ConvForwardArgs& args, const void* aside, Stream& stream);
+  void finish(const ConvBackwardDataArgs&, const void*, Stream&) {}
+  void finish(const ConvBackwardWeightArgs& args, const void* aside, Stream& stream);
 
   VendorPlace place_;
   std::mutex mutex_;

@@ -148,11 +148,13 @@ std::vector<CudnnPlan> none(std::string refusal) {
 
 }  // namespace
 
-std::vector<CudnnPlan> plan_operation(const Cudnn& library, const CudnnTarget& target, const Descriptor& operation,
-                                      const EngineRules& rules, int most) {
+std::vector<CudnnPlan> plan_operations(const Cudnn& library, const CudnnTarget& target, const std::vector<Descriptor>& operations,
+                                       const EngineRules& rules, int most) {
   Descriptor graph(library, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, "the operation graph");
   if (target.handle) graph.set(CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &target.handle);
-  graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, operation);
+  std::vector<cudnnBackendDescriptor_t> raw;
+  for (const Descriptor& operation : operations) raw.push_back(operation.raw());
+  graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, static_cast<int64_t>(raw.size()), raw.data());
   if (const cudnnStatus_t status = graph.try_finalize(); declined(status))
     return none(str("cuDNN does not take it: ", library.words(status)));
   else

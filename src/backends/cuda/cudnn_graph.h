@@ -1,6 +1,6 @@
 #pragma once
-// cuDNN's graph interface (cudnn_graph.h of cuDNN 9) as far as one operation needs it: descriptors that clean up behind them, the engines
-// that are offered for an operation, with what they say of themselves, and plans.
+// cuDNN's graph interface (cudnn_graph.h of cuDNN 9) as far as a convolution and what follows it need it: descriptors that clean up behind
+// them, the engines that are offered for a graph of operations, with what they say of themselves, and plans.
 
 #include <cudnn.h>
 
@@ -50,6 +50,7 @@ class Descriptor {
   void set(cudnnBackendAttributeName_t name, int64_t value) { set(name, CUDNN_TYPE_INT64, 1, &value); }
   void set(cudnnBackendAttributeName_t name, float value) { set(name, CUDNN_TYPE_FLOAT, 1, &value); }
   void set(cudnnBackendAttributeName_t name, cudnnDataType_t value) { set(name, CUDNN_TYPE_DATA_TYPE, 1, &value); }
+  void set(cudnnBackendAttributeName_t name, bool value) { set(name, CUDNN_TYPE_BOOLEAN, 1, &value); }
   void set(cudnnBackendAttributeName_t name, const Descriptor& value) { set(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value.raw_); }
   // How many values there are; at most `room` of them are written.
   int64_t get(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t room, void* values) const;
@@ -99,8 +100,8 @@ struct CudnnPlan {
 };
 
 // The first acceptable plans of those that the library's heuristics offer, at most so many, mode A before the fallbacks. Where there is
-// none, the only element says why. `operation` is final, as all descriptors in it.
-std::vector<CudnnPlan> plan_operation(const Cudnn& library, const CudnnTarget& target, const Descriptor& operation,
-                                      const EngineRules& rules, int most);
+// none, the only element says why. The operations are final, as all descriptors in them; what one makes and another takes connects them.
+std::vector<CudnnPlan> plan_operations(const Cudnn& library, const CudnnTarget& target, const std::vector<Descriptor>& operations,
+                                       const EngineRules& rules, int most);
 
 }  // namespace reid::cuda

@@ -24,8 +24,9 @@ VendorAllows parse_vendor_allows(std::string_view text) {
     bool* known = word == "tf32"                ? &allows.tf32
                   : word == "nondeterministic"  ? &allows.nondeterministic
                   : word == "rounded-gradients" ? &allows.rounded_gradients
+                  : word == "loose-statistics"  ? &allows.loose_statistics
                                                 : nullptr;
-    REID_CHECK(known, "REID_VENDOR_ALLOW: '", word, "' is not tf32, nondeterministic or rounded-gradients");
+    REID_CHECK(known, "REID_VENDOR_ALLOW: '", word, "' is not tf32, nondeterministic, rounded-gradients or loose-statistics");
     *known = true;
   }
   return allows;

@@ -31,9 +31,11 @@ struct VendorAllows {
   bool tf32 = false;               // round the factors of f32 products to 10 bits
   bool nondeterministic = false;   // other bits from call to call
   bool rounded_gradients = false;  // round the gradients of bf16 filters to bf16, as mixed precision elsewhere does
+  bool loose_statistics = false;   // take variances from sums of squares in f32, perhaps of what was not rounded yet
 };
-VendorAllows parse_vendor_allows(std::string_view text);  // "tf32,nondeterministic,rounded-gradients"; throws on other words
-VendorAllows vendor_allows();                             // of the environment, REID_VENDOR_ALLOW, read once
+// "tf32,nondeterministic,rounded-gradients,loose-statistics"; throws on other words.
+VendorAllows parse_vendor_allows(std::string_view text);
+VendorAllows vendor_allows();  // of the environment, REID_VENDOR_ALLOW, read once
 
 // How many acceptable offers are tried.
 inline constexpr int kMostTries = 64;
