@@ -82,7 +82,7 @@ __global__ void backward_weight_kernel(ConvBackwardWeightArgs a, int64_t p_count
       }
     }
   }
-  out<float>(a.dw)[i] = sum;
+  out<float>(a.dw)[i] = a.accumulate ? out<float>(a.dw)[i] + sum : sum;
 }
 
 template <class Args>

@@ -148,11 +148,11 @@ struct WeightProblem : Patches<T> {
   }
 };
 
-// Cuts p into chunks of `split` pixels, calls run(), which computes the chunks, and adds them up in dw.
+// Cuts p, of `a`, into chunks of `split` pixels, calls run(), which computes the chunks, and adds them up in dw.
 template <class T, class F>
-void run_splits(WeightProblem<T>& p, int64_t split, float* dw, Stream& stream, F run) {
+void run_splits(WeightProblem<T>& p, int64_t split, const ConvBackwardWeightArgs& a, Stream& stream, F run) {
   if (p.pixels > split) p.split = split, p.splits = ceil_div(p.pixels, split);
-  run_parts(p.splits, p.k / p.m * p.m * p.n, dw, stream, [&](float* partial) {
+  run_parts(p.splits, p.k / p.m * p.m * p.n, out<float>(a.dw), a.accumulate, stream, [&](float* partial) {
     p.partial = partial;
     run();
   });

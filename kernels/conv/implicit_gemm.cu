@@ -23,7 +23,7 @@ void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
 
 void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
   WeightProblem<float> p(a);
-  run_splits(p, kSplit, out<float>(a.dw), stream, [&] { run_register_tile<64, 64>(p, a.shape.groups * p.splits, stream); });
+  run_splits(p, kSplit, a, stream, [&] { run_register_tile<64, 64>(p, a.shape.groups * p.splits, stream); });
 }
 
 template <class Args>

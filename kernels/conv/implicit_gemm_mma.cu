@@ -66,7 +66,7 @@ void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
   WeightProblem<bf16> p(a);
   const int64_t tiles = ceil_div(p.m, Tiles::kM) * ceil_div(p.n, Tiles::kN) * a.shape.groups;
   if (tiles == 0) return;
-  run_splits(p, split_of(p.pixels, tiles), out<float>(a.dw), stream, [&] { Tiles::run(p, a.shape.groups * p.splits, stream); });
+  run_splits(p, split_of(p.pixels, tiles), a, stream, [&] { Tiles::run(p, a.shape.groups * p.splits, stream); });
 }
 
 // --- channels filled up to eights: rows of `from` elements become rows of `to`, zeros behind ---
@@ -103,13 +103,14 @@ void forward_padded(const ConvForwardArgs& a, Stream& stream) {
   forward_with<Tiles>(padded, moments > 0 ? reinterpret_cast<Moments*>(end) : nullptr, stream);
 }
 
-// Rows of `to` elements without the zeros behind `from`.
-__global__ void narrow_rows_kernel(const float* wide, float* narrow, int64_t count, Divisor from, int to) {
+// Rows of `to` elements without the zeros behind `from`, or narrow += with `accumulate`.
+__global__ void narrow_rows_kernel(const float* wide, float* narrow, int64_t count, Divisor from, int to, bool accumulate) {
   after_predecessors();
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) return;
   const int row = from.quotient(static_cast<int>(i));
-  narrow[i] = wide[int64_t{row} * to + from.remainder(static_cast<int>(i), row)];
+  const float value = wide[int64_t{row} * to + from.remainder(static_cast<int>(i), row)];
+  narrow[i] = accumulate ? narrow[i] + value : value;
 }
 
 // The workspace holds x with more channels, then the filters' gradients with as many, then their parts.
@@ -130,7 +131,7 @@ void backward_weight_padded(const ConvBackwardWeightArgs& a, Stream& stream) {
   Tiles::run(p, parts, stream);
   add_parts(p.partial, parts, count, dw, false, stream);
   launch(narrow_rows_kernel, blocks_for(taps * s.c, kThreads), kThreads, 0, stream, dw, out<float>(a.dw), taps * s.c, Divisor(s.c),
-         static_cast<int>(channels));
+         static_cast<int>(channels), a.accumulate);
 }
 
 // --- conditions ---

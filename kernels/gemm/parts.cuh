@@ -11,12 +11,14 @@ inline int64_t steps_of_part(int64_t steps, int64_t tiles, int64_t wanted, int64
   return each > least ? each : least;
 }
 
-// Calls run(partial), which computes the parts [parts, count], and adds them up in y; one part is y itself.
+// Calls run(partial), which computes the parts [parts, count], and adds them up in y, or to it with `accumulate`; else one part is y
+// itself.
 template <class F>
-void run_parts(int64_t parts, int64_t count, float* y, Stream& stream, F run) {
-  auto* partial = parts == 1 ? y : static_cast<float*>(stream.workspace(static_cast<size_t>(parts * count) * sizeof(float)));
+void run_parts(int64_t parts, int64_t count, float* y, bool accumulate, Stream& stream, F run) {
+  const bool whole = parts == 1 && !accumulate;
+  auto* partial = whole ? y : static_cast<float*>(stream.workspace(static_cast<size_t>(parts * count) * sizeof(float)));
   run(partial);
-  if (parts > 1) add_parts(partial, parts, count, y, false, stream);
+  if (!whole) add_parts(partial, parts, count, y, accumulate, stream);
 }
 
 }  // namespace reid::REID_TARGET

@@ -334,7 +334,7 @@ void weight_gradient(const ConvBackwardWeightArgs& a, Stream& stream) {
   const int64_t all = p.boxes.count(s.n), tiles_m = ceil_div(p.m, kRows), tiles = tiles_m * ceil_div(p.n, kColumns);
   const int64_t each = steps_of_part(all, tiles, 132 * WgmmaBlock<decltype(p)>::kShare, 4), parts = ceil_div(all, each);
   p.all_boxes = narrow(all), p.part_boxes = narrow(each);
-  run_parts(parts, p.m * p.depth, out<float>(a.dw), stream, [&](float* partial) {
+  run_parts(parts, p.m * p.depth, out<float>(a.dw), a.accumulate, stream, [&](float* partial) {
     p.partial = partial;
     run_wgmma(p, parts, tiles_m, stream);
   });

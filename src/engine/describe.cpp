@@ -110,6 +110,7 @@ void ConvBackwardWeightArgs::describe(Visitor& v) const {
   v.input("x", x, x_shape(shape), dtype);
   v.input("dy", dy, y_shape(shape), dtype);
   describe_conv(v, shape);
+  v.attribute("accumulate", accumulate);
   v.output("dw", dw, w_shape(shape), wide(dtype));
 }
 

@@ -30,7 +30,7 @@ Var record_conv(const Var& x, const Var& w, const ops::ConvGeometry& g, Forward&
   ops::ConvGeometry geometry = g;
   const Tensor rounded = rounded_to(x.value().dtype(), w.value(), geometry);
   return record("conv", forward(rounded, geometry), {x, w}, [xv = x.value(), wv = rounded, g](const Tensor& dy, Grads& d) {
-    if (d.wants(1)) d.add(1, ops::conv_backward_weight(xv, dy, wv.shape(), g));
+    if (d.wants(1)) d.add(1, ops::conv_backward_weight(xv, dy, wv.shape(), g, d.sum_of(1)));
     if (d.wants(0)) d.set(0, ops::conv_backward_data(dy, wv, xv.shape(), g, d.pending(0), d.norm_before(0)));
   });
 }

@@ -210,10 +210,21 @@ Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shap
   return dx;
 }
 
-Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g) {
+Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g, const Tensor* sum) {
   require_same_dtype("conv_backward_weight", x, dy);
   const ConvShape s = conv_shape("conv_backward_weight", x.shape(), w_shape, g);
   require_shape("conv_backward_weight", "dy", dy, output_shape(s));
+  if (sum) {
+    require_shape("conv_backward_weight", "the sum", *sum, w_shape);
+    require_wide("conv_backward_weight", "the sum", *sum, x);
+    const ConvBackwardWeightArgs plain{.x = x.raw(), .dy = dy.raw(), .dw = sum->raw(), .shape = s, .dtype = x.dtype()};
+    ConvBackwardWeightArgs adding = plain;
+    adding.accumulate = true;
+    if (Registry::accepts_more<ConvBackwardWeight>(x.device().type, plain, adding)) {
+      dispatch<ConvBackwardWeight>(x.device(), adding);
+      return {};
+    }
+  }
   Tensor dw = Tensor::empty(w_shape, wide(x.dtype()), x.device());
   dispatch<ConvBackwardWeight>(x.device(), {.x = x.raw(), .dy = dy.raw(), .dw = dw.raw(), .shape = s, .dtype = x.dtype()});
   return dw;

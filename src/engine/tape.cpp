@@ -21,6 +21,13 @@ const Tensor* Grads::pending(int input) const {
   return gradient.defined() ? &gradient : nullptr;
 }
 
+// A CPU adds what is in its cache still, as fast: add_to_parameter.
+const Tensor* Grads::sum_of(int input) const {
+  if (!wants(input)) return nullptr;
+  const Tape::Node& node = tape_.nodes_[static_cast<size_t>(inputs_[static_cast<size_t>(input)])];
+  return node.parameter && node.device.type != DeviceType::cpu ? &node.parameter->grad : nullptr;
+}
+
 ops::NormBefore* Grads::norm_before(int input) const {
   if (!pending(input)) return nullptr;
   const Tape::Node& node = tape_.nodes_[static_cast<size_t>(inputs_[static_cast<size_t>(input)])];
@@ -35,7 +42,7 @@ Tensor& Grads::place_for(int input, const Tensor& gradient) const {
 }
 
 void Grads::add(int input, Tensor gradient) {
-  if (!wants(input)) return;
+  if (!wants(input) || !gradient.defined()) return;
   Tensor& gathered = place_for(input, gradient);
   // A new tensor, not +=: the first gradient may share storage with one that another node still reads.
   gathered = gathered.defined() ? ops::add(gathered, gradient) : std::move(gradient);

@@ -134,6 +134,12 @@ void conv_problems(const ConvShape& s, const ProblemLine& line, Sweep& sweep) {
     p.fields = {{"x", Field<A>::input, &A::x, x}, {"dy", Field<A>::input, &A::dy, y}, {"dw", Field<A>::wide_output, &A::dw, w}};
     p.bound = allowed(p, static_cast<double>(s.n * s.p() * s.q()));
     check_problem(p, line, sweep);
+    if (line.get("add", 0) != 0) {
+      p.args.accumulate = true;
+      p.fields.back().kind = Field<A>::wide_both;
+      p.bound = allowed(p, static_cast<double>(s.n * s.p() * s.q()) + 1);
+      check_problem(p, line, sweep);
+    }
   }
 }
 

@@ -235,6 +235,7 @@ std::vector<Tensor> block_gradients(Device device, DType dtype, DType weights, i
   const auto parameter = [&](const char* name, const Shape& shape) { return Parameter{.value = there(name, shape, weights), .grad = {}}; };
   Parameter gamma = parameter("gamma", {kChannels}), beta = parameter("beta", {kChannels});
   Parameter down = parameter("down", {kFilters, 1, 1, kChannels}), up = parameter("up", {kChannels, 1, 1, kFilters});
+  up.grad = there("gathered before", {kChannels, 1, 1, kFilters}, weights);
   Tape tape;
   const Var x = tape.input(there("x", map, dtype)), residual = tape.input(there("residual", map, dtype));
   const NormWindow all{.groups = 1, .length = map[0] * map[1] * map[2], .channels = kChannels, .first = 0, .count = kChannels};
@@ -271,6 +272,8 @@ TEST_CASE("device: the last convolution that a norm's gradient comes from takes 
       CHECK(of("conv_backward_data", "addend") == (convolution_first ? uses : 0));  // else the convolution's gradient is the first
       CHECK(of("norm_gradient", "") == convolution_first);
       CHECK(of("norm_backward", "") == !convolution_first);
+      CHECK(of("conv_backward_weight", "accumulate=1") == 2 * uses);  // into the parameters' gradients
+      CHECK(of("add_pairs", "") == 1);
     }
     for (size_t i = 0; i < exact.size(); ++i) {
       CAPTURE(i);

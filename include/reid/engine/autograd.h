@@ -48,8 +48,10 @@ class Grads {
  public:
   bool wants(int input) const;             // false for constants
   const Tensor* pending(int input) const;  // the gradient gathered so far from other uses, or null
-  void add(int input, Tensor gradient);    // ignored when not wanted
+  void add(int input, Tensor gradient);    // ignored when not wanted, or undefined: where it was added to sum_of() already
   void set(int input, Tensor gradient);    // the same, of a gradient that holds what was pending
+  // What a parameter's gradient may be added to directly, on an accelerator: Parameter::grad; else null.
+  const Tensor* sum_of(int input) const;
   // The norm that made the input, where this is the last use whose gradient it waits for and others are gathered; else null.
   ops::NormBefore* norm_before(int input) const;
 

@@ -187,6 +187,7 @@ const char* refuse_sums(const Args& a) {
 template <class Args>
 const char* refuse_addend(const Args& a) {
   if constexpr (requires { a.addend; }) return a.addend ? "adds nothing" : refuse_sums(a);
+  if constexpr (requires { a.accumulate; }) return a.accumulate ? "adds nothing" : nullptr;
   return nullptr;
 }
 struct ConvForward {
@@ -213,6 +214,7 @@ struct ConvBackwardWeightArgs {
   void* dw;  // wide
   ConvShape shape;
   DType dtype;
+  bool accumulate = false;  // dw +=
   void describe(Visitor&) const;
 };
 struct ConvBackwardWeight {

@@ -22,7 +22,8 @@ struct ConvGeometry {
   const Tensor* rounded = nullptr;                        // the filters as bf16, where they are kept: see Parameter
 };
 Tensor conv_forward(const Tensor& x, const Tensor& w, const ConvGeometry& g);  // [N,H,W,C], [K,R,S,C/groups] -> [N,P,Q,K]
-Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g);  // -> dw
+// -> dw, or nothing where `sum` is given and the implementation adds: then it was added to that.
+Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_shape, const ConvGeometry& g, const Tensor* sum = nullptr);
 
 // --- 16-bit codes ---
 // Rows a [M, K] and b [N, K] of codes (i16) with a scale each -> scalar products [M, N] f32, see CodeProductsArgs. Throws where a block of

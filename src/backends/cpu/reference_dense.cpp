@@ -119,6 +119,7 @@ template <class T>
 void conv_backward_weight(const ConvBackwardWeightArgs& a) {
   const ConvShape& s = a.shape;
   std::vector<double> sums(static_cast<size_t>(s.k * s.r * s.s * (s.c / s.groups)));
+  if (a.accumulate) std::copy_n(in<Wide<T>>(a.dw), sums.size(), sums.begin());
   for_each_product(s, [&, x = in<T>(a.x), dy = in<T>(a.dy)](int64_t yi, int64_t xi, int64_t wi) {
     sums[static_cast<size_t>(wi)] += double{dy[yi]} * double{x[xi]};
   });

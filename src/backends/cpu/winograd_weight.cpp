@@ -226,7 +226,10 @@ void winograd_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
   });
 }
 
-const char* refuses(const ConvBackwardWeightArgs& args) { return winograd_refuses(args.shape, args.dtype); }
+const char* refuses(const ConvBackwardWeightArgs& args) {
+  const char* reason = refuse_addend(args);
+  return reason ? reason : winograd_refuses(args.shape, args.dtype);
+}
 
 template <const MicroKernel& (*kKernel)()>
 void add(const char* name) {

@@ -89,7 +89,7 @@ const char* refuse_fused(const ConvForwardArgs& a, VendorAllows allows) {
   return nullptr;
 }
 const char* refuse_fused(const ConvBackwardDataArgs& a, VendorAllows) { return refuse_sums(a); }
-const char* refuse_fused(const ConvBackwardWeightArgs&, VendorAllows) { return nullptr; }
+const char* refuse_fused(const ConvBackwardWeightArgs& a, VendorAllows) { return refuse_addend(a); }
 
 namespace {
 
