@@ -284,7 +284,7 @@ __global__ void sums_statistics_kernel(const float* sums, const float* squares, 
   if (column >= count) return;
   const double middle = double{sums[column]} / rows, rest = double{squares[column]} / rows - middle * middle;
   mean[column] = static_cast<float>(middle);
-  variance[column] = static_cast<float>(rest > 0 ? rest : 0);
+  variance[column] = static_cast<float>(rest < 0 ? 0 : rest);  // NaN stays NaN
 }
 
 void sums_statistics(const SumsStatisticsArgs& a, Stream& stream) {

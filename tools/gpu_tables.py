@@ -69,7 +69,8 @@ def networks(records):
     if not any(row[1] for row in rows):
         return None
     return ("ResNet-50-IBN-a, 256x128, last stride 1, bf16: images a second, and how many times faster reid.cpp is. The vendors: cuDNN and cuBLASLt, the fastest of\n"
-            "the first eight acceptable offers each time; cuDNN takes batch norm's statistics and adds gradients within its convolutions, where it has engines for that.\n\n"
+            "the first two acceptable offers each time; cuDNN takes batch norm's statistics and adds gradients within its convolutions where it has engines for\n"
+            "that, faster or not.\n\n"
             + table(["", "reid.cpp", "PyTorch eager", "times", "in a CUDA graph", "times", "compiled", "times"], rows))
 
 

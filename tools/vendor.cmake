@@ -13,8 +13,9 @@ find_path(REID_CUDNN_INCLUDE cudnn_graph.h HINTS ${toolkit}/include $ENV{CUDNN_H
 find_library(REID_CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 HINTS ${toolkit}/lib64 ${toolkit}/lib $ENV{CUDNN_HOME}/lib)
 find_path(REID_CUBLAS_INCLUDE cublasLt.h HINTS ${toolkit}/include)
 find_library(REID_CUBLAS_LIBRARY NAMES cublasLt libcublasLt.so.13 libcublasLt.so.12 HINTS ${toolkit}/lib64 ${toolkit}/lib)
-# The driver's library without a driver: tests let cuDNN compile graphs beside it.
-find_library(REID_DRIVER_STUB NAMES cuda HINTS ${toolkit}/lib64/stubs ${toolkit}/lib/stubs)
+if(REID_NVCC)  # the driver's library without a driver: tests let cuDNN compile graphs beside it
+  find_library(REID_DRIVER_STUB NAMES cuda PATHS ${toolkit}/lib64/stubs ${toolkit}/lib/stubs ${toolkit}/targets/x86_64-linux/lib/stubs NO_DEFAULT_PATH)
+endif()
 mark_as_advanced(REID_DRIVER_STUB REID_CUDA_INCLUDE REID_CUDNN_INCLUDE REID_CUDNN_LIBRARY REID_CUBLAS_INCLUDE REID_CUBLAS_LIBRARY)
 
 # The first number that a file defines as `macro`; empty where it defines none.

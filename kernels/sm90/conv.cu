@@ -382,7 +382,8 @@ const char* refuse_data(const ConvBackwardDataArgs& a) {
   return a.shape.n * a.shape.h * a.shape.w < kPixels ? kFewPixels : refuse(a, {a.dy, a.w, a.dx, a.addend, a.norm.x, a.norm.y});
 }
 const char* refuse_weight(const ConvBackwardWeightArgs& a) {
-  return a.shape.n * a.shape.p() * a.shape.q() < kWgmmaDepth ? "takes sums of at least 64 pixels" : refuse(a, {a.x, a.dy, a.dw});
+  if (a.shape.n * a.shape.p() * a.shape.q() < kWgmmaDepth) return "takes sums of at least 64 pixels";
+  return refuse(a, {a.x, a.dy, a.accumulate ? nullptr : a.dw});  // parts are added one by one
 }
 
 }  // namespace

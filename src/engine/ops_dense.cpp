@@ -214,19 +214,19 @@ Tensor conv_backward_weight(const Tensor& x, const Tensor& dy, const Shape& w_sh
   require_same_dtype("conv_backward_weight", x, dy);
   const ConvShape s = conv_shape("conv_backward_weight", x.shape(), w_shape, g);
   require_shape("conv_backward_weight", "dy", dy, output_shape(s));
+  Tensor dw = Tensor::empty(w_shape, wide(x.dtype()), x.device());
+  const ConvBackwardWeightArgs plain{.x = x.raw(), .dy = dy.raw(), .dw = dw.raw(), .shape = s, .dtype = x.dtype()};
   if (sum) {
-    require_shape("conv_backward_weight", "the sum", *sum, w_shape);
-    require_wide("conv_backward_weight", "the sum", *sum, x);
-    const ConvBackwardWeightArgs plain{.x = x.raw(), .dy = dy.raw(), .dw = sum->raw(), .shape = s, .dtype = x.dtype()};
+    require_alike("conv_backward_weight", dw, *sum);
     ConvBackwardWeightArgs adding = plain;
-    adding.accumulate = true;
+    adding.dw = sum->raw(), adding.accumulate = true;
+    // The fastest convolution, also where it adds nothing.
     if (Registry::accepts_more<ConvBackwardWeight>(x.device().type, plain, adding)) {
       dispatch<ConvBackwardWeight>(x.device(), adding);
       return {};
     }
   }
-  Tensor dw = Tensor::empty(w_shape, wide(x.dtype()), x.device());
-  dispatch<ConvBackwardWeight>(x.device(), {.x = x.raw(), .dy = dy.raw(), .dw = dw.raw(), .shape = s, .dtype = x.dtype()});
+  dispatch<ConvBackwardWeight>(x.device(), plain);
   return dw;
 }
 

@@ -359,7 +359,11 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan, 
   } else {
     const Memory addend = memory(child(*operations[1], 752));
     Memory sum = memory(child(*operations[1], 753));
-    for (size_t i = 0; i < sum.sums.size(); ++i) sum.sums[i] = made.sums[i] + addend.at(static_cast<int64_t>(i));
+    const bool rounds = made.type != CUDNN_DATA_FLOAT;
+    for (size_t i = 0; i < sum.sums.size(); ++i) {
+      const auto product = static_cast<float>(made.sums[i]);
+      sum.sums[i] = double{rounds ? float{reid::bf16(product)} : product} + addend.at(static_cast<int64_t>(i));
+    }
     sum.store();
   }
   return CUDNN_STATUS_SUCCESS;

@@ -72,7 +72,7 @@ struct NormWindow {
 struct NormStatisticsArgs {
   const void* x;
   void* mean;      // [G, count] wide
-  void* variance;  // [G, count] wide, biased (divided by L); computed from (x - mean), not from squares
+  void* variance;  // [G, count] wide, biased (divided by L); from (x - mean), not from squares, unless a library's loose ones are allowed
   NormWindow window;
   DType dtype;
   void describe(Visitor&) const;

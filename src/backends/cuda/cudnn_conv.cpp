@@ -42,7 +42,7 @@ void add_words(std::vector<int64_t>& words, const TensorView& view) {
 
 ConvProblem conv_problem(const ConvForwardArgs& a, VendorAllows) {
   ConvProblem problem = problem_of(ConvPass::forward, a.shape, a.dtype, a.x, a.w, a.dtype, a.y);
-  problem.sums = a.statistics[0].x != nullptr;
+  problem.sums = a.statistics[0].x || a.statistics[1].x;
   return problem;
 }
 ConvProblem conv_problem(const ConvBackwardDataArgs& a, VendorAllows) {
@@ -56,10 +56,8 @@ ConvProblem conv_problem(const ConvBackwardWeightArgs& a, VendorAllows allows) {
   return problem_of(ConvPass::weight, a.shape, a.dtype, a.x, rounded ? nullptr : a.dw, rounded ? DType::bf16 : wide(a.dtype), a.dy);
 }
 
-int64_t ConvProblem::bytes_aside() const {
-  if (sums) return 2 * padded(map.extents[1] * size_of(DType::f32));
-  return rounds() ? bytes_of(filter) : 0;
-}
+int64_t ConvProblem::bytes_of_sums() const { return padded(map.extents[1] * size_of(DType::f32)); }
+int64_t ConvProblem::bytes_aside() const { return sums ? 2 * bytes_of_sums() : rounds() ? bytes_of(filter) : 0; }
 
 // Strides of tensors follow from their extents.
 std::vector<int64_t> ConvProblem::key(VendorAllows allows, int device) const {
@@ -193,12 +191,11 @@ std::vector<CudnnPlan> plan_conv(const Cudnn& library, const CudnnTarget& target
   std::optional<Descriptor> product;  // f32: it is rounded once, with the addend
   if (p.addend) {
     TensorView wide = p.image;
-    wide.dtype = DType::f32;
+    wide.dtype = DType::f32, wide.alignment = 16;
     product.emplace(describe_tensor(library, kProduct, wide));
   }
   const PassNames names = names_of(p.pass);
-  std::vector<Descriptor> operations;
-  Descriptor& operation = operations.emplace_back(library, names.type, "the operation");
+  Descriptor operation(library, names.type, "the operation");
   operation.set(names.image, product ? *product : image);
   operation.set(names.filter, filter);
   operation.set(names.map, map);
@@ -206,6 +203,8 @@ std::vector<CudnnPlan> plan_conv(const Cudnn& library, const CudnnTarget& target
   operation.set(names.alpha, 1.0F);
   operation.set(names.beta, 0.0F);
   operation.finalize();
+  std::vector<Descriptor> operations;
+  operations.push_back(std::move(operation));
   if (p.sums) operations.push_back(describe_sums(library, p.map, map));
   if (p.addend) operations.push_back(describe_addition(library, *product, describe_tensor(library, kAddend, *p.addend), image));
   return plan_operations(library, target, operations, {p.image.dtype == DType::f32, p.other_sums, allows}, most);
@@ -247,7 +246,7 @@ Operand written(ConvPass pass) { return pass == ConvPass::forward ? kMap : pass 
 // The operands that take bytes_aside().
 void put_aside(Operands& operands, const ConvProblem& problem, uint8_t* memory) {
   if (problem.rounds()) operands[kFilter] = memory;
-  if (problem.sums) operands[kSums] = memory, operands[kSquares] = memory + problem.bytes_aside() / 2;
+  if (problem.sums) operands[kSums] = memory, operands[kSquares] = memory + problem.bytes_of_sums();
 }
 
 }  // namespace
@@ -298,7 +297,8 @@ void Convolutions::execute(const CudnnPlan& plan, const Operands& operands, void
 }
 
 void Convolutions::finish(const ConvForwardArgs& a, const void* aside, Stream& stream) {
-  const auto *sums = static_cast<const float*>(aside), *squares = sums + padded(a.shape.k * size_of(DType::f32)) / size_of(DType::f32);
+  const auto* sums = static_cast<const float*>(aside);
+  const float* squares = sums + conv_problem(a).bytes_of_sums() / size_of(DType::f32);
   for (const NormStatisticsArgs& s : a.statistics) {
     if (!s.x) continue;
     const NormWindow& w = s.window;

@@ -6,8 +6,8 @@
 // refused. Where VendorAllows::rounded_gradients says so, cuDNN writes it in bf16 and it is widened.
 //
 // Fused, in one graph with the convolution: the addend of a data's gradient, and where VendorAllows::loose_statistics says so statistics of
-// y over all rows, which cuDNN takes as sums and sums of squares. Not those of groups, as instance norm's; not a norm's gradients
-// (NormSumsArgs), for which cuDNN 9.19 has engines of f16 maps only.
+// y over all rows, which cuDNN takes as sums and sums of squares. Not those of groups, as instance norm's; not the sums of a norm's
+// gradients (NormSumsArgs): asked for a data gradient of bf16, ReLU's and these, cuDNN 9.19 offered no engine (H200, 2026-11).
 
 #include <array>
 #include <optional>
@@ -37,8 +37,9 @@ struct ConvProblem {
   std::optional<TensorView> addend = {};  // of dx
 
   bool rounds() const { return pass == ConvPass::weight && filter.dtype == DType::bf16; }  // a gradient that is widened afterwards
-  // Bytes that a plan writes and the op does not name: a rounded gradient, or sums.
+  // Bytes that a plan writes and the op does not name: a rounded gradient, or sums and, behind them, those of squares.
   int64_t bytes_aside() const;
+  int64_t bytes_of_sums() const;
   std::vector<int64_t> key(VendorAllows allows, int device) const;
 };
 ConvProblem conv_problem(const ConvForwardArgs& args, VendorAllows allows = {});
@@ -73,7 +74,7 @@ class Convolutions {
   const CudnnPlan& plan(const Args& args, Stream& stream) {
     const ConvProblem problem = conv_problem(args, place_.allows);
     const Operands operands = operands_of(args);
-    const int tries = place_.tries_on({operands[kImage], operands[kFilter], operands[kMap]});
+    const int tries = place_.tries_on({operands[kImage], operands[kFilter], operands[kMap], operands[operands[kAddend] ? kAddend : kMap]});
     std::vector<int64_t> key = problem.key(place_.allows, stream.device().index);
     key.push_back(tries);
     return plans_.get(key, [&] { return make(problem, operands, tries, stream, problem_line(args)); });
