@@ -21,7 +21,7 @@ const Tensor* Grads::pending(int input) const {
   return gradient.defined() ? &gradient : nullptr;
 }
 
-// A CPU adds what is in its cache still, as fast: add_to_parameter.
+// On the CPU kernels only write: add_to_parameter() adds while the gradient is in cache.
 const Tensor* Grads::sum_of(int input) const {
   if (!wants(input)) return nullptr;
   const Tape::Node& node = tape_.nodes_[static_cast<size_t>(inputs_[static_cast<size_t>(input)])];
