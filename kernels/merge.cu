@@ -23,11 +23,22 @@ __device__ Share joined(const Share& a, const Share& b) {
   return {{a.of.mean + difference * part, a.of.squares + b.of.squares + difference * difference * (a.rows * part)}, rows};
 }
 
-__global__ void merge_moments_kernel(const Moments* moments, MomentsLayout layout, NormWindow w, int chunks, float* mean, float* variance) {
+// Of one window or of two: the blocks of the second come behind those of the first.
+struct MomentsWork {
+  NormStatisticsArgs windows[2];
+  int chunks[2];
+  unsigned first_blocks;
+};
+
+__global__ void merge_moments_kernel(const Moments* moments, MomentsLayout layout, const MomentsWork GRID_CONSTANT work) {
   after_predecessors();
   SHARED_ARRAY(Share, shares, kMergeLanes * kMostMergeSlices);  // see merge_slices
-  const MergePlace at(w.count, chunks);
-  const Moments* from = moments + at.group * chunks * layout.channels + layout.first + at.column;
+  const bool second = blockIdx.x >= work.first_blocks;
+  const NormStatisticsArgs& s = work.windows[second];
+  const NormWindow& w = s.window;
+  const int chunks = work.chunks[second];
+  const MergePlace at(w.count, chunks, blockIdx.x - (second ? work.first_blocks : 0));
+  const Moments* from = moments + at.group * chunks * layout.channels + (w.first - layout.first) + at.column;
   Share own{};
   for (int chunk = at.begin; at.live && chunk < at.end; ++chunk) {
     const int64_t left = w.length - chunk * layout.rows;
@@ -35,8 +46,8 @@ __global__ void merge_moments_kernel(const Moments* moments, MomentsLayout layou
   }
   own = merge_slices(at, shares, own, [](const Share& a, const Share& b) { return joined(a, b); });
   if (!at.writes()) return;
-  mean[at.group * w.count + at.column] = own.of.mean;
-  variance[at.group * w.count + at.column] = own.of.squares / static_cast<float>(w.length);
+  out<float>(s.mean)[at.group * w.count + at.column] = own.of.mean;
+  out<float>(s.variance)[at.group * w.count + at.column] = own.of.squares / static_cast<float>(w.length);
 }
 
 constexpr int kThreads = 256, kFewParts = 8;
@@ -90,11 +101,17 @@ void merge_sums(const float* sums, int64_t groups, int64_t items, int64_t count,
          static_cast<int>(items), all_sums, all_dots);
 }
 
-void merge_moments(const Moments* moments, const MomentsLayout& layout, const NormStatisticsArgs& s, Stream& stream) {
-  const NormWindow& w = s.window;
-  const int64_t chunks = ceil_div(w.length, layout.rows);
-  launch(merge_moments_kernel, merge_blocks(w.groups, w.count), merge_threads(chunks), 0, stream, moments, layout, w,
-         static_cast<int>(chunks), out<float>(s.mean), out<float>(s.variance));
+void merge_moments(const Moments* moments, const MomentsLayout& layout, const NormStatisticsArgs* windows, int number, Stream& stream) {
+  MomentsWork work{};
+  unsigned blocks = 0, threads = 0;
+  for (int i = 0; i < number; ++i) {
+    const NormWindow& w = windows[i].window;
+    work.windows[i] = windows[i], work.chunks[i] = static_cast<int>(ceil_div(w.length, layout.rows));
+    work.first_blocks = i == 0 ? merge_blocks(w.groups, w.count) : work.first_blocks;
+    blocks += merge_blocks(w.groups, w.count);
+    threads = std::max(threads, merge_threads(work.chunks[i]));
+  }
+  launch(merge_moments_kernel, blocks, threads, 0, stream, moments, layout, work);
 }
 
 }  // namespace reid::REID_TARGET

@@ -29,12 +29,12 @@ struct MergePlace {
   int64_t group, column;
   bool live;  // the tile of channels may stick out
 
-  __device__ MergePlace(int64_t count, int items) {
+  __device__ MergePlace(int64_t count, int items, unsigned block = blockIdx.x) {
     const int64_t tiles = (count + kMergeLanes - 1) / kMergeLanes;
     slice = static_cast<int>(threadIdx.x) / kMergeLanes, slices = static_cast<int>(blockDim.x) / kMergeLanes;
     const int each = (items + slices - 1) / slices;
     begin = slice * each, end = begin + each < items ? begin + each : items;
-    group = blockIdx.x / tiles, column = blockIdx.x % tiles * kMergeLanes + static_cast<int>(threadIdx.x) % kMergeLanes;
+    group = block / tiles, column = block % tiles * kMergeLanes + static_cast<int>(threadIdx.x) % kMergeLanes;
     live = column < count;
   }
   __device__ bool writes() const { return slice == 0 && live; }
@@ -64,11 +64,12 @@ __device__ inline GradientSums merged(const GradientSums& a, const GradientSums&
 // sums, dots [2, groups, items, count] are added up to all_sums, all_dots [groups, count].
 void merge_sums(const float* sums, int64_t groups, int64_t items, int64_t count, float* all_sums, float* all_dots, Stream& stream);
 
-// How moments lie: those of a block of rows, the last of a group may have fewer; [groups, blocks, channels], from channel `first` on.
+// How moments lie: those of blocks of `rows` rows, the last of a group may have fewer; [blocks, channels], from the map's channel `first`
+// on.
 struct MomentsLayout {
   int64_t rows, channels, first;
 };
-// Writes s.mean and s.variance; s.x is not read.
-void merge_moments(const Moments* moments, const MomentsLayout& layout, const NormStatisticsArgs& s, Stream& stream);
+// Writes mean and variance of each of `number` (1 or 2) windows in one launch; x is not read.
+void merge_moments(const Moments* moments, const MomentsLayout& layout, const NormStatisticsArgs* windows, int number, Stream& stream);
 
 }  // namespace reid::REID_TARGET

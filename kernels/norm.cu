@@ -4,11 +4,14 @@
 // where the means are over the rows that share statistics, and fall away for given statistics (Ioffe and Szegedy, ICML 2015).
 //
 // Layout: x [G, L, C], channels innermost; G groups of L rows share statistics, channels [first, first + count) take part. Batch norm is
-// one group of N*H*W rows, instance norm N groups of H*W.
+// one group of N*H*W rows, instance norm N groups of H*W. Two norms of neighboring channels, as in IBN, are one launch: a block's rows are
+// of one group of the first, and so of one of the second, and a thread takes what it needs of the norm that its channels belong to. So
+// a block of IBN's 64 channels of layer 1 reads whole rows, where each norm alone would read 64 bytes of every 128 with half its threads.
 // Map: a block takes a chunk of 256 rows of one group and one tile of channels. channels: 32 lanes along channels by 8 rows, a warp
 //      reads 128 neighboring bytes. vectors: 16 lanes of 4 channels by 16 rows, 256 neighboring bytes for half a warp; in bf16 8 lanes
-//      of 8 channels by 32 rows, 128 neighboring bytes for a quarter. A chunk's results are merged by a second kernel (merge.cuh); where
-//      a group has one chunk only they are final (instance norm of the last stage).
+//      of 8 channels by 32 rows, 128 neighboring bytes for a quarter. A chunk's results are merged by a second kernel (merge.cuh), which a
+//      group of one chunk does without (instance norm of the last stage): chunks to groups of the first norm, these to groups of the
+//      second, and these to the parameters' gradients.
 // Statistics: a chunk's mean, then its squares about that mean while the chunk is in the caches, corrected for what the mean was off by.
 // Backward: sums of d and of d (x - mean) in a first pass, dx in a second one. Where y came of x alone (beta says so), its sign is computed
 //      again from x as apply computed it, and y is not read. With a residual the first pass writes d, which is dresidual, and the second
@@ -49,8 +52,38 @@ struct Place {
     live = column < w.count;
   }
   __device__ int64_t element(const NormWindow& w, int64_t l) const { return (group * w.length + l) * w.channels + w.first + column; }
-  __device__ int64_t statistic(const NormWindow& w) const { return group * w.count + column; }
   __device__ int64_t partial(const NormWindow& w) const { return (group * ((w.length + kChunk - 1) / kChunk) + chunk) * w.count + column; }
+};
+
+// Of one norm's rows and channels, or of both's, cut as the first's groups are.
+__host__ __device__ inline NormWindow together(const NormSlice (&slices)[2]) {
+  NormWindow w = slices[0].window;
+  w.count += slices[1].window.count;
+  return w;
+}
+
+// The norm that a thread's channels belong to, and where in its groups and channels they lie.
+template <int V>
+struct Norm {
+  bool second;
+  const NormSlice& slice;
+  int64_t column, group;
+
+  __device__ Norm(const NormSlice (&slices)[2], const Place<V>& at)
+      : second(at.column >= slices[0].window.count), slice(slices[second]), column(at.column), group(at.group) {
+    if (!second) return;
+    column -= slices[0].window.count;
+    group = static_cast<unsigned>(group) / static_cast<unsigned>(slices[0].window.groups / slice.window.groups);
+  }
+  __device__ Pack<V> of_group(const void* statistics) const { return load<V>(in<float>(statistics) + group * slice.window.count + column); }
+  __device__ Pack<V> of_channel(const void* parameters) const { return load<V>(in<float>(parameters) + column); }
+  // gamma / sqrt(variance + eps)
+  __device__ Pack<V> scale(double eps) const {
+    const Pack<V> variance = of_group(slice.variance), gamma = of_channel(slice.gamma);
+    Pack<V> scale;
+    for (int i = 0; i < V; ++i) scale.v[i] = gamma.v[i] / sqrtf(variance.v[i] + static_cast<float>(eps));
+    return scale;
+  }
 };
 
 // A thread's rows, two at a time: both are fetched before the first is used. Behind a store the compiler would fetch none in advance, and
@@ -124,27 +157,19 @@ __global__ void statistics_kernel(const T* x, NormWindow w, Moments* moments, fl
 
 // --- apply ---
 
-// gamma / sqrt(variance + eps), and what becomes of x before a residual and ReLU. Backward asks for the sign of it: each rounding is named,
-// so that both see the same.
-template <int V, class Args>
-__device__ Pack<V> scale_of(const Args& a, const Place<V>& at) {
-  const Pack<V> variance = load<V>(in<float>(a.variance) + at.statistic(a.window)), gamma = load<V>(in<float>(a.gamma) + at.column);
-  Pack<V> scale;
-  for (int i = 0; i < V; ++i) scale.v[i] = gamma.v[i] / sqrtf(variance.v[i] + static_cast<float>(a.eps));
-  return scale;
-}
+// What becomes of x before a residual and ReLU. Backward asks for the sign of it: each rounding is named, so that both see the same.
 // From the difference: x * scale + shift would lose the digits that x shares with the mean.
 __device__ float applied(float x, float mean, float scale, float beta) { return fmaf(x - mean, scale, beta); }
 
 template <int V, class T>
-__global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(NormApplyArgs a) {
+__global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(const NormApplyArgs GRID_CONSTANT a) {
   after_predecessors();
-  const NormWindow& w = a.window;
+  const NormWindow w = together(a.slices);
   const Place<V> at(w);
   if (!at.live) return;
   const T* residual = in<T>(a.residual);
-  const Pack<V> mean = load<V>(in<float>(a.mean) + at.statistic(w)), beta = load<V>(in<float>(a.beta) + at.column);
-  const Pack<V> scale = scale_of(a, at);
+  const Norm<V> norm(a.slices, at);
+  const Pack<V> mean = norm.of_group(norm.slice.mean), beta = norm.of_channel(norm.slice.beta), scale = norm.scale(a.eps);
   struct Row {
     Raw<V, T> x, more;
   };
@@ -176,10 +201,10 @@ struct Gradient {
   const NormBackwardArgs& a;
   Pack<V> mean, scale, beta;
 
-  __device__ Gradient(const NormBackwardArgs& args, const Place<V>& at) : a(args) {
-    mean = load<V>(in<float>(a.mean) + at.statistic(a.window));
-    scale = scale_of(a, at);
-    if constexpr (mask == Mask::computed) beta = load<V>(in<float>(a.beta) + at.column);
+  __device__ Gradient(const NormBackwardArgs& args, const Norm<V>& norm) : a(args) {
+    mean = norm.of_group(norm.slice.mean);
+    scale = norm.scale(a.eps);
+    if constexpr (mask == Mask::computed) beta = norm.of_channel(norm.slice.beta);
   }
   struct Row {
     Raw<V, T> dy, x, y;
@@ -202,17 +227,17 @@ struct Gradient {
   }
 };
 
-// Sums of d and of d z, for each chunk; dresidual. The mask computed here takes 88 registers: a bound of 80 spills.
+// Sums of d and of d z, for each chunk; dresidual. The mask computed here takes 86 registers: a bound of 80 spills.
 template <int V, class T, Mask mask>
 __global__ void __launch_bounds__(kThreads, mask == Mask::computed ? 2 : kBlocks)
-    gradient_sums_kernel(NormBackwardArgs a, float* sums, float* dots) {
+    gradient_sums_kernel(const NormBackwardArgs GRID_CONSTANT a, float* sums, float* dots) {
   after_predecessors();
   SHARED_ARRAY(Pack<V>, part, kThreads);  // see sum_rows
-  const NormWindow& w = a.window;
+  const NormWindow w = together(a.slices);
   const Place<V> at(w);
   Pack<V> sum{}, dot{};
   if (at.live) {
-    const Gradient<V, T, mask> gradient(a, at);
+    const Gradient<V, T, mask> gradient(a, Norm<V>(a.slices, at));
     const auto fetch = [&](int64_t element) { return gradient.fetch(in<T>(a.dy), element); };
     each_row(at, w, fetch, [&](const auto& row, int64_t element) {
       const Pack<V> x = widened(row.x), d = gradient.masked(row, x);
@@ -223,27 +248,39 @@ __global__ void __launch_bounds__(kThreads, mask == Mask::computed ? 2 : kBlocks
   sum = sum_rows(at, part, sum);
   dot = sum_rows(at, part, dot);
   if (!at.live || at.row > 0) return;
-  const Pack<V> variance = load<V>(in<float>(a.variance) + at.statistic(w));
+  const Norm<V> norm(a.slices, at);
+  const Pack<V> variance = norm.of_group(norm.slice.variance);
   for (int i = 0; i < V; ++i) {
     sums[at.partial(w) + i] = sum.v[i];
     dots[at.partial(w) + i] = dot.v[i] / sqrtf(variance.v[i] + static_cast<float>(a.eps));
   }
 }
 
-// dy: where d is masked already, dresidual. sums, dots [G, count]: of groups.
+// Sums of d and of d z over the groups of a norm: [G, count], with the channels of both.
+struct GroupSums {
+  const float *sums, *dots;
+};
+struct AllSums {
+  GroupSums of[2];  // the first norm's groups, the second's
+};
+
+// dy: where d is masked already, dresidual.
 template <int V, class T, Mask mask>
 __global__ void __launch_bounds__(kThreads, kBlocks)
-    gradient_kernel(NormBackwardArgs a, const T* dy, const float* sums, const float* dots) {
+    gradient_kernel(const NormBackwardArgs GRID_CONSTANT a, const T* dy, const AllSums GRID_CONSTANT all) {
   after_predecessors();
-  const NormWindow& w = a.window;
+  const NormWindow w = together(a.slices);
   const Place<V> at(w);
   if (!at.live) return;
-  const Gradient<V, T, mask> gradient(a, at);
-  const float share = a.constant_statistics ? 0 : 1 / static_cast<float>(w.length);
-  Pack<V> offset, slope = load<V>(in<float>(a.variance) + at.statistic(w));
+  const Norm<V> norm(a.slices, at);
+  const Gradient<V, T, mask> gradient(a, norm);
+  const float share = a.constant_statistics[norm.second] ? 0 : 1 / static_cast<float>(norm.slice.window.length);
+  const int64_t from = norm.group * w.count + at.column;
+  const GroupSums& group = all.of[norm.second];
+  Pack<V> offset, slope = norm.of_group(norm.slice.variance);
   for (int i = 0; i < V; ++i) {
-    offset.v[i] = sums[at.statistic(w) + i] * share;
-    slope.v[i] = dots[at.statistic(w) + i] * share / sqrtf(slope.v[i] + static_cast<float>(a.eps));
+    offset.v[i] = group.sums[from + i] * share;
+    slope.v[i] = group.dots[from + i] * share / sqrtf(slope.v[i] + static_cast<float>(a.eps));
   }
   const auto fetch = [&](int64_t element) { return gradient.fetch(dy, element); };
   each_row(at, w, fetch, [&](const auto& row, int64_t element) {
@@ -309,37 +346,57 @@ void statistics(const NormStatisticsArgs& a, Stream& stream) {
   auto* moments =
       chunks == 1 ? nullptr : static_cast<Moments*>(stream.workspace(static_cast<size_t>(w.groups * chunks * w.count) * sizeof(Moments)));
   launch(statistics_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, in<T>(a.x), w, moments, out<float>(a.mean), out<float>(a.variance));
-  if (moments) merge_moments(moments, {kChunk, w.count, 0}, a, stream);
+  if (moments) merge_moments(moments, {kChunk, w.count, w.first}, &a, 1, stream);
 }
 
 template <int V, class T>
 void apply(const NormApplyArgs& a, Stream& stream) {
-  if (!empty(a.window)) launch(apply_kernel<V, T>, blocks_of<V>(a.window), kThreads, 0, stream, a);
+  const NormWindow w = together(a.slices);
+  if (!empty(w)) launch(apply_kernel<V, T>, blocks_of<V>(w), kThreads, 0, stream, a);
+}
+
+// The chunks' sums [items, count], behind them their dots: to those of the norms' groups, and to dbeta and dgamma. `room` takes what lies
+// between: sums and dots of the first norm's groups, then of the second's.
+AllSums merge_groups(const NormBackwardArgs& a, const float* chunks, float* room, Stream& stream) {
+  const NormWindow w = together(a.slices);
+  const bool both = a.slices[1].window.count > 0;
+  const int64_t groups[2] = {w.groups, both ? a.slices[1].window.groups : w.groups};
+  const GroupSums all{out<float>(a.dbeta), out<float>(a.dgamma)};
+  AllSums found{{all, all}};
+  const float* sums = chunks;  // of `items`
+  int64_t items = w.groups * chunks_of(w);
+  for (int i = 0; i < 2; ++i) {
+    if (groups[i] == 1) continue;  // then its sums are the parameters' gradients
+    const int64_t columns = groups[i] * w.count;
+    if (items > groups[i]) {
+      merge_sums(sums, groups[i], items / groups[i], w.count, room, room + columns, stream);
+      sums = room, room += 2 * columns, items = groups[i];
+    }
+    found.of[i] = {sums, sums + columns};
+  }
+  merge_sums(sums, 1, items, w.count, out<float>(a.dbeta), out<float>(a.dgamma), stream);
+  return found;
 }
 
 template <int V, class T, Mask mask>
 void backward(const NormBackwardArgs& a, Stream& stream) {
-  const NormWindow& w = a.window;
-  const int64_t chunks = chunks_of(w), columns = w.groups * w.count;
-  // Sums and dots [G, chunks, count]; behind them those of groups, [G, count], where they are not the parameters' gradients.
-  auto* sums = static_cast<float*>(stream.workspace(static_cast<size_t>(2 * columns * (chunks + 1)) * sizeof(float)));
-  launch(gradient_sums_kernel<V, T, mask>, blocks_of<V>(w), kThreads, 0, stream, a, sums, sums + columns * chunks);
-  float *dbeta = out<float>(a.dbeta), *dgamma = out<float>(a.dgamma), *group_sums = dbeta, *group_dots = dgamma;
-  if (w.groups > 1) group_sums = sums + 2 * columns * chunks, group_dots = group_sums + columns;
-  merge_sums(sums, w.groups, chunks, w.count, group_sums, group_dots, stream);
-  if (w.groups > 1) merge_sums(group_sums, 1, w.groups, w.count, dbeta, dgamma, stream);
+  const NormWindow w = together(a.slices);
+  const int64_t items = w.groups * chunks_of(w), of_groups = w.groups + a.slices[1].window.groups;
+  auto* chunks = static_cast<float*>(stream.workspace(static_cast<size_t>(2 * w.count * (items + of_groups)) * sizeof(float)));
+  launch(gradient_sums_kernel<V, T, mask>, blocks_of<V>(w), kThreads, 0, stream, a, chunks, chunks + w.count * items);
+  const AllSums all = merge_groups(a, chunks, chunks + 2 * w.count * items, stream);
   if (a.dresidual) {
-    launch(gradient_kernel<V, T, Mask::none>, blocks_of<V>(w), kThreads, 0, stream, a, in<T>(a.dresidual), group_sums, group_dots);
+    launch(gradient_kernel<V, T, Mask::none>, blocks_of<V>(w), kThreads, 0, stream, a, in<T>(a.dresidual), all);
   } else {
-    launch(gradient_kernel<V, T, mask>, blocks_of<V>(w), kThreads, 0, stream, a, in<T>(a.dy), group_sums, group_dots);
+    launch(gradient_kernel<V, T, mask>, blocks_of<V>(w), kThreads, 0, stream, a, in<T>(a.dy), all);
   }
 }
 template <int V, class T>
 void backward(const NormBackwardArgs& a, Stream& stream) {
-  if (empty(a.window)) return;
+  if (empty(together(a.slices))) return;
   if (!a.relu) {
     backward<V, T, Mask::none>(a, stream);
-  } else if (a.beta) {
+  } else if (a.slices[0].beta) {
     backward<V, T, Mask::computed>(a, stream);
   } else {
     backward<V, T, Mask::read>(a, stream);
@@ -350,12 +407,12 @@ void backward(const NormBackwardArgs& a, Stream& stream) {
 template <int V, class T>
 void gradient(const NormGradientArgs& a, Stream& stream) {
   NormBackwardArgs second{};
-  second.x = a.x, second.mean = a.mean, second.variance = a.variance, second.gamma = a.gamma, second.dx = a.dx;
-  second.window = {1, a.length, a.channels, 0, a.channels};
-  second.eps = a.eps, second.constant_statistics = a.constant_statistics;
-  if (empty(second.window)) return;
-  launch(gradient_kernel<V, T, Mask::none>, blocks_of<V>(second.window), kThreads, 0, stream, second, in<T>(a.d), in<float>(a.dbeta),
-         in<float>(a.dgamma));
+  const NormWindow w{1, a.length, a.channels, 0, a.channels};
+  if (empty(w)) return;
+  second.x = a.x, second.dx = a.dx, second.slices[0] = {w, a.mean, a.variance, a.gamma, nullptr};
+  second.eps = a.eps, second.constant_statistics[0] = a.constant_statistics;
+  const AllSums all{{{in<float>(a.dbeta), in<float>(a.dgamma)}, {}}};
+  launch(gradient_kernel<V, T, Mask::none>, blocks_of<V>(w), kThreads, 0, stream, second, in<T>(a.d), all);
 }
 
 // --- conditions and versions: channels one by one, or as many as 16 bytes hold ---
@@ -373,14 +430,22 @@ const char* refuse_statistics(const NormStatisticsArgs& a) {
   return refuse<vectors>(a.dtype, a.window, {a.x});
 }
 template <bool vectors>
+const char* refuse_slices(DType dtype, const NormSlice (&slices)[2], std::initializer_list<const void*> maps) {
+  if (const char* reason = refuse<vectors>(dtype, slices[0].window, maps)) return reason;
+  for (const NormSlice& s : slices) {
+    if (s.window.count == 0) continue;
+    if (const char* reason = refuse<vectors>(dtype, s.window, {s.mean, s.variance, s.gamma, s.beta})) return reason;
+  }
+  return nullptr;
+}
+template <bool vectors>
 const char* refuse_apply(const NormApplyArgs& a) {
-  return refuse<vectors>(a.dtype, a.window, {a.x, a.y, a.residual, a.mean, a.variance, a.gamma, a.beta});
+  return refuse_slices<vectors>(a.dtype, a.slices, {a.x, a.y, a.residual});
 }
 template <bool vectors>
 const char* refuse_backward(const NormBackwardArgs& a) {
-  return refuse<vectors>(a.dtype, a.window, {a.dy, a.x, a.relu ? a.y : nullptr, a.dx, a.dresidual, a.mean, a.variance, a.gamma, a.beta});
+  return refuse_slices<vectors>(a.dtype, a.slices, {a.dy, a.x, a.relu ? a.y : nullptr, a.dx, a.dresidual});
 }
-
 template <bool vectors>
 const char* refuse_gradient(const NormGradientArgs& a) {
   return refuse<vectors>(a.dtype, {1, a.length, a.channels, 0, a.channels},

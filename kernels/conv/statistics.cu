@@ -29,9 +29,12 @@ Moments* room_for_moments(const ConvForwardArgs& a, int64_t rows, Stream& stream
 }
 
 void merge_moments(const ConvForwardArgs& a, const Moments* moments, int64_t rows, Stream& stream) {
+  NormStatisticsArgs windows[2];
+  int number = 0;
   for (const NormStatisticsArgs& s : a.statistics) {
-    if (wanted(s)) merge_moments(moments, {rows, s.window.channels, s.window.first}, s, stream);
+    if (wanted(s)) windows[number++] = s;
   }
+  if (number > 0) merge_moments(moments, {rows, a.shape.k, 0}, windows, number, stream);
 }
 
 }  // namespace reid::REID_TARGET

@@ -6,10 +6,10 @@
 // Bytes: y is not read again, 2 N P Q K in bf16; the moments are 8 N P Q K / rows, written and read: with blocks of 128 rows a sixteenth of
 // it. Layer 1's last convolution at batch 64, 256 x 128: 67 MB less for 4 MB, 16 us less for 1 us at 4.3 TB/s.
 // Instructions: about 8 an element (two to round, a merge, an eighth of an exchange); there 9 us of an H200's issue slots, beside the 20 us
-// that x and y take to move. So it pays least where a product has few terms; the merging kernel is one launch a window, as
-// norm_statistics' two. Kernels that take statistics are instances of their own, the others stay as they are. Registers by ptxas
-// of CUDA 13.0 (sm_80, sm_90a): mma_async_128 126 and 126 for 128 and 126 without, mma_async_128x64 154 and 154 for 152 and 156, sm90_wgmma
-// 92 for 90, no spills: as many blocks share a processor. No version was measured yet.
+// that x and y take to move. So it pays least where a product has few terms; the merging kernel is one launch for both windows, where
+// norm_statistics takes two for each. Kernels that take statistics are instances of their own, the others stay as they are. Registers by
+// ptxas of CUDA 13.0 (sm_80, sm_90a): mma_async_128 126 and 126 for 128 and 126 without, mma_async_128x64 154 and 154 for 152 and 156,
+// sm90_wgmma 92 for 90, no spills: as many blocks share a processor. No version was measured yet.
 // Only kernels of bf16 take them: norm.cu corrects a chunk's mean by a second look at its values, which f32 wants, and merging does not.
 
 #include "gemm/moments.cuh"

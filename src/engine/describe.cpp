@@ -32,6 +32,14 @@ void describe_window(Visitor& v, const NormWindow& w) {
 }
 Shape x_shape(const NormWindow& w) { return {w.groups, w.length, w.channels}; }
 Shape statistics_shape(const NormWindow& w) { return {w.groups, w.count}; }
+void describe_slice(Visitor& v, const NormSlice& s, DType dtype) {
+  if (s.window.count == 0) return;
+  v.input("mean", s.mean, statistics_shape(s.window), wide(dtype));
+  v.input("variance", s.variance, statistics_shape(s.window), wide(dtype));
+  v.input("gamma", s.gamma, {s.window.count}, wide(dtype));
+  v.input("beta", s.beta, {s.window.count}, wide(dtype));
+  describe_window(v, s.window);
+}
 
 int64_t flat_extent(const Segment* segments, int64_t count) {
   int64_t extent = 0;
@@ -121,33 +129,27 @@ void NormStatisticsArgs::describe(Visitor& v) const {
   v.output("variance", variance, statistics_shape(window), wide(dtype));
 }
 void NormApplyArgs::describe(Visitor& v) const {
-  v.input("x", x, x_shape(window), dtype);
-  v.input("mean", mean, statistics_shape(window), wide(dtype));
-  v.input("variance", variance, statistics_shape(window), wide(dtype));
-  v.input("gamma", gamma, {window.count}, wide(dtype));
-  v.input("beta", beta, {window.count}, wide(dtype));
-  v.input("residual", residual, x_shape(window), dtype);
-  describe_window(v, window);
+  v.input("x", x, x_shape(slices[0].window), dtype);
+  v.input("residual", residual, x_shape(slices[0].window), dtype);
+  for (const NormSlice& slice : slices) describe_slice(v, slice, dtype);
   v.attribute("eps", eps);
   v.attribute("relu", relu);
-  v.output("y", y, x_shape(window), dtype);
+  v.output("y", y, x_shape(slices[0].window), dtype);
 }
 void NormBackwardArgs::describe(Visitor& v) const {
-  v.input("dy", dy, x_shape(window), dtype);
-  v.input("x", x, x_shape(window), dtype);
-  v.input("y", y, x_shape(window), dtype);
-  v.input("mean", mean, statistics_shape(window), wide(dtype));
-  v.input("variance", variance, statistics_shape(window), wide(dtype));
-  v.input("gamma", gamma, {window.count}, wide(dtype));
-  v.input("beta", beta, {window.count}, wide(dtype));
-  describe_window(v, window);
+  const Shape map = x_shape(slices[0].window), parameters{slices[0].window.count + slices[1].window.count};
+  v.input("dy", dy, map, dtype);
+  v.input("x", x, map, dtype);
+  v.input("y", y, map, dtype);
+  for (const NormSlice& slice : slices) describe_slice(v, slice, dtype);
   v.attribute("eps", eps);
   v.attribute("relu", relu);
-  v.attribute("constant_statistics", constant_statistics);
-  v.output("dx", dx, x_shape(window), dtype);
-  v.output("dresidual", dresidual, x_shape(window), dtype);
-  v.output("dgamma", dgamma, {window.count}, wide(dtype));
-  v.output("dbeta", dbeta, {window.count}, wide(dtype));
+  v.attribute("constant_statistics", constant_statistics[0]);
+  if (slices[1].window.count > 0) v.attribute("second_constant_statistics", constant_statistics[1]);
+  v.output("dx", dx, map, dtype);
+  v.output("dresidual", dresidual, map, dtype);
+  v.output("dgamma", dgamma, parameters, wide(dtype));
+  v.output("dbeta", dbeta, parameters, wide(dtype));
 }
 
 void NormGradientArgs::describe(Visitor& v) const {

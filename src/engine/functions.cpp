@@ -197,16 +197,9 @@ Var circle_logits(const Var& s, const Tensor& label, double scale, double margin
 
 namespace {
 
-struct NormState {  // what backward needs of one window
-  NormWindow window;
-  ops::Statistics statistics;
-  Tensor gamma, beta;  // beta: undefined where a residual was added
-  bool constant_statistics;
-};
-
-std::vector<NormState> apply_parts(const Tensor& x, const std::vector<NormPart>& parts, const Tensor& residual, double eps, bool relu,
-                                   const Tensor& y) {
-  std::vector<NormState> states;
+// x's norms over the parts, their statistics taken where they are not known yet.
+std::vector<ops::NormOperands> operands_of(const Tensor& x, const std::vector<NormPart>& parts) {
+  std::vector<ops::NormOperands> norms;
   int64_t covered = 0;
   for (const NormPart& part : parts) {
     REID_CHECK(part.window.first == covered, "[norm_act] windows must cover the channels in order; the next starts at ", part.window.first,
@@ -214,11 +207,10 @@ std::vector<NormState> apply_parts(const Tensor& x, const std::vector<NormPart>&
     covered += part.window.count;
     const bool given = part.given.mean.defined();
     const ops::Statistics s = given ? part.given : part.taken.mean.defined() ? part.taken : ops::norm_statistics(x, part.window);
-    ops::norm_apply(x, s, part.gamma.value(), part.beta.value(), residual, part.window, eps, relu, y);
-    states.push_back({part.window, s, part.gamma.value(), residual.defined() ? Tensor() : part.beta.value(), given});
+    norms.push_back({part.window, s, part.gamma.value(), part.beta.value(), given});
   }
   REID_CHECK(covered == x.dim(-1), "[norm_act] windows cover ", covered, " of ", x.dim(-1), " channels");
-  return states;
+  return norms;
 }
 
 }  // namespace
@@ -227,37 +219,39 @@ Var norm_act(const Var& x, const std::vector<NormPart>& parts, const Var& residu
              std::vector<ops::Statistics>* seen) {
   REID_CHECK(parts.size() == 1 || parts.size() == 2, "[norm_act] takes one or two windows, got ", parts.size());
   Tensor y = Tensor::empty(x.shape(), x.value().dtype(), x.value().device());
-  const std::vector<NormState> states = apply_parts(x.value(), parts, residual.value(), eps, relu, y);
+  std::vector<ops::NormOperands> norms = operands_of(x.value(), parts);
+  ops::norm_apply(x.value(), norms, residual.value(), eps, relu, y);
   if (seen) {
     seen->clear();
-    for (const NormState& state : states) seen->push_back(state.statistics);
+    for (const ops::NormOperands& n : norms) seen->push_back(n.statistics);
+  }
+  if (residual.value().defined()) {
+    for (ops::NormOperands& n : norms) n.beta = Tensor();  // y cannot be told from x
   }
   // Only with a residual: without one the norm's backward reads no y, and reading it here would cost what it saves.
   std::shared_ptr<ops::NormBefore> before;
-  if (relu && residual.value().defined() && states.size() == 1 && states[0].window.groups == 1)
-    before = std::make_shared<ops::NormBefore>(ops::NormBefore{x.value(), y, states[0].statistics, eps});
+  if (relu && residual.value().defined() && norms.size() == 1 && norms[0].window.groups == 1)
+    before = std::make_shared<ops::NormBefore>(ops::NormBefore{x.value(), y, norms[0].statistics, eps});
   const Var none;
   const NormPart& last = parts.back();
   const Var result =
       record("norm_act", y,
              {x, residual, parts[0].gamma, parts[0].beta, parts.size() > 1 ? last.gamma : none, parts.size() > 1 ? last.beta : none},
-             [xv = x.value(), y = relu ? y : Tensor(), states, before, eps, relu](const Tensor& dy, Grads& d) {
+             [xv = x.value(), y = relu ? y : Tensor(), norms, before, eps, relu](const Tensor& dy, Grads& d) {
                if (before && before->gradients.gamma.defined()) {
                  d.add(2, before->gradients.gamma);
                  d.add(3, before->gradients.beta);
                  d.add(1, dy);
-                 if (d.wants(0)) d.add(0, ops::norm_gradient(dy, *before, states[0].gamma, states[0].constant_statistics));
+                 if (d.wants(0)) d.add(0, ops::norm_gradient(dy, *before, norms[0].gamma, norms[0].constant_statistics));
                  return;
                }
                Tensor dx = Tensor::empty(xv.shape(), xv.dtype(), xv.device());
                // Without ReLU the residual's gradient is dy itself.
                Tensor dresidual = d.wants(1) && relu ? Tensor::empty(xv.shape(), xv.dtype(), xv.device()) : Tensor();
-               for (size_t i = 0; i < states.size(); ++i) {
-                 const NormState& s = states[i];
-                 const ops::NormGradients g = ops::norm_backward(dy, xv, y, s.statistics, s.gamma, s.beta, s.window, eps, relu,
-                                                                 s.constant_statistics, dx, dresidual);
-                 d.add(static_cast<int>(2 + 2 * i), g.gamma);
-                 d.add(static_cast<int>(3 + 2 * i), g.beta);
+               const std::vector<ops::NormGradients> parameters = ops::norm_backward(dy, xv, y, norms, eps, relu, dx, dresidual);
+               for (size_t i = 0; i < parameters.size(); ++i) {
+                 d.add(static_cast<int>(2 + 2 * i), parameters[i].gamma);
+                 d.add(static_cast<int>(3 + 2 * i), parameters[i].beta);
                }
                if (d.wants(1)) d.add(1, relu ? dresidual : dy);
                d.add(0, dx);

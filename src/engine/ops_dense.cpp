@@ -145,18 +145,14 @@ Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const 
   }
   Tensor y = Tensor::empty(output_shape(shape), x.dtype(), x.device());
   if (residual.defined()) require_alike("conv_norm", y, residual);
-  const NormApplyArgs norm{
-      .x = y.raw(),
-      .mean = s.mean.raw(),
-      .variance = s.variance.raw(),
-      .gamma = gamma.raw(),
-      .beta = beta.raw(),
-      .residual = residual.raw(),
-      .y = y.raw(),
-      .window = {.groups = 1, .length = shape.n * shape.p() * shape.q(), .channels = shape.k, .first = 0, .count = shape.k},
-      .eps = eps,
-      .relu = relu,
-      .dtype = x.dtype()};
+  const NormWindow all{.groups = 1, .length = shape.n * shape.p() * shape.q(), .channels = shape.k, .first = 0, .count = shape.k};
+  const NormApplyArgs norm{.x = y.raw(),
+                           .slices = {{all, s.mean.raw(), s.variance.raw(), gamma.raw(), beta.raw()}},
+                           .residual = residual.raw(),
+                           .y = y.raw(),
+                           .eps = eps,
+                           .relu = relu,
+                           .dtype = x.dtype()};
   ConvForwardArgs conv{.x = x.raw(), .w = w.raw(), .y = y.raw(), .shape = shape, .dtype = x.dtype(), .cache = g.cache};
   const bool together = x.device().type == DeviceType::cpu;
   if (together) conv.finish = &norm;

@@ -18,6 +18,30 @@ void require_affine(const char* op, const Tensor& x, const Statistics& s, const 
   require_wide(op, "gamma", gamma, x);
 }
 
+void require_norms(const char* op, const Tensor& x, const std::vector<NormOperands>& norms) {
+  REID_CHECK(norms.size() == 1 || norms.size() == 2, "[", op, "] takes one or two norms, got ", norms.size());
+  for (const NormOperands& n : norms) {
+    require_window(op, x, n.window);
+    require_affine(op, x, n.statistics, n.gamma, n.window);
+    if (!n.beta.defined()) continue;
+    require_shape(op, "beta", n.beta, {n.window.count});
+    require_wide(op, "beta", n.beta, x);
+  }
+  if (norms.size() == 1) return;
+  const NormWindow &a = norms[0].window, &b = norms[1].window;
+  REID_CHECK(b.channels == a.channels && b.first == a.first + a.count, "[", op, "] the second norm's channels begin at ", b.first,
+             ", expected ", a.first + a.count);
+  REID_CHECK(a.groups % b.groups == 0, "[", op, "] the second norm's ", b.groups, " groups are not unions of the first's ", a.groups);
+  REID_CHECK(norms[0].beta.defined() == norms[1].beta.defined(), "[", op, "] one norm has a beta, the other has none");
+}
+
+void set_slices(NormSlice (&slices)[2], const std::vector<NormOperands>& norms) {
+  for (size_t i = 0; i < norms.size(); ++i) {
+    const NormOperands& n = norms[i];
+    slices[i] = {n.window, n.statistics.mean.raw(), n.statistics.variance.raw(), n.gamma.raw(), n.beta.raw()};
+  }
+}
+
 }  // namespace
 
 Statistics norm_statistics(const Tensor& x, const NormWindow& window) {
@@ -29,54 +53,44 @@ Statistics norm_statistics(const Tensor& x, const NormWindow& window) {
   return s;
 }
 
-void norm_apply(const Tensor& x, const Statistics& s, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
-                const NormWindow& window, double eps, bool relu, const Tensor& y) {
-  require_window("norm_apply", x, window);
-  require_affine("norm_apply", x, s, gamma, window);
-  require_shape("norm_apply", "beta", beta, {window.count});
-  require_wide("norm_apply", "beta", beta, x);
+void norm_apply(const Tensor& x, const std::vector<NormOperands>& norms, const Tensor& residual, double eps, bool relu, const Tensor& y) {
+  require_norms("norm_apply", x, norms);
+  for (const NormOperands& n : norms) require_shape("norm_apply", "beta", n.beta, {n.window.count});
   require_alike("norm_apply", x, y);
   if (residual.defined()) require_alike("norm_apply", x, residual);
-  dispatch<NormApply>(x.device(), {.x = x.raw(),
-                                   .mean = s.mean.raw(),
-                                   .variance = s.variance.raw(),
-                                   .gamma = gamma.raw(),
-                                   .beta = beta.raw(),
-                                   .residual = residual.raw(),
-                                   .y = y.raw(),
-                                   .window = window,
-                                   .eps = eps,
-                                   .relu = relu,
-                                   .dtype = x.dtype()});
+  NormApplyArgs args{.x = x.raw(), .slices = {}, .residual = residual.raw(), .y = y.raw(), .eps = eps, .relu = relu, .dtype = x.dtype()};
+  set_slices(args.slices, norms);
+  dispatch<NormApply>(x.device(), args);
 }
 
-NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Statistics& s, const Tensor& gamma,
-                            const Tensor& beta, const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
-                            const Tensor& dresidual) {
-  require_window("norm_backward", x, window);
-  require_affine("norm_backward", x, s, gamma, window);
+std::vector<NormGradients> norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const std::vector<NormOperands>& norms,
+                                         double eps, bool relu, const Tensor& dx, const Tensor& dresidual) {
+  require_norms("norm_backward", x, norms);
   require_alike("norm_backward", x, dy);
   require_alike("norm_backward", x, dx);
   if (relu) require_alike("norm_backward", x, y);
-  const auto parameter = [&] { return Tensor::empty({window.count}, wide(x.dtype()), x.device()); };
-  NormGradients g{parameter(), parameter()};
-  dispatch<NormBackward>(x.device(), {.dy = dy.raw(),
-                                      .x = x.raw(),
-                                      .y = y.raw(),
-                                      .mean = s.mean.raw(),
-                                      .variance = s.variance.raw(),
-                                      .gamma = gamma.raw(),
-                                      .beta = beta.raw(),
-                                      .dx = dx.raw(),
-                                      .dresidual = dresidual.raw(),
-                                      .dgamma = g.gamma.raw(),
-                                      .dbeta = g.beta.raw(),
-                                      .window = window,
-                                      .eps = eps,
-                                      .relu = relu,
-                                      .constant_statistics = constant_statistics,
-                                      .dtype = x.dtype()});
-  return g;
+  int64_t channels = 0;
+  for (const NormOperands& n : norms) channels += n.window.count;
+  const auto parameters = [&] { return Tensor::empty({channels}, wide(x.dtype()), x.device()); };
+  const NormGradients all{parameters(), parameters()};
+  NormBackwardArgs args{.dy = dy.raw(),
+                        .x = x.raw(),
+                        .y = y.raw(),
+                        .slices = {},
+                        .dx = dx.raw(),
+                        .dresidual = dresidual.raw(),
+                        .dgamma = all.gamma.raw(),
+                        .dbeta = all.beta.raw(),
+                        .eps = eps,
+                        .relu = relu,
+                        .constant_statistics = {},
+                        .dtype = x.dtype()};
+  set_slices(args.slices, norms);
+  for (size_t i = 0; i < norms.size(); ++i) args.constant_statistics[i] = norms[i].constant_statistics;
+  dispatch<NormBackward>(x.device(), args);
+  if (norms.size() == 1) return {all};
+  const int64_t split = norms[0].window.count;
+  return {{all.gamma.rows(0, split), all.beta.rows(0, split)}, {all.gamma.rows(split, channels), all.beta.rows(split, channels)}};
 }
 
 Tensor norm_gradient(const Tensor& d, const NormBefore& norm, const Tensor& gamma, bool constant_statistics) {

@@ -13,39 +13,45 @@ namespace {
 
 std::string map_text(const ConvShape& s) { return str(s.k, " x ", s.p(), " x ", s.q()); }
 
-// The arguments of a norm over windows of one map, forward and backward.
+// The arguments of one norm of a map or of two, forward and backward.
 struct NormCase {
-  NormStatisticsArgs statistics;
+  NormStatisticsArgs statistics[2];
   NormApplyArgs apply;
   NormBackwardArgs backward;
 };
 
-NormCase norm_case(BenchRows& rows, NormWindow window, bool residual, const Shape& map) {
+NormCase norm_case(BenchRows& rows, const std::vector<NormWindow>& windows, bool residual, const Shape& map) {
   const DType dtype = rows.dtype(), f32 = DType::f32;
-  const Shape groups{window.groups, window.count}, channels{window.count};
   void *x = rows.random(map, dtype), *y = rows.random(map, dtype), *dy = rows.random(map, dtype);
-  void *mean = rows.zeros(groups, f32), *variance = rows.ones(groups);
-  void *gamma = rows.random(channels, f32), *beta = rows.random(channels, f32);
   NormCase c{};
-  c.statistics = {x, mean, variance, window, dtype};
-  c.apply = {x,      mean, variance, gamma, beta, residual ? rows.random(map, dtype) : nullptr, rows.zeros(map, dtype),
-             window, 1e-5, true,     dtype};
+  c.apply = {.x = x,
+             .slices = {},
+             .residual = residual ? rows.random(map, dtype) : nullptr,
+             .y = rows.zeros(map, dtype),
+             .eps = 1e-5,
+             .relu = true,
+             .dtype = dtype};
   c.backward = {.dy = dy,
                 .x = x,
                 .y = y,
-                .mean = mean,
-                .variance = variance,
-                .gamma = gamma,
-                .beta = residual ? nullptr : beta,
+                .slices = {},
                 .dx = rows.zeros(map, dtype),
                 .dresidual = residual ? rows.zeros(map, dtype) : nullptr,
-                .dgamma = rows.zeros(channels, f32),
-                .dbeta = rows.zeros(channels, f32),
-                .window = window,
+                .dgamma = rows.zeros({map[-1]}, f32),
+                .dbeta = rows.zeros({map[-1]}, f32),
                 .eps = 1e-5,
                 .relu = true,
-                .constant_statistics = false,
+                .constant_statistics = {},
                 .dtype = dtype};
+  for (size_t i = 0; i < windows.size(); ++i) {
+    const NormWindow& window = windows[i];
+    const Shape groups{window.groups, window.count}, channels{window.count};
+    void *mean = rows.zeros(groups, f32), *variance = rows.ones(groups);
+    c.statistics[i] = {x, mean, variance, window, dtype};
+    c.apply.slices[i] = {window, mean, variance, rows.random(channels, f32), rows.random(channels, f32)};
+    c.backward.slices[i] = c.apply.slices[i];
+    if (residual) c.backward.slices[i].beta = nullptr;
+  }
   return c;
 }
 
@@ -53,34 +59,31 @@ void norm_rows(BenchRows& rows, const ConvShape& s, const char* kind, int64_t gr
   const Shape map{s.n, s.p(), s.q(), s.k};
   const NormWindow window{groups, s.n * s.p() * s.q() / groups, s.k, 0, s.k};
   const std::string of = str(kind, " norm ", map_text(s), ": ");
-  rows.time<NormStatistics>(of + "statistics", norm_case(rows, window, false, map).statistics);
-  rows.time<NormApply>(of + "apply, ReLU", norm_case(rows, window, false, map).apply);
-  rows.time<NormApply>(of + "apply, residual, ReLU", norm_case(rows, window, true, map).apply);
-  rows.time<NormBackward>(of + "backward, ReLU", norm_case(rows, window, false, map).backward);
-  rows.time<NormBackward>(of + "backward, residual, ReLU", norm_case(rows, window, true, map).backward);
+  rows.time<NormStatistics>(of + "statistics", norm_case(rows, {window}, false, map).statistics[0]);
+  rows.time<NormApply>(of + "apply, ReLU", norm_case(rows, {window}, false, map).apply);
+  rows.time<NormApply>(of + "apply, residual, ReLU", norm_case(rows, {window}, true, map).apply);
+  rows.time<NormBackward>(of + "backward, ReLU", norm_case(rows, {window}, false, map).backward);
+  rows.time<NormBackward>(of + "backward, residual, ReLU", norm_case(rows, {window}, true, map).backward);
   if (groups > 1 || Registry::implementations<NormGradient>(rows.options().device.type).size() < 2) return;  // on a CPU nobody asks for it
-  const NormBackwardArgs b = norm_case(rows, window, true, map).backward;
+  const NormBackwardArgs b = norm_case(rows, {window}, true, map).backward;
+  const auto& [all, mean, variance, gamma, beta] = b.slices[0];
   rows.time<NormGradient>(of + "backward behind a convolution's sums",
-                          {b.dy, b.x, b.mean, b.variance, b.gamma, b.dgamma, b.dbeta, b.dx, window.length, s.k, b.eps, false, b.dtype});
+                          {b.dy, b.x, mean, variance, gamma, b.dgamma, b.dbeta, b.dx, all.length, s.k, b.eps, false, b.dtype});
 }
 
 // The first half of the channels by image, the second over the batch (Pan et al., ECCV 2018), with the ReLU behind it.
 void ibn_rows(BenchRows& rows, const ConvShape& s) {
   const Shape map{s.n, s.p(), s.q(), s.k};
   const int64_t pixels = s.p() * s.q(), half = s.k / 2;
-  const NormCase instance = norm_case(rows, {s.n, pixels, s.k, 0, half}, false, map);
-  const NormCase batch = norm_case(rows, {1, s.n * pixels, s.k, half, s.k - half}, false, map);
+  const std::vector<NormWindow> halves{{s.n, pixels, s.k, 0, half}, {1, s.n * pixels, s.k, half, s.k - half}};
+  const NormCase c = norm_case(rows, halves, false, map);
   const Device device = rows.options().device;
   const double once = static_cast<double>(map.numel() * size_of(rows.dtype()));
   rows.together(str("IBN ", map_text(s), ": statistics and apply, ReLU"), 3 * once, [&] {
-    for (const NormCase* c : {&instance, &batch}) dispatch<NormStatistics>(device, c->statistics), dispatch<NormApply>(device, c->apply);
+    for (const NormStatisticsArgs& statistics : c.statistics) dispatch<NormStatistics>(device, statistics);
+    dispatch<NormApply>(device, c.apply);
   });
-  const NormCase instance_back = norm_case(rows, {s.n, pixels, s.k, 0, half}, false, map);
-  const NormCase batch_back = norm_case(rows, {1, s.n * pixels, s.k, half, s.k - half}, false, map);
-  rows.together(str("IBN ", map_text(s), ": backward, ReLU"), 4 * once, [&] {
-    for (const NormCase* c : {&instance_back, &batch_back}) dispatch<NormBackward>(device, c->backward);
-  });
-  rows.release();
+  rows.time<NormBackward>(str("IBN ", map_text(s), ": backward, ReLU"), norm_case(rows, halves, false, map).backward);
 }
 
 // Distinct maps behind the network's convolutions.

@@ -23,14 +23,11 @@ TEST_CASE("a convolution that finishes its output by a norm gives the bits of bo
       const Tensor residual = add ? ops::cast(normal("residual", {s.n, s.p(), s.q(), s.k}), dtype) : Tensor();
       const Tensor mean = normal("mean", {s.k}), gamma = normal("gamma", {s.k}), beta = normal("beta", {s.k});
       const Tensor variance = ops::multiply(gamma, gamma), y = Tensor::empty({s.n, s.p(), s.q(), s.k}, dtype);
+      const NormWindow all{.groups = 1, .length = s.n * s.p() * s.q(), .channels = s.k, .first = 0, .count = s.k};
       const NormApplyArgs norm{.x = y.raw(),
-                               .mean = mean.raw(),
-                               .variance = variance.raw(),
-                               .gamma = gamma.raw(),
-                               .beta = beta.raw(),
+                               .slices = {{all, mean.raw(), variance.raw(), gamma.raw(), beta.raw()}},
                                .residual = residual.raw(),
                                .y = y.raw(),
-                               .window = {.groups = 1, .length = s.n * s.p() * s.q(), .channels = s.k, .first = 0, .count = s.k},
                                .eps = 1e-5,
                                .relu = relu,
                                .dtype = dtype};
@@ -129,7 +126,7 @@ TEST_CASE("conv_norm is norm_apply of conv_forward, and names what does not fit"
   const ops::Statistics s{mean, ops::multiply(mean, mean)};
   const ops::ConvGeometry g{.pad = 1};
   const NormWindow window{.groups = 1, .length = 60, .channels = 48, .first = 0, .count = 48};
-  ops::norm_apply(ops::conv_forward(x, w, g), s, gamma, beta, Tensor(), window, 1e-5, true, y);
+  ops::norm_apply(ops::conv_forward(x, w, g), {{window, s, gamma, beta, true}}, Tensor(), 1e-5, true, y);
   CHECK(bitwise_equal(ops::conv_norm(x, w, g, s, gamma, beta, Tensor(), 1e-5, true), y));
   CHECK_THROWS_WITH_AS(ops::conv_norm(x, w, g, s, gamma, mean, Tensor(), 1e-5, true), doctest::Contains("beta"), Error);
   CHECK_THROWS_WITH_AS(ops::conv_norm(x, w, g, s, gamma, beta, x, 1e-5, true), doctest::Contains("conv_norm"), Error);

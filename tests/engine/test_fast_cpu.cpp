@@ -116,6 +116,8 @@ struct NormData {
   Floats x, gamma, beta, mean, variance, y;
 };
 
+NormSlice slice_of(const NormData& d, const float* beta) { return {d.window, d.mean.data(), d.variance.data(), d.gamma.data(), beta}; }
+
 // Statistics and the normalized tensor, with the first (preferred) implementation.
 NormData normalize(const NormWindow& w, Floats x) {
   const auto columns = static_cast<size_t>(w.groups * w.count);
@@ -124,13 +126,9 @@ NormData normalize(const NormWindow& w, Floats x) {
   Registry::implementations<NormStatistics>(DeviceType::cpu)[0].run({d.x.data(), d.mean.data(), d.variance.data(), w, DType::f32},
                                                                     current_stream(Device{}));
   Registry::implementations<NormApply>(DeviceType::cpu)[0].run({.x = d.x.data(),
-                                                                .mean = d.mean.data(),
-                                                                .variance = d.variance.data(),
-                                                                .gamma = d.gamma.data(),
-                                                                .beta = d.beta.data(),
+                                                                .slices = {slice_of(d, d.beta.data())},
                                                                 .residual = nullptr,
                                                                 .y = d.y.data(),
-                                                                .window = w,
                                                                 .eps = 1e-5,
                                                                 .relu = true,
                                                                 .dtype = DType::f32},
@@ -144,18 +142,14 @@ Floats norm_gradients(const NormData& d, const Floats& dy) {
   Registry::implementations<NormBackward>(DeviceType::cpu)[0].run({.dy = dy.data(),
                                                                    .x = d.x.data(),
                                                                    .y = d.y.data(),
-                                                                   .mean = d.mean.data(),
-                                                                   .variance = d.variance.data(),
-                                                                   .gamma = d.gamma.data(),
-                                                                   .beta = nullptr,
+                                                                   .slices = {slice_of(d, nullptr)},
                                                                    .dx = dx.data(),
                                                                    .dresidual = nullptr,
                                                                    .dgamma = dgamma.data(),
                                                                    .dbeta = dbeta.data(),
-                                                                   .window = d.window,
                                                                    .eps = 1e-5,
                                                                    .relu = true,
-                                                                   .constant_statistics = false,
+                                                                   .constant_statistics = {},
                                                                    .dtype = DType::f32},
                                                                   current_stream(Device{}));
   dx.insert(dx.end(), dgamma.begin(), dgamma.end());

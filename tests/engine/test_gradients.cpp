@@ -104,6 +104,17 @@ TEST_CASE("gradients: normalization") {
                      {.gamma = v[3], .beta = v[4], .window = {1, n * l, c, 1, 3}, .given = {}}},
                     v[5], 1e-5, true);
   });
+  const auto ibn = [=](int64_t images, int64_t groups, const ops::Statistics& given) {
+    return [=](const std::vector<Var>& v) {
+      return norm_act(v[0],
+                      {{.gamma = v[1], .beta = v[2], .window = {images, l, c, 0, 1}, .given = {}},
+                       {.gamma = v[3], .beta = v[4], .window = {groups, images / groups * l, c, 1, 3}, .given = given}},
+                      Var(), 1e-5, true);
+    };
+  };
+  const ops::Statistics known{normal_tensor("mean", {1, 3}), Tensor::full({1, 3}, 1.5, DType::f64)};
+  check("ibn, relu, running statistics of its batch norm", {x, g0, b0, g1, b1}, ibn(n, 1, known));
+  check("ibn, relu, two domains", {normal_tensor("norm 4", {4, 2, 3, c}), g0, b0, g1, b1}, ibn(4, 2, {}));
   // Groups of images: two domains in one batch, each with statistics of its own.
   const Tensor four = normal_tensor("norm four", {4, 2, 2, c});
   check("grouped batch norm", {four, gamma, beta}, one({2, 8, c, 0, c}, false, false));

@@ -9,11 +9,16 @@ namespace {
 // Per group and channel of a window: what the bounds are made of.
 struct Norm {
   NormWindow w;
+  int64_t before = 0;  // channels of the other norm of the same problem: this is the second
   double length() const { return static_cast<double>(w.length); }
   double spread() const { return 4 * std::sqrt(length()) + 4; }  // of a sum over a group, see sum_bound
-  bool whole() const { return w.first == 0 && w.count == w.channels; }
   size_t x(int64_t g, int64_t l, int64_t c) const { return static_cast<size_t>((g * w.length + l) * w.channels + w.first + c); }
   size_t s(int64_t g, int64_t c) const { return static_cast<size_t>(g * w.count + c); }
+  size_t parameter(int64_t c) const { return static_cast<size_t>(before + c); }
+  const char* mean() const { return before ? "second mean" : "mean"; }
+  const char* variance() const { return before ? "second variance" : "variance"; }
+  const char* gamma() const { return before ? "second gamma" : "gamma"; }
+  const char* beta() const { return before ? "second beta" : "beta"; }
   template <class F>
   void each(F&& f) const {
     for (int64_t g = 0; g < w.groups; ++g)
@@ -28,6 +33,24 @@ Norm norm_of(const ProblemLine& line) {
            .channels = channels,
            .first = first,
            .count = line.get("count", channels - first)}};
+}
+
+// With second_groups another norm of the channels behind, over the same rows.
+std::vector<Norm> norms_of(const ProblemLine& line) {
+  const Norm one = norm_of(line);
+  const int64_t groups = line.get("second_groups", 0), first = one.w.first + one.w.count;
+  if (groups == 0) return {one};
+  const NormWindow second{.groups = groups,
+                          .length = one.w.groups * one.w.length / groups,
+                          .channels = one.w.channels,
+                          .first = first,
+                          .count = line.get("second_count", one.w.channels - first)};
+  return {one, {second, one.w.count}};
+}
+bool whole(const std::vector<Norm>& norms) {
+  int64_t covered = 0;
+  for (const Norm& n : norms) covered += n.w.count;
+  return covered == norms[0].w.channels;
 }
 
 void statistics(const ProblemLine& line, Sweep& sweep) {
@@ -54,84 +77,98 @@ void statistics(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
-// Channels outside of the window belong to another norm and must stay as they are.
+// Channels outside of the windows belong to another norm and must stay as they are.
 template <class Args>
-typename Field<Args>::Kind window_output(const Norm& n) {
-  return n.whole() ? Field<Args>::output : Field<Args>::both;
+typename Field<Args>::Kind window_output(const std::vector<Norm>& norms) {
+  return whole(norms) ? Field<Args>::output : Field<Args>::both;
+}
+
+// The windows in args.slices, and the fields that they point to.
+template <class Args>
+void add_slices(const std::vector<Norm>& norms, bool with_beta, Args& args, std::vector<Field<Args>>& fields) {
+  using F = Field<Args>;
+  for (size_t i = 0; i < norms.size(); ++i) {
+    const Norm& n = norms[i];
+    const Shape s{n.w.groups, n.w.count}, parameters{n.w.count};
+    args.slices[i].window = n.w;
+    fields.push_back({n.mean(), F::wide_input, [i](Args& a, void* data) { a.slices[i].mean = data; }, s});
+    fields.push_back({n.variance(), F::wide_input, [i](Args& a, void* data) { a.slices[i].variance = data; }, s, Content::positive});
+    fields.push_back({n.gamma(), F::wide_input, [i](Args& a, void* data) { a.slices[i].gamma = data; }, parameters});
+    if (with_beta) fields.push_back({n.beta(), F::wide_input, [i](Args& a, void* data) { a.slices[i].beta = data; }, parameters});
+  }
 }
 
 void apply(const ProblemLine& line, Sweep& sweep) {
   using A = NormApplyArgs;
-  const Norm n = norm_of(line);
-  const NormWindow& w = n.w;
-  const Shape x{w.groups, w.length, w.channels}, s{w.groups, w.count};
+  const std::vector<Norm> norms = norms_of(line);
+  const Shape x{norms[0].w.groups, norms[0].w.length, norms[0].w.channels};
   Problem<NormApply> p{.args = {}, .fields = {}, .bound = {}};
-  p.args.window = w, p.args.eps = 1e-5, p.args.relu = line.get("relu", 0) != 0;
+  p.args.eps = 1e-5, p.args.relu = line.get("relu", 0) != 0;
   const bool residual = line.get("residual", 0) != 0;
-  p.fields = {{"x", Field<A>::input, &A::x, x},
-              {"mean", Field<A>::wide_input, &A::mean, s},
-              {"variance", Field<A>::wide_input, &A::variance, s, Content::positive},
-              {"gamma", Field<A>::wide_input, &A::gamma, {w.count}},
-              {"beta", Field<A>::wide_input, &A::beta, {w.count}},
-              {"y", window_output<A>(n), &A::y, x}};
+  p.fields = {{"x", Field<A>::input, &A::x, x}, {"y", window_output<A>(norms), &A::y, x}};
+  add_slices(norms, true, p.args, p.fields);
   if (residual) p.fields.push_back({"residual", Field<A>::input, &A::residual, x});
-  if (n.whole()) p.in_place = {{"y", "x"}};
-  p.bound = [n, residual](const Values& in, const Values& oracle) {
+  if (whole(norms)) p.in_place = {{"y", "x"}};
+  p.bound = [norms, residual](const Values& in, const Values& oracle) {
     Values b{{"y", std::vector<double>(oracle.at("y").size())}};
-    n.each([&](int64_t g, int64_t c) {
-      const double scale = std::abs(in.at("gamma")[static_cast<size_t>(c)]) / std::sqrt(in.at("variance")[n.s(g, c)] + 1e-5);
-      for (int64_t l = 0; l < n.w.length; ++l) {
-        const size_t i = n.x(g, l, c);
-        const double r = residual ? std::abs(in.at("residual")[i]) : 0;
-        b["y"][i] = 8 * ((std::abs(in.at("x")[i]) + std::abs(in.at("mean")[n.s(g, c)])) * scale +
-                         std::abs(in.at("beta")[static_cast<size_t>(c)]) + r);
-      }
-    });
+    for (const Norm& n : norms) {
+      n.each([&](int64_t g, int64_t c) {
+        const auto channel = static_cast<size_t>(c);
+        const double scale = std::abs(in.at(n.gamma())[channel]) / std::sqrt(in.at(n.variance())[n.s(g, c)] + 1e-5);
+        for (int64_t l = 0; l < n.w.length; ++l) {
+          const size_t i = n.x(g, l, c);
+          const double r = residual ? std::abs(in.at("residual")[i]) : 0;
+          b["y"][i] =
+              8 * ((std::abs(in.at("x")[i]) + std::abs(in.at(n.mean())[n.s(g, c)])) * scale + std::abs(in.at(n.beta())[channel]) + r);
+        }
+      });
+    }
     return b;
   };
   check_problem(p, line, sweep);
 }
 
-Values backward_bound(const Norm& n, bool relu, bool constant, const Values& in, const Values& oracle) {
-  Values b;
-  for (const auto& [name, values] : oracle) b[name] = std::vector<double>(values.size());
+void add_backward_bound(const Norm& n, bool relu, bool constant, const Values& in, Values& b) {
   const double terms = 4 * std::sqrt(n.length() * static_cast<double>(n.w.groups)) + 12;
   n.each([&](int64_t g, int64_t c) {
-    const double rstd = 1 / std::sqrt(in.at("variance")[n.s(g, c)] + 1e-5), scale = std::abs(in.at("gamma")[static_cast<size_t>(c)]) * rstd;
+    const double rstd = 1 / std::sqrt(in.at(n.variance())[n.s(g, c)] + 1e-5);
+    const double scale = std::abs(in.at(n.gamma())[static_cast<size_t>(c)]) * rstd;
     const auto passed = [&](size_t i) { return relu && !(in.at("y")[i] > 0) ? 0 : std::abs(in.at("dy")[i]); };
-    const auto reach = [&](size_t i) { return (std::abs(in.at("x")[i]) + std::abs(in.at("mean")[n.s(g, c)])) * rstd; };
+    const auto reach = [&](size_t i) { return (std::abs(in.at("x")[i]) + std::abs(in.at(n.mean())[n.s(g, c)])) * rstd; };
     double sum = 0, product = 0;
     for (int64_t l = 0; l < n.w.length; ++l) {
       const size_t i = n.x(g, l, c);
       sum += passed(i);
       product += passed(i) * reach(i);
     }
-    b["dbeta"][static_cast<size_t>(c)] += terms * sum;
-    b["dgamma"][static_cast<size_t>(c)] += terms * product;
+    b["dbeta"][n.parameter(c)] += terms * sum;
+    b["dgamma"][n.parameter(c)] += terms * product;
     for (int64_t l = 0; l < n.w.length; ++l) {
       const size_t i = n.x(g, l, c);
       const double through = constant ? 0 : (n.spread() + 4) * sum / n.length() + (n.spread() + 16) * reach(i) * product / n.length();
       b["dx"][i] = scale * (8 * passed(i) + through);
     }
   });
-  return b;
 }
 
-// y as relu of what norm_apply makes of x alone, in the window's channels.
-void set_output(const Norm& n, Run& run, DType dtype) {
+// y as relu of what norm_apply makes of x alone, in the windows' channels.
+void set_output(const std::vector<Norm>& norms, Run& run, DType dtype) {
   const auto values = [&](const char* name, int64_t count, DType type) { return detail::read(run.memory.at(name).data(), count, type); };
-  const int64_t columns = n.w.groups * n.w.count, elements = n.w.groups * n.w.length * n.w.channels;
-  const std::vector<double> x = values("x", elements, dtype), mean = values("mean", columns, wide(dtype)),
-                            variance = values("variance", columns, wide(dtype)), gamma = values("gamma", n.w.count, wide(dtype)),
-                            beta = values("beta", n.w.count, wide(dtype));
+  const int64_t elements = norms[0].w.groups * norms[0].w.length * norms[0].w.channels;
+  const std::vector<double> x = values("x", elements, dtype);
   Tensor y = Tensor::zeros({elements}, DType::f64);
-  n.each([&](int64_t g, int64_t c) {
-    const double scale = gamma[static_cast<size_t>(c)] / std::sqrt(variance[n.s(g, c)] + 1e-5);
-    for (int64_t l = 0; l < n.w.length; ++l) {
-      const double value = (x[n.x(g, l, c)] - mean[n.s(g, c)]) * scale + beta[static_cast<size_t>(c)];
-      y.span<double>()[n.x(g, l, c)] = std::max(value, 0.0);
-    }
-  });
+  for (const Norm& n : norms) {
+    const int64_t columns = n.w.groups * n.w.count;
+    const std::vector<double> mean = values(n.mean(), columns, wide(dtype)), variance = values(n.variance(), columns, wide(dtype)),
+                              gamma = values(n.gamma(), n.w.count, wide(dtype)), beta = values(n.beta(), n.w.count, wide(dtype));
+    n.each([&](int64_t g, int64_t c) {
+      const double scale = gamma[static_cast<size_t>(c)] / std::sqrt(variance[n.s(g, c)] + 1e-5);
+      for (int64_t l = 0; l < n.w.length; ++l) {
+        const double value = (x[n.x(g, l, c)] - mean[n.s(g, c)]) * scale + beta[static_cast<size_t>(c)];
+        y.span<double>()[n.x(g, l, c)] = std::max(value, 0.0);
+      }
+    });
+  }
   const Tensor narrow = y.to(dtype);
   std::memcpy(run.memory.at("y").data(), narrow.raw(), static_cast<size_t>(narrow.bytes()));
 }
@@ -139,26 +176,29 @@ void set_output(const Norm& n, Run& run, DType dtype) {
 // told: whether y may be told from x and beta.
 void backward(const ProblemLine& line, Sweep& sweep, bool told) {
   using A = NormBackwardArgs;
-  const Norm n = norm_of(line);
-  const NormWindow& w = n.w;
-  const Shape x{w.groups, w.length, w.channels}, s{w.groups, w.count};
-  const bool relu = line.get("relu", 0) != 0, constant = line.get("constant", 0) != 0;
+  const std::vector<Norm> norms = norms_of(line);
+  const Shape x{norms[0].w.groups, norms[0].w.length, norms[0].w.channels};
+  const Shape parameters{norms.back().before + norms.back().w.count};
+  const bool relu = line.get("relu", 0) != 0;
+  const bool constant[2] = {line.get("constant", 0) != 0, line.get("second_constant", 0) != 0};
   Problem<NormBackward> p{.args = {}, .fields = {}, .bound = {}};
-  p.args.window = w, p.args.eps = 1e-5, p.args.relu = relu, p.args.constant_statistics = constant;
+  p.args.eps = 1e-5, p.args.relu = relu, p.args.constant_statistics[0] = constant[0], p.args.constant_statistics[1] = constant[1];
   p.fields = {{"dy", Field<A>::input, &A::dy, x},
               {"x", Field<A>::input, &A::x, x},
-              {"mean", Field<A>::wide_input, &A::mean, s},
-              {"variance", Field<A>::wide_input, &A::variance, s, Content::positive},
-              {"gamma", Field<A>::wide_input, &A::gamma, {w.count}},
-              {"dx", window_output<A>(n), &A::dx, x},
-              {"dgamma", Field<A>::wide_output, &A::dgamma, {w.count}},
-              {"dbeta", Field<A>::wide_output, &A::dbeta, {w.count}}};
+              {"dx", window_output<A>(norms), &A::dx, x},
+              {"dgamma", Field<A>::wide_output, &A::dgamma, parameters},
+              {"dbeta", Field<A>::wide_output, &A::dbeta, parameters}};
+  add_slices(norms, told, p.args, p.fields);
   if (relu) p.fields.push_back({"y", Field<A>::input, &A::y, x});
-  if (line.get("residual", 0) != 0) p.fields.push_back({"dresidual", window_output<A>(n), &A::dresidual, x});
-  if (told) p.fields.push_back({"beta", Field<A>::wide_input, &A::beta, {w.count}});
-  if (told) p.adjust = [n](Run& run, DType dtype) { set_output(n, run, dtype); };
-  if (n.whole()) p.in_place = {{"dx", "dy"}};
-  p.bound = [n, relu, constant](const Values& in, const Values& oracle) { return backward_bound(n, relu, constant, in, oracle); };
+  if (line.get("residual", 0) != 0) p.fields.push_back({"dresidual", window_output<A>(norms), &A::dresidual, x});
+  if (told) p.adjust = [norms](Run& run, DType dtype) { set_output(norms, run, dtype); };
+  if (whole(norms)) p.in_place = {{"dx", "dy"}};
+  p.bound = [norms, relu, first = constant[0], second = constant[1]](const Values& in, const Values& oracle) {
+    Values b;
+    for (const auto& [name, values] : oracle) b[name] = std::vector<double>(values.size());
+    for (const Norm& n : norms) add_backward_bound(n, relu, n.before ? second : first, in, b);
+    return b;
+  };
   check_problem(p, line, sweep);
 }
 
@@ -194,10 +234,11 @@ void gradient(const ProblemLine& line, Sweep& sweep) {
 }
 
 void norm(const ProblemLine& line, Sweep& sweep) {
-  statistics(line, sweep);
+  const std::vector<Norm> norms = norms_of(line);
+  if (norms.size() == 1) statistics(line, sweep);
   apply(line, sweep);
   backward(line, sweep, false);
-  if (norm_of(line).whole() && line.get("groups", 1) == 1) gradient(line, sweep);
+  if (whole(norms) && norms.size() == 1 && norms[0].w.groups == 1) gradient(line, sweep);
   if (line.get("relu", 0) != 0) backward(line, sweep, true);
 }
 

@@ -64,9 +64,9 @@ Problem problem_of(const std::string& row, const std::string& op, DType dtype) {
     if (!row.starts_with(str("batch norm ", s.k, " x ", s.p(), " x ", s.q(), ":"))) continue;
     const NormWindow window{1, s.n * s.p() * s.q(), s.k, 0, s.k};
     if (op == "norm_statistics") return problem<NormStatistics>({at, at, at, window, dtype});
-    if (op == "norm_apply") return problem<NormApply>({at, at, at, at, at, nullptr, at, window, 1e-5, true, dtype});
-    if (op == "norm_backward")
-      return problem<NormBackward>({at, at, at, at, at, at, nullptr, at, nullptr, at, at, window, 1e-5, true, false, dtype});
+    const NormSlice slice{window, at, at, at, at}, untold{window, at, at, at, nullptr};
+    if (op == "norm_apply") return problem<NormApply>({at, {slice}, nullptr, at, 1e-5, true, dtype});
+    if (op == "norm_backward") return problem<NormBackward>({at, at, at, {untold}, at, nullptr, at, at, 1e-5, true, {}, dtype});
   }
   FAIL("no problem is known for ", row);
   return {};

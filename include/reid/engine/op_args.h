@@ -81,16 +81,21 @@ struct NormStatistics {
   using Args = NormStatisticsArgs;
   static constexpr const char* name = "norm_statistics";
 };
-// y = act((x - mean) / sqrt(variance + eps) * gamma + beta + residual)
-struct NormApplyArgs {
-  const void* x;
+// What one norm of a map needs beside the map. count 0: there is none.
+struct NormSlice {
+  NormWindow window;
   const void* mean;      // [G, count] wide
   const void* variance;  // [G, count] wide
   const void* gamma;     // [count] wide
   const void* beta;      // [count] wide
+};
+// y = act((x - mean) / sqrt(variance + eps) * gamma + beta + residual), in the channels of one norm or of two, as in IBN. Two are of
+// neighboring channels, and groups of the second are unions of groups of the first.
+struct NormApplyArgs {
+  const void* x;
+  NormSlice slices[2];
   const void* residual;  // nullable, laid out like x
   void* y;               // laid out like x; may be x
-  NormWindow window;
   double eps;
   bool relu;
   DType dtype;
@@ -104,17 +109,15 @@ struct NormApply {
 struct NormBackwardArgs {
   const void* dy;
   const void* x;
-  const void* y;                        // read only with relu
-  const void *mean, *variance, *gamma;  // wide
-  const void* beta;  // wide; null: y may be made of more than x. Else y is what NormApply made of x, and may be told from it
-  void* dx;          // laid out like x; may be dy
-  void* dresidual;   // nullable
-  void* dgamma;      // [count] wide
-  void* dbeta;       // [count] wide
-  NormWindow window;
+  const void* y;        // read only with relu
+  NormSlice slices[2];  // beta null, in both: y may be made of more than x. Else y is what NormApply made of x, and may be told from it
+  void* dx;             // laid out like x; may be dy
+  void* dresidual;      // nullable
+  void* dgamma;         // [count] wide, of the first slice, then of the second
+  void* dbeta;          // as dgamma
   double eps;
   bool relu;
-  bool constant_statistics;  // statistics were given (running ones): no gradient flows through them
+  bool constant_statistics[2];  // of each slice: they were given (running ones), and no gradient flows through them
   DType dtype;
   void describe(Visitor&) const;
 };

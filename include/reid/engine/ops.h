@@ -48,9 +48,15 @@ Shape conv_output(const Shape& x, const Shape& w, const ConvGeometry& g);  // [N
 // norm is applied while its rows are in cache. f32 and bf16. residual may be undefined.
 Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const Statistics& s, const Tensor& gamma, const Tensor& beta,
                  const Tensor& residual, double eps, bool relu);
-// Writes channels [first, first + count) of y only; y has x's shape. residual may be undefined.
-void norm_apply(const Tensor& x, const Statistics& s, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
-                const NormWindow& window, double eps, bool relu, const Tensor& y);
+// What a norm of a window of channels needs; see NormSlice.
+struct NormOperands {
+  NormWindow window;
+  Statistics statistics;
+  Tensor gamma, beta;        // [count]
+  bool constant_statistics;  // they were given: no gradient flows through them
+};
+// By one norm or two, of channels that are neighbors. Writes these channels of y only; y has x's shape. residual may be undefined.
+void norm_apply(const Tensor& x, const std::vector<NormOperands>& norms, const Tensor& residual, double eps, bool relu, const Tensor& y);
 // Moves each `running` [C] towards the mean over groups of its `seen` [G, C], in place; RunningMove says how. No two share tensors.
 struct RunningStep {
   Statistics running, seen;
@@ -60,10 +66,10 @@ void update_running(const std::vector<RunningStep>& steps);
 struct NormGradients {
   Tensor gamma, beta;  // [count]
 };
-// Writes the window's channels of dx (and of dresidual, if defined). beta: undefined where y has a residual; else y may be told from x.
-NormGradients norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const Statistics& s, const Tensor& gamma,
-                            const Tensor& beta, const NormWindow& window, double eps, bool relu, bool constant_statistics, const Tensor& dx,
-                            const Tensor& dresidual);
+// -> the gradients of each norm's parameters. Writes their channels of dx (and of dresidual, if defined). The norms' beta: undefined where
+// y has a residual; else y may be told from x.
+std::vector<NormGradients> norm_backward(const Tensor& dy, const Tensor& x, const Tensor& y, const std::vector<NormOperands>& norms,
+                                         double eps, bool relu, const Tensor& dx, const Tensor& dresidual);
 
 // What a data's gradient may do for the batch norm over all rows and channels, with ReLU, whose y the convolution takes: see NormSumsArgs.
 struct NormBefore {

@@ -108,8 +108,8 @@ REID_MULTIVERSION(input_gradient, InputGradient<float>)
 REID_MULTIVERSION(input_gradient, InputGradient<bf16>)
 
 template <class T>
-void sum_gradient_chunks(const NormBackwardArgs& a, double* partial) {
-  const NormWindow& w = a.window;
+void sum_gradient_chunks(const NormBackwardArgs& a, const NormSlice& slice, double* partial) {
+  const NormWindow& w = slice.window;
   const int64_t chunks = chunks_of(w);
   parallel_for(w.groups * chunks, 1, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) {
@@ -119,7 +119,7 @@ void sum_gradient_chunks(const NormBackwardArgs& a, double* partial) {
       gradient_sums(GradientSums<T>{.dy = static_cast<const T*>(a.dy) + offset,
                                     .x = static_cast<const T*>(a.x) + offset,
                                     .y = a.relu ? static_cast<const T*>(a.y) + offset : nullptr,
-                                    .mean = static_cast<const float*>(a.mean) + group * w.count,
+                                    .mean = static_cast<const float*>(slice.mean) + group * w.count,
                                     .rows = std::min(kChunkRows, w.length - row),
                                     .stride = w.channels,
                                     .count = w.count,
@@ -133,14 +133,15 @@ struct Coefficients {
   float *scale, *offset, *slope;  // [G, count], see InputGradient
 };
 
-// The chunks' sums to coefficients of dx, and over groups to dgamma and dbeta.
-void merge_gradient_chunks(const NormBackwardArgs& a, const double* partial, const Coefficients& out) {
-  const NormWindow& w = a.window;
+// The chunks' sums to coefficients of dx, and over groups to dgamma and dbeta [count].
+void merge_gradient_chunks(const NormSlice& slice, double eps, bool constant, const double* partial, const Coefficients& out, float* dgamma,
+                           float* dbeta) {
+  const NormWindow& w = slice.window;
   const int64_t chunks = chunks_of(w);
   const auto length = static_cast<double>(w.length);
   parallel_for(w.count, 64, [&](int64_t begin, int64_t end, int) {
     for (int64_t j = begin; j < end; ++j) {
-      double dgamma = 0, dbeta = 0;
+      double all_dots = 0, all_sums = 0;
       for (int64_t g = 0; g < w.groups; ++g) {
         double sum = 0, dot = 0;
         for (int64_t chunk = 0; chunk < chunks; ++chunk) {
@@ -149,30 +150,32 @@ void merge_gradient_chunks(const NormBackwardArgs& a, const double* partial, con
           dot += part[w.count];
         }
         const int64_t i = g * w.count + j;
-        const double inverse = 1 / std::sqrt(double{static_cast<const float*>(a.variance)[i]} + a.eps);
+        const double inverse = 1 / std::sqrt(double{static_cast<const float*>(slice.variance)[i]} + eps);
         dot *= inverse;
-        out.scale[i] = static_cast<float>(double{static_cast<const float*>(a.gamma)[j]} * inverse);
-        out.offset[i] = a.constant_statistics ? 0.0f : static_cast<float>(sum / length);
-        out.slope[i] = a.constant_statistics ? 0.0f : static_cast<float>(dot / length * inverse);
-        dgamma += dot;
-        dbeta += sum;
+        out.scale[i] = static_cast<float>(double{static_cast<const float*>(slice.gamma)[j]} * inverse);
+        out.offset[i] = constant ? 0.0f : static_cast<float>(sum / length);
+        out.slope[i] = constant ? 0.0f : static_cast<float>(dot / length * inverse);
+        all_dots += dot;
+        all_sums += sum;
       }
-      static_cast<float*>(a.dgamma)[j] = static_cast<float>(dgamma);
-      static_cast<float*>(a.dbeta)[j] = static_cast<float>(dbeta);
+      dgamma[j] = static_cast<float>(all_dots);
+      dbeta[j] = static_cast<float>(all_sums);
     }
   });
 }
 
+// before: channels of the slices before this one.
 template <class T>
-void norm_backward(const NormBackwardArgs& a, Stream& stream) {
-  const NormWindow& w = a.window;
+void slice_backward(const NormBackwardArgs& a, const NormSlice& slice, bool constant, int64_t before, Stream& stream) {
+  const NormWindow& w = slice.window;
   const int64_t columns = w.groups * w.count, sums = columns * chunks_of(w) * 2;
   auto* partial =
       static_cast<double*>(stream.workspace(static_cast<size_t>(sums) * sizeof(double) + static_cast<size_t>(3 * columns) * sizeof(float)));
   auto* scale = reinterpret_cast<float*>(partial + sums);
   const Coefficients coefficients{.scale = scale, .offset = scale + columns, .slope = scale + 2 * columns};
-  sum_gradient_chunks<T>(a, partial);
-  merge_gradient_chunks(a, partial, coefficients);
+  sum_gradient_chunks<T>(a, slice, partial);
+  merge_gradient_chunks(slice, a.eps, constant, partial, coefficients, static_cast<float*>(a.dgamma) + before,
+                        static_cast<float*>(a.dbeta) + before);
   for_each_part(w, [&](int64_t group, int64_t row, int64_t rows) {
     const int64_t offset = (group * w.length + row) * w.channels + w.first;
     input_gradient(InputGradient<T>{.dy = static_cast<const T*>(a.dy) + offset,
@@ -180,7 +183,7 @@ void norm_backward(const NormBackwardArgs& a, Stream& stream) {
                                     .y = a.relu ? static_cast<const T*>(a.y) + offset : nullptr,
                                     .dx = static_cast<T*>(a.dx) + offset,
                                     .dresidual = a.dresidual ? static_cast<T*>(a.dresidual) + offset : nullptr,
-                                    .mean = static_cast<const float*>(a.mean) + group * w.count,
+                                    .mean = static_cast<const float*>(slice.mean) + group * w.count,
                                     .scale = coefficients.scale + group * w.count,
                                     .offset = coefficients.offset + group * w.count,
                                     .slope = coefficients.slope + group * w.count,
@@ -188,6 +191,13 @@ void norm_backward(const NormBackwardArgs& a, Stream& stream) {
                                     .stride = w.channels,
                                     .count = w.count});
   });
+}
+
+template <class T>
+void norm_backward(const NormBackwardArgs& a, Stream& stream) {
+  const auto& [first, second] = a.slices;
+  slice_backward<T>(a, first, a.constant_statistics[0], 0, stream);
+  if (second.window.count > 0) slice_backward<T>(a, second, a.constant_statistics[1], first.window.count, stream);
 }
 
 }  // namespace

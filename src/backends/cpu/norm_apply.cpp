@@ -47,27 +47,28 @@ REID_BODY apply_rows_body(const ApplyRows<T>& a) {
 REID_MULTIVERSION(apply_rows, ApplyRows<float>)
 REID_MULTIVERSION(apply_rows, ApplyRows<bf16>)
 
-void scales(const NormApplyArgs& a, float* scale) {
-  const auto* variance = static_cast<const float*>(a.variance);
-  const auto* gamma = static_cast<const float*>(a.gamma);
-  for (int64_t i = 0; i < a.window.groups * a.window.count; ++i) {
-    scale[i] = static_cast<float>(double{gamma[i % a.window.count]} / std::sqrt(double{variance[i]} + a.eps));
+void scales(const NormSlice& slice, double eps, float* scale) {
+  const auto* variance = static_cast<const float*>(slice.variance);
+  const auto* gamma = static_cast<const float*>(slice.gamma);
+  const NormWindow& w = slice.window;
+  for (int64_t i = 0; i < w.groups * w.count; ++i) {
+    scale[i] = static_cast<float>(double{gamma[i % w.count]} / std::sqrt(double{variance[i]} + eps));
   }
 }
 
 template <class T>
-void norm_apply(const NormApplyArgs& a, Stream& stream) {
-  const NormWindow& w = a.window;
+void slice_apply(const NormApplyArgs& a, const NormSlice& slice, Stream& stream) {
+  const NormWindow& w = slice.window;
   auto* scale = static_cast<float*>(stream.workspace(static_cast<size_t>(w.groups * w.count) * sizeof(float)));
-  scales(a, scale);
+  scales(slice, a.eps, scale);
   for_each_part(w, [&](int64_t group, int64_t row, int64_t rows) {
     const int64_t offset = (group * w.length + row) * w.channels + w.first;
     apply_rows(ApplyRows<T>{.x = static_cast<const T*>(a.x) + offset,
                             .residual = a.residual ? static_cast<const T*>(a.residual) + offset : nullptr,
                             .y = static_cast<T*>(a.y) + offset,
-                            .mean = static_cast<const float*>(a.mean) + group * w.count,
+                            .mean = static_cast<const float*>(slice.mean) + group * w.count,
                             .scale = scale + group * w.count,
-                            .beta = static_cast<const float*>(a.beta),
+                            .beta = static_cast<const float*>(slice.beta),
                             .rows = rows,
                             .stride = w.channels,
                             .count = w.count,
@@ -76,26 +77,36 @@ void norm_apply(const NormApplyArgs& a, Stream& stream) {
 }
 
 template <class T>
+void norm_apply(const NormApplyArgs& a, Stream& stream) {
+  for (const NormSlice& slice : a.slices) {
+    if (slice.window.count > 0) slice_apply<T>(a, slice, stream);
+  }
+}
+
+template <class T>
 void finish_rows(const NormApplyArgs& a, const float* scale, int64_t row, int64_t rows, int64_t first, int64_t count) {
-  const int64_t offset = row * a.window.channels + first, at = first - a.window.first;
+  const NormSlice& slice = a.slices[0];
+  const int64_t offset = row * slice.window.channels + first, at = first - slice.window.first;
   apply_rows(ApplyRows<T>{.x = static_cast<const T*>(a.x) + offset,
                           .residual = a.residual ? static_cast<const T*>(a.residual) + offset : nullptr,
                           .y = static_cast<T*>(a.y) + offset,
-                          .mean = static_cast<const float*>(a.mean) + at,
+                          .mean = static_cast<const float*>(slice.mean) + at,
                           .scale = scale + at,
-                          .beta = static_cast<const float*>(a.beta) + at,
+                          .beta = static_cast<const float*>(slice.beta) + at,
                           .rows = rows,
-                          .stride = a.window.channels,
+                          .stride = slice.window.channels,
                           .count = count,
                           .relu = a.relu});
 }
 
 }  // namespace
 
-Finish::Finish(const NormApplyArgs& norm) : norm_(norm), scale_(static_cast<size_t>(norm.window.count)) { scales(norm, scale_.data()); }
+Finish::Finish(const NormApplyArgs& norm) : norm_(norm), scale_(static_cast<size_t>(norm.slices[0].window.count)) {
+  scales(norm.slices[0], norm.eps, scale_.data());
+}
 
 void Finish::operator()(int64_t row, int64_t rows, int64_t column, int64_t columns) const {
-  const NormWindow& w = norm_.window;
+  const NormWindow& w = norm_.slices[0].window;
   const int64_t first = std::max(column, w.first), count = std::min(column + columns, w.first + w.count) - first;
   if (count <= 0) return;
   norm_.dtype == DType::bf16 ? finish_rows<bf16>(norm_, scale_.data(), row, rows, first, count)

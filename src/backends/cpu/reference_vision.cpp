@@ -38,13 +38,14 @@ void norm_apply(const NormApplyArgs& a) {
   const T* x = in<T>(a.x);
   const T* residual = in<T>(a.residual);
   T* y = out<T>(a.y);
-  for (int64_t g = 0; g < a.window.groups; ++g) {
-    for (int64_t j = 0; j < a.window.count; ++j) {
-      const int64_t statistic = g * a.window.count + j;
-      const double mean = double{in<Wide<T>>(a.mean)[statistic]};
-      const double scale = double{in<Wide<T>>(a.gamma)[j]} / std::sqrt(double{in<Wide<T>>(a.variance)[statistic]} + a.eps);
-      const double beta = double{in<Wide<T>>(a.beta)[j]};
-      for_each_row(a.window, g, j, [&](int64_t i) {
+  for (const NormSlice& slice : a.slices) {
+    const NormWindow& w = slice.window;
+    for (int64_t statistic = 0; statistic < w.groups * w.count; ++statistic) {
+      const int64_t g = statistic / w.count, j = statistic % w.count;
+      const double mean = double{in<Wide<T>>(slice.mean)[statistic]};
+      const double scale = double{in<Wide<T>>(slice.gamma)[j]} / std::sqrt(double{in<Wide<T>>(slice.variance)[statistic]} + a.eps);
+      const double beta = double{in<Wide<T>>(slice.beta)[j]};
+      for_each_row(w, g, j, [&](int64_t i) {
         const double value = (double{x[i]} - mean) * scale + beta + (residual ? double{residual[i]} : 0.0);
         y[i] = static_cast<T>(a.relu && value < 0 ? 0.0 : value);
       });
@@ -52,36 +53,48 @@ void norm_apply(const NormApplyArgs& a) {
   }
 }
 
+// Channel j of a slice: dx, dresidual, and what its parameters' gradients are.
+struct ParameterGradients {
+  double dgamma = 0, dbeta = 0;
+};
+template <class T>
+ParameterGradients channel_backward(const NormBackwardArgs& a, const NormSlice& slice, bool constant, int64_t j) {
+  const T *x = in<T>(a.x), *y = in<T>(a.y), *dy = in<T>(a.dy);
+  const NormWindow& w = slice.window;
+  const double length = static_cast<double>(w.length);
+  const auto masked = [&](int64_t i) { return a.relu && !(y[i] > 0) ? 0.0 : double{dy[i]}; };
+  ParameterGradients all;
+  for (int64_t g = 0; g < w.groups; ++g) {
+    const int64_t statistic = g * w.count + j;
+    const double mean = double{in<Wide<T>>(slice.mean)[statistic]};
+    const double inverse = 1 / std::sqrt(double{in<Wide<T>>(slice.variance)[statistic]} + a.eps);
+    double sum = 0, dot = 0;  // of dy, and of dy times the normalized x
+    for_each_row(w, g, j, [&](int64_t i) {
+      sum += masked(i);
+      dot += masked(i) * (double{x[i]} - mean) * inverse;
+    });
+    const double scale = double{in<Wide<T>>(slice.gamma)[j]} * inverse;
+    const double mean_sum = constant ? 0 : sum / length, mean_dot = constant ? 0 : dot / length;
+    for_each_row(w, g, j, [&](int64_t i) {
+      const double d = masked(i);
+      if (a.dresidual) out<T>(a.dresidual)[i] = static_cast<T>(d);
+      out<T>(a.dx)[i] = static_cast<T>(scale * (d - mean_sum - (double{x[i]} - mean) * inverse * mean_dot));
+    });
+    all.dgamma += dot;
+    all.dbeta += sum;
+  }
+  return all;
+}
+
 template <class T>
 void norm_backward(const NormBackwardArgs& a) {
-  const T* x = in<T>(a.x);
-  const T* y = in<T>(a.y);
-  const T* dy = in<T>(a.dy);
-  const double length = static_cast<double>(a.window.length);
-  const auto masked = [&](int64_t i) { return a.relu && !(y[i] > 0) ? 0.0 : double{dy[i]}; };
-  for (int64_t j = 0; j < a.window.count; ++j) {
-    double dgamma = 0, dbeta = 0;
-    for (int64_t g = 0; g < a.window.groups; ++g) {
-      const int64_t statistic = g * a.window.count + j;
-      const double mean = double{in<Wide<T>>(a.mean)[statistic]};
-      const double inverse = 1 / std::sqrt(double{in<Wide<T>>(a.variance)[statistic]} + a.eps);
-      double sum = 0, dot = 0;  // of dy, and of dy times the normalized x
-      for_each_row(a.window, g, j, [&](int64_t i) {
-        sum += masked(i);
-        dot += masked(i) * (double{x[i]} - mean) * inverse;
-      });
-      const double scale = double{in<Wide<T>>(a.gamma)[j]} * inverse;
-      const double mean_sum = a.constant_statistics ? 0 : sum / length, mean_dot = a.constant_statistics ? 0 : dot / length;
-      for_each_row(a.window, g, j, [&](int64_t i) {
-        const double d = masked(i);
-        if (a.dresidual) out<T>(a.dresidual)[i] = static_cast<T>(d);
-        out<T>(a.dx)[i] = static_cast<T>(scale * (d - mean_sum - (double{x[i]} - mean) * inverse * mean_dot));
-      });
-      dgamma += dot;
-      dbeta += sum;
+  int64_t parameter = 0;
+  for (int i = 0; i < 2; ++i) {
+    for (int64_t j = 0; j < a.slices[i].window.count; ++j, ++parameter) {
+      const ParameterGradients g = channel_backward<T>(a, a.slices[i], a.constant_statistics[i], j);
+      out<Wide<T>>(a.dgamma)[parameter] = static_cast<Wide<T>>(g.dgamma);
+      out<Wide<T>>(a.dbeta)[parameter] = static_cast<Wide<T>>(g.dbeta);
     }
-    out<Wide<T>>(a.dgamma)[j] = static_cast<Wide<T>>(dgamma);
-    out<Wide<T>>(a.dbeta)[j] = static_cast<Wide<T>>(dbeta);
   }
 }
 
