@@ -35,6 +35,7 @@ asked_without=${REID_WITHOUT:-}
 no_overlap='only from compute capability 9.0 on do launches overlap'
 tries=8   # acceptable offers of cuDNN and cuBLASLt, of which the fastest is compared with; tools/gpu_tables.py says so
 graph_tries=2   # the same of whole steps and of tests: cuDNN compiles what it fuses, about a second an offer
+hopper='cuda:sm90_wgmma cuda:sm90_wgmma_bands'  # what is for Hopper alone
 # without NAME...: what is left out: what the caller leaves out, what faulted, and these.
 without() { printf '%s\n' "$asked_without" "$(cat "$out/without" 2>/dev/null)" "$@" | sed '/^$/d' | paste -sd, -; }
 
@@ -131,13 +132,16 @@ phase_test() {
   REID_WITHOUT=$(without)
   REID_DEVICE=cuda most=60 step test 'tensors go there and come back' "$build/reid_tests" -tc='device: tensors go there*' || return
   # What the copy engine and wgmma may do to a process ends with it.
-  local log=$out/test-kernels_for_Hopper.log
-  rm -f "$log"
-  REID_DEVICE=cuda REID_ONLY=' cuda:sm90_wgmma ' most=90 step test 'kernels for Hopper' "$build/reid_tests" -tc='problems*'
-  if [ -f "$log" ] && { ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$log" || grep -q 'an error: ' "$log"; }; then
-    echo cuda:sm90_wgmma >"$out/without"
-    skip test 'sm90_wgmma' 'it faults or hangs: what follows is without it'
-  fi
+  local log
+  for name in $hopper; do
+    log=$out/test-${name//[^a-z0-9]/_}.log
+    rm -f "$log"
+    REID_DEVICE=cuda REID_ONLY=" $name " most=90 step test "$name" "$build/reid_tests" -tc='problems*'
+    if [ -f "$log" ] && { ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$log" || grep -q 'an error: ' "$log"; }; then
+      echo "$name" >>"$out/without"
+      skip test "without $name" 'it faults or hangs: what follows is without it'
+    fi
+  done
   # shellcheck disable=SC2046
   REID_WITHOUT=$(without $(vendors)) test_ops
   REID_WITHOUT=$(without)
@@ -157,14 +161,14 @@ phase_test() {
 
 # Hazards of barriers of the copy engine and of wgmma are told falsely by sanitizers before 2026: of those kernels racecheck says nothing here.
 phase_sanitize() {
-  local tool hopper
+  local tool those
   command -v compute-sanitizer >/dev/null || PATH=$PATH:/usr/local/cuda/bin
   command -v compute-sanitizer >/dev/null || { skip sanitize compute-sanitizer 'it was not found'; return 0; }
   for tool in memcheck synccheck initcheck racecheck; do
-    hopper=
-    [ "$tool" != racecheck ] || hopper=cuda:sm90_wgmma
+    those=
+    [ "$tool" != racecheck ] || those=$hopper
     # shellcheck disable=SC2046
-    REID_DEVICE=cuda REID_WITHOUT=$(without $(vendors) $hopper) most=$((seconds / 4)) step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+    REID_DEVICE=cuda REID_WITHOUT=$(without $(vendors) $those) most=$((seconds / 4)) step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
       "$build/reid_tests" -tc='problems: edges*'
     # Without a count of the tests nothing ran.
     if ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$out/sanitize-$tool.log" \

@@ -41,7 +41,7 @@ class HopperUnits {
   using Write = std::function<void(unsigned char* to)>;
   void load(SharedRange place, void* barrier, Write write, Site site);
 
-  // `run(sums, a, b)` adds to the `count` sums, 64 at most; a and b are the distances from the operands' addresses to where the units see
+  // `run(sums, a, b)` adds to the `count` sums, 128 at most; a and b are the distances from the operands' addresses to where the units see
   // them.
   using Product = std::function<void(float* sums, uintptr_t a, uintptr_t b)>;
   void multiply(float* sums, size_t count, SharedRange a, SharedRange b, Product run, Site site);
@@ -52,7 +52,7 @@ class HopperUnits {
   void fence_view();  // what was written by now becomes visible to the units
 
  private:
-  static constexpr size_t kMostSums = 64;
+  static constexpr size_t kMostSums = 128;
   struct Box {
     int64_t phase;  // of the barrier when it was asked for
     SharedRange place;

@@ -77,7 +77,7 @@ __host__ __device__ constexpr uint64_t matrix_descriptor(unsigned address, unsig
   return uint64_t{(address & 0x3FFFF) >> 4} | uint64_t{leading >> 4} << 16 | uint64_t{1024 >> 4} << 32 | uint64_t{1} << 62;
 }
 
-// d += a b with a [64, 16], b [16, kN], kN 64 or 128; `across`: the operand lies across depth. Tiles and sums are untouched until
+// d += a b with a [64, 16], b [16, kN], kN 64, 128 or 256; `across`: the operand lies across depth. Tiles and sums are untouched until
 // wgmma_wait.
 template <int kN, bool a_across, bool b_across>
 __device__ void wgmma_m64k16(float (&d)[kN / 2], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading REID_AND_CALLED);
@@ -119,9 +119,12 @@ __device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int 
 }
 #define REID_SUMS(i) \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
+#define REID_SUMS_64(i)                                                                                                          \
+  REID_SUMS(i), REID_SUMS(i + 8), REID_SUMS(i + 16), REID_SUMS(i + 24), REID_SUMS(i + 32), REID_SUMS(i + 40), REID_SUMS(i + 48), \
+      REID_SUMS(i + 56)
 template <int kN, bool a_across, bool b_across>
 __device__ void wgmma_m64k16(float (&d)[kN / 2], const bf16* a, unsigned a_leading, const bf16* b, unsigned b_leading) {
-  static_assert(kN == 64 || kN == 128);
+  static_assert(kN == 64 || kN == 128 || kN == 256);
   const uint64_t left = matrix_descriptor(shared_address(a), a_leading), right = matrix_descriptor(shared_address(b), b_leading);
   if constexpr (kN == 64) {
     REID_HOPPER(
@@ -129,16 +132,28 @@ __device__ void wgmma_m64k16(float (&d)[kN / 2], const bf16* a, unsigned a_leadi
         "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, %32, %33, 1, 1, 1, %34, %35;"
         : REID_SUMS(0), REID_SUMS(8), REID_SUMS(16), REID_SUMS(24)
         : "l"(left), "l"(right), "n"(int{a_across}), "n"(int{b_across}));
-  } else {
+  } else if constexpr (kN == 128) {
     REID_HOPPER(
         "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, "
         "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, "
         "%43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, %64, %65, 1, 1, 1, %66, "
         "%67;"
-        : REID_SUMS(0), REID_SUMS(8), REID_SUMS(16), REID_SUMS(24), REID_SUMS(32), REID_SUMS(40), REID_SUMS(48), REID_SUMS(56)
+        : REID_SUMS_64(0)
+        : "l"(left), "l"(right), "n"(int{a_across}), "n"(int{b_across}));
+  } else {
+    REID_HOPPER(
+        "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, "
+        "%15, %16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, "
+        "%39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, "
+        "%63, %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, %85, %86, "
+        "%87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, "
+        "%109, %110, %111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, %128, "
+        "%129, 1, 1, 1, %130, %131;"
+        : REID_SUMS_64(0), REID_SUMS_64(64)
         : "l"(left), "l"(right), "n"(int{a_across}), "n"(int{b_across}));
   }
 }
+#undef REID_SUMS_64
 #undef REID_SUMS
 __device__ inline void wgmma_fence() { REID_HOPPER("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { REID_HOPPER("wgmma.commit_group.sync.aligned;" ::: "memory"); }

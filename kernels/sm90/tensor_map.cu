@@ -62,6 +62,14 @@ const char* refuse_other_than_hopper() {
 #endif
 }
 
+int processors() {
+  int device = 0, count = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  if (error != cudaSuccess) launch_failed(error, "cudaDeviceGetAttribute", __FILE__, __LINE__);
+  return count;
+}
+
 #else
 
 TensorMap tensor_map(const bf16* data, const TensorShape& shape) {
@@ -83,6 +91,8 @@ TensorMap tensor_map(const bf16* data, const TensorShape& shape) {
 void use_device_of(Stream&) {}
 
 const char* refuse_other_than_hopper() { return nullptr; }
+
+int processors() { return 3; }
 
 #endif
 

@@ -1,21 +1,21 @@
 #pragma once
 // Tiles of products of bf16 matrices for Hopper: the copy engine fetches, warpgroups multiply, nobody waits for addresses.
 //
-// Map: a block makes kM x kN sums, 64 or 128 each. A warpgroup for every 64 rows holds 64 x kN of them in registers; one thread of one
-// more warp tells the copy engine which boxes to bring into three stages (64 steps of depth of both operands, 32 KB where a block makes
-// 128 x 128). A stage has two barriers: `full` ends its phase when the boxes' bytes have arrived, `empty` when all warps have multiplied
-// what was there. A warpgroup keeps one group of four products running while it issues the next; the stage before is released when that
-// group's predecessors are done.
-// Two to four blocks share a processor, as many as three stages leave room for: while one stores or waits for its first boxes, another
-// multiplies. Convolutions of 1 x 1 have one to eight steps of depth, so that most of a block's life is its beginning and its end.
-// Shared memory reads of wgmma go once for 64 x 128 x 16 products, where mma.sync reads fragments for 64 x 32 x 16: the tensor core
-// is fed by tiles, not by registers, which is what lifts the 65 % that mma.sync reaches. 64 x 64 x 16 products, 4 KB of operands in 32
-// cycles, take all 128 bytes a cycle that shared memory gives: narrow tiles are for results that are
-// narrow, and for blocks that have much else to keep in registers.
-// Lanes trade results until each stores 16 neighboring bytes: a warp then writes whole sectors of 32 bytes, not halves.
+// Map: a block makes kM x kN sums, 64 or 128 each, or 128 x 256. A warpgroup for every 64 rows holds 64 x kN of them in registers; one
+// thread of one more warp tells the copy engine which boxes to bring into three stages (64 steps of depth of both operands, 32 KB where a
+// block makes 128 x 128). A stage has two barriers: `full` ends its phase when the boxes' bytes have arrived, `empty` when all warps have
+// multiplied what was there. A warpgroup keeps one group of four products running while it issues the next; the stage before is released
+// when that group's predecessors are done. Two to four blocks share a processor, as many as three stages leave room for: while one stores
+// or waits for its first boxes, another multiplies. A tile of 128 x 256 has a processor for itself, four stages, and its blocks stay for
+// several tiles (run_wgmma_bands): while one's sums are stored, the boxes of the next are on their way. Convolutions of 1 x 1 have one to
+// eight steps of depth, so that most of a block's life is its beginning and its end. Shared memory reads of wgmma go once for 64 x 128 x 16
+// products, where mma.sync reads fragments for 64 x 32 x 16: the tensor core is fed by tiles, not by registers, which is what lifts the 65
+// % that mma.sync reaches. 64 x 64 x 16 products, 4 KB of operands in 32 cycles, take all 128 bytes a cycle that shared memory gives:
+// narrow tiles are for results that are narrow, and for blocks that have much else to keep in registers. Lanes trade results until each
+// stores 16 neighboring bytes: a warp then writes whole sectors of 32 bytes, not halves.
 //
 // A Problem says where boxes lie and sums go:
-//   kM, kN                               sums of a block
+//   kM, kN                               sums of a tile
 //   int64_t n                            columns of the sums, for the launch
 //   kAcrossA, kAcrossB                   whether an operand lies across depth (hopper.cuh)
 //   steps(place)                         how many times 64 steps of depth
@@ -35,17 +35,18 @@
 
 namespace reid::REID_TARGET {
 
-inline constexpr int kWgmmaDepth = 64, kWgmmaStages = 3;
+inline constexpr int kWgmmaDepth = 64;
 
 template <class Problem>
 struct WgmmaBlock {
   static constexpr int kM = Problem::kM, kN = Problem::kN;
-  static_assert((kM == 64 || kM == 128) && (kN == 64 || kN == 128));
+  static_assert((kM == 64 || kM == 128) && (kN == 64 || kN == 128 || (kM == 128 && kN == 256)));
   static constexpr int kConsumers = kM / 64 * 128, kWarps = kConsumers / kWarpSize, kThreads = kConsumers + kWarpSize;
   static constexpr int kElementsA = kM * kWgmmaDepth, kStage = kElementsA + kN * kWgmmaDepth;  // in elements
   static constexpr unsigned kStageBytes = kStage * sizeof(bf16);
-  static constexpr size_t kBytes = kWgmmaStages * size_t{kStageBytes} + (2 * kWgmmaStages + 1) * sizeof(Mbarrier);
-  static constexpr int kShare = kM + kN == 256 ? 2 : kM + kN == 192 ? 3 : 4;  // meant to share a processor
+  static constexpr int kShare = kM + kN == 384 ? 1 : kM + kN == 256 ? 2 : kM + kN == 192 ? 3 : 4;  // meant to share a processor
+  static constexpr int kStages = kShare == 1 ? 4 : 3;
+  static constexpr size_t kBytes = kStages * size_t{kStageBytes} + (2 * kStages + 1) * sizeof(Mbarrier);
   static_assert(kShare * (kBytes + 1024) <= 228 * 1024, "a processor of sm_90 has 228 KB, and keeps 1 KB of it for each block");
 };
 
@@ -69,39 +70,69 @@ inline constexpr int kExtrasOf = [] {
 template <class Problem>
 inline constexpr bool kTakesSums = kExtrasOf<Problem> == 3;
 
+// A block's stages. A step of the work of all its tiles, the first is 0, has the stages in turn.
 template <class Problem>
-__device__ void wgmma_produce(const Problem& problem, bf16* stages, Mbarrier* full, Mbarrier* empty, const WgmmaPlace& at) {
+struct WgmmaRing {
+  using Block = WgmmaBlock<Problem>;
+  static constexpr unsigned kStages = Block::kStages;
+  bf16* stages;            // [kStages, a and b]
+  Mbarrier *full, *empty;  // [kStages]
+  Mbarrier* met;           // of the consumers' warps, see wgmma_meet
+
+  __device__ static int stage(int step) { return static_cast<int>(static_cast<unsigned>(step) % kStages); }
+  __device__ static unsigned round(int step) { return static_cast<unsigned>(step) / kStages; }
+  __device__ bf16* tile(int step) const { return stages + stage(step) * Block::kStage; }
+  __device__ void wait_full(int step) const { mbarrier_wait(&full[stage(step)], round(step) % 2); }
+  __device__ void release(int step) const { mbarrier_arrive(&empty[stage(step)]); }
+
+  // By all threads of the block.
+  __device__ WgmmaRing() : stages(shared_dynamic<bf16>()) {  // ordered by the barriers behind it
+    full = reinterpret_cast<Mbarrier*>(stages + kStages * Block::kStage), empty = full + kStages, met = empty + kStages;
+    if (threadIdx.x == 0) {
+      for (unsigned s = 0; s < kStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], Block::kWarps);
+      mbarrier_init(met, Block::kWarps);
+      mbarrier_fence_init();
+    }
+    __syncthreads();
+  }
+};
+
+// begin: the first step of this tile.
+template <class Problem>
+__device__ void wgmma_produce(const Problem& problem, const WgmmaRing<Problem>& ring, const WgmmaPlace& at, int begin) {
   using Block = WgmmaBlock<Problem>;
   const int steps = problem.steps(at);
   const auto expect = [&](int step, unsigned bytes) {
-    const int s = step % kWgmmaStages, round = step / kWgmmaStages;
-    if (round > 0) mbarrier_wait(&empty[s], static_cast<unsigned>(round - 1) % 2);
-    mbarrier_arrive_expecting(&full[s], bytes);
-    return s;
+    const int s = ring.stage(step);
+    const unsigned round = ring.round(step);
+    if (round > 0) mbarrier_wait(&ring.empty[s], (round - 1) % 2);
+    mbarrier_arrive_expecting(&ring.full[s], bytes);
+    return &ring.full[s];
   };
   for (int step = 0; step < steps; ++step) {
-    const int s = expect(step, Block::kStageBytes);
-    problem.load_a(stages + s * Block::kStage, at, step, &full[s]);
-    problem.load_b(stages + s * Block::kStage + Block::kElementsA, at, step, &full[s]);
+    Mbarrier* const full = expect(begin + step, Block::kStageBytes);
+    bf16* const tile = ring.tile(begin + step);
+    problem.load_a(tile, at, step, full);
+    problem.load_b(tile + Block::kElementsA, at, step, full);
   }
   if constexpr (kExtrasOf<Problem> != 0) {
-    static_assert(Block::kM * Block::kN <= Block::kStage && kExtrasOf<Problem> <= kWgmmaStages);
+    static_assert(Block::kM * Block::kN <= Block::kStage && kExtrasOf<Problem> <= Block::kStages);
     for (int extra = 0; extra < kExtrasOf<Problem>; ++extra) {
-      const int s = expect(steps + extra, Block::kM * Block::kN * sizeof(bf16));
-      problem.load_extra(extra, stages + s * Block::kStage, at, &full[s]);
+      Mbarrier* const full = expect(begin + steps + extra, Block::kM * Block::kN * sizeof(bf16));
+      problem.load_extra(extra, ring.tile(begin + steps + extra), at, full);
     }
   }
 }
 
+// goes_on: other boxes follow.
 template <class Problem>
-__device__ void wgmma_consume(int steps, const bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[Problem::kN / 2]) {
+__device__ void wgmma_consume(const WgmmaRing<Problem>& ring, int begin, int steps, bool goes_on, float (&sums)[Problem::kN / 2]) {
   using Block = WgmmaBlock<Problem>;
   const int first_row = static_cast<int>(threadIdx.x) / 128 * 64;
   const bool speaks = threadIdx.x % kWarpSize == 0;  // for its warp
-  for (int step = 0; step < steps; ++step) {
-    const int s = step % kWgmmaStages;
-    mbarrier_wait(&full[s], static_cast<unsigned>(step / kWgmmaStages) % 2);
-    const bf16 *a = stages + s * Block::kStage, *b = a + Block::kElementsA;
+  for (int step = begin; step < begin + steps; ++step) {
+    ring.wait_full(step);
+    const bf16 *a = ring.tile(step), *b = a + Block::kElementsA;
     wgmma_fence();
     UNROLL
     for (int k = 0; k < kWgmmaDepth; k += 16) {
@@ -110,10 +141,10 @@ __device__ void wgmma_consume(int steps, const bf16* stages, Mbarrier* full, Mba
     }
     wgmma_commit();
     wgmma_wait<1>();
-    if (step > 0 && speaks) mbarrier_arrive(&empty[(step - 1) % kWgmmaStages]);
+    if (step > begin && speaks) ring.release(step - 1);
   }
   wgmma_wait<0>();
-  if (kExtrasOf<Problem> == kWgmmaStages && steps > 0 && speaks) mbarrier_arrive(&empty[(steps - 1) % kWgmmaStages]);
+  if (goes_on && steps > 0 && speaks) ring.release(begin + steps - 1);
 }
 
 // The thread's pairs of an extra. The swizzle spreads a warp's over the banks.
@@ -121,11 +152,10 @@ template <class Problem>
 class WgmmaExtra {
  public:
   using Block = WgmmaBlock<Problem>;
-  __device__ WgmmaExtra(int step, const bf16* stages, Mbarrier* full)  // waits for it
-      : tile_(stages + step % kWgmmaStages * Block::kStage) {
+  __device__ WgmmaExtra(int step, const WgmmaRing<Problem>& ring) : tile_(ring.tile(step)) {  // waits for it
     const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
     own_ = swizzled_place(static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4, lane % 4 * 2);
-    mbarrier_wait(&full[step % kWgmmaStages], static_cast<unsigned>(step / kWgmmaStages) % 2);
+    ring.wait_full(step);
   }
   __device__ uint32_t pair(int block, int half) const {  // numbers as in WgmmaResults
     const bf16* place = tile_ + block / 8 * (Block::kM * kWgmmaDepth) + (own_ ^ block % 8 * 8);
@@ -277,45 +307,36 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
     wgmma_kernel(const Problem GRID_CONSTANT problem, Divisor tiles_m, Divisor tiles_n) {
   after_predecessors();
   using Block = WgmmaBlock<Problem>;
-  bf16* const stages = shared_dynamic<bf16>();  // [kWgmmaStages, a and b]; ordered by the barriers behind it
-  auto* const full = reinterpret_cast<Mbarrier*>(stages + kWgmmaStages * Block::kStage);
-  Mbarrier *const empty = full + kWgmmaStages, *const met = empty + kWgmmaStages;
+  const WgmmaRing<Problem> ring;
   const int block = static_cast<int>(blockIdx.x), tile_row = tiles_n.quotient(block), part = tiles_m.quotient(tile_row);
   const WgmmaPlace at{part, tiles_m.remainder(tile_row, part), tiles_n.remainder(block, tile_row)};
-  if (threadIdx.x == 0) {
-    for (int s = 0; s < kWgmmaStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], Block::kWarps);
-    mbarrier_init(met, Block::kWarps);
-    mbarrier_fence_init();
-  }
-  __syncthreads();
   if (threadIdx.x >= Block::kConsumers) {
-    if (threadIdx.x == Block::kConsumers) wgmma_produce(problem, stages, full, empty, at);
+    if (threadIdx.x == Block::kConsumers) wgmma_produce(problem, ring, at, 0);
     return;  // no barrier of the block follows
   }
   float sums[Problem::kN / 2] = {};
   const int steps = problem.steps(at), warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  wgmma_consume<Problem>(steps, stages, full, empty, sums);
-  const auto extra = [&](int which) { return WgmmaExtra<Problem>(steps + which, stages, full); };
+  wgmma_consume<Problem>(ring, 0, steps, kExtrasOf<Problem> == Block::kStages, sums);
+  const auto extra = [&](int which) { return WgmmaExtra<Problem>(steps + which, ring); };
   if constexpr (kExtrasOf<Problem> != 0) wgmma_add<Problem>(extra(0), sums);
   ResultsOf<Problem> results(sums);
   if constexpr (kTakesSums<Problem>) wgmma_mask<Problem>(extra(1), results);
   wgmma_store(problem, at, results);
   if constexpr (kTakesSums<Problem>) {
-    auto* const parts =
-        reinterpret_cast<GradientSums*>(stages + steps % kWgmmaStages * Block::kStage);  // [warps, kN]; where the addend was
-    wgmma_meet(met, 0);
+    auto* const parts = reinterpret_cast<GradientSums*>(ring.tile(steps));  // [warps, kN]; where the addend was
+    wgmma_meet(ring.met, 0);
     wgmma_sums<Problem>(problem, at, results, extra(2), parts + warp * Block::kN);
-    wgmma_meet(met, 1);
+    wgmma_meet(ring.met, 1);
     merge_warps<Block::kWarps, Block::kN>(parts, 16, [&](int column, const GradientSums& all) {
       const int64_t j = int64_t{at.column} * Block::kN + column;
       if (j < problem.n) problem.store_gradient_sums(at, j, all);
     });
   }
   if constexpr (kTakesMoments<Problem>) {
-    auto* const parts = reinterpret_cast<Moments*>(stages);  // [warps, kN]; where nobody multiplies any more
-    wgmma_meet(met, 0);
+    auto* const parts = reinterpret_cast<Moments*>(ring.stages);  // [warps, kN]; where nobody multiplies any more
+    wgmma_meet(ring.met, 0);
     wgmma_moments(results, parts + warp * Block::kN);
-    wgmma_meet(met, 1);
+    wgmma_meet(ring.met, 1);
     merge_warps<Block::kWarps, Block::kN>(parts, 16, [&](int column, const Moments& all) {
       const int64_t j = int64_t{at.column} * Block::kN + column;
       if (j < problem.n) problem.store_moments(at, j, all);
@@ -329,6 +350,57 @@ void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& s
   const int64_t tiles_n = ceil_div(problem.n, Block::kN), blocks = parts * tiles_m * tiles_n;
   if (blocks == 0) return;
   launch(wgmma_kernel<Problem>, blocks_for(blocks, 1), Block::kThreads, Block::kBytes, stream, problem, Divisor(tiles_m), Divisor(tiles_n));
+}
+
+// Tiles in bands of 16 rows, down a band's columns one after the other: those that 132 processors work on together are about 2048 x 2112
+// sums, so that their boxes come from L2 again and again.
+struct WgmmaBands {
+  static constexpr int kRows = 16;  // of tiles
+  int tiles_m, tiles_n;
+  __host__ __device__ int tiles() const { return tiles_m * tiles_n; }
+  __device__ WgmmaPlace place(int tile) const {
+    const int band = tile / (kRows * tiles_n), first = band * kRows, rows = tiles_m - first < kRows ? tiles_m - first : kRows;
+    const int within = tile - first * tiles_n, column = within / rows;
+    return {0, first + within - column * rows, column};
+  }
+};
+
+// Blocks stay for every gridDim.x-th tile: the producer is at the next one's boxes while the consumers store.
+template <class Problem>
+__global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, 1)
+    wgmma_bands_kernel(const Problem GRID_CONSTANT problem, WgmmaBands bands) {
+  after_predecessors();
+  using Block = WgmmaBlock<Problem>;
+  const WgmmaRing<Problem> ring;
+  const int stride = static_cast<int>(gridDim.x);
+  int begin = 0;
+  if (threadIdx.x >= Block::kConsumers) {
+    if (threadIdx.x > Block::kConsumers) return;
+    for (int tile = static_cast<int>(blockIdx.x); tile < bands.tiles(); tile += stride) {
+      const WgmmaPlace at = bands.place(tile);
+      wgmma_produce(problem, ring, at, begin);
+      begin += problem.steps(at);
+    }
+    return;  // no barrier of the block follows
+  }
+  for (int tile = static_cast<int>(blockIdx.x); tile < bands.tiles(); tile += stride) {
+    const WgmmaPlace at = bands.place(tile);
+    const int steps = problem.steps(at);
+    float sums[Problem::kN / 2] = {};
+    wgmma_consume<Problem>(ring, begin, steps, true, sums);
+    wgmma_store(problem, at, ResultsOf<Problem>(sums));
+    begin += steps;
+  }
+}
+
+template <class Problem>
+void run_wgmma_bands(const Problem& problem, int64_t tiles_m, Stream& stream) {
+  using Block = WgmmaBlock<Problem>;
+  const int64_t tiles_n = ceil_div(problem.n, Block::kN);
+  const unsigned tiles = blocks_for(tiles_m * tiles_n, 1);
+  if (tiles == 0) return;
+  launch(wgmma_bands_kernel<Problem>, std::min(tiles, static_cast<unsigned>(processors())), Block::kThreads, Block::kBytes, stream, problem,
+         WgmmaBands{static_cast<int>(tiles_m), static_cast<int>(tiles_n)});
 }
 
 }  // namespace reid::REID_TARGET

@@ -51,6 +51,12 @@ TEST_CASE("problems: the layers of ResNet-50-IBN-a") {
 }
 #endif
 
+TEST_CASE("problems: work for every processor of a GPU") {
+  if (!std::getenv("REID_DEVICE")) return;
+  run_file("device.txt", {.references = false});
+  CHECK(true);  // failures are reported by line
+}
+
 TEST_CASE("problem lines: what is malformed is named") {
   CHECK_THROWS_WITH_AS(parse_problem("conv n=1 h"), "problem line 'conv n=1 h': 'h' is not key=number", Error);
   CHECK_THROWS_WITH_AS(static_cast<void>(parse_problem("conv n=1").at("h")), "problem line 'conv n=1' lacks h", Error);

@@ -1,8 +1,11 @@
 // The emulated means of Hopper are tested before they test anything: each bug that they are for is planted in a pipeline, and must be
 // reported with its launch, block and thread.
 
+#include <set>
+
 #include "planted.h"
 #include "probes_hopper.cuh"
+#include "sm90/wgmma_tile.cuh"
 
 namespace reid::emu::test {
 namespace {
@@ -212,6 +215,26 @@ TEST_CASE("emulator: wgmma sees what threads wrote to shared memory behind a fen
     run(false);
     CHECK(std::all_of(c.begin(), c.end(), [](float v) { return std::isnan(v); }));
   });
+}
+
+TEST_CASE("bands of tiles: every tile has its turn, and neighbors in turn share rows and columns") {
+  for (const auto& [m, n] : {std::pair{1, 1}, {16, 3}, {17, 5}, {40, 7}, {5, 40}, {64, 32}}) {
+    const WgmmaBands bands{m, n};
+    std::set<std::pair<int, int>> seen;
+    for (int tile = 0; tile < bands.tiles(); ++tile) {
+      const WgmmaPlace at = bands.place(tile);
+      CHECK((at.part == 0 && at.row >= 0 && at.row < m && at.column >= 0 && at.column < n));
+      seen.insert({at.row, at.column});
+    }
+    CHECK(static_cast<int>(seen.size()) == m * n);
+  }
+  std::set<int> rows, columns;  // of the tiles that an H200's processors begin with
+  for (int tile = 0; tile < 132; ++tile) {
+    const WgmmaPlace at = WgmmaBands{64, 32}.place(tile);
+    rows.insert(at.row), columns.insert(at.column);
+  }
+  CHECK(rows.size() == 16);
+  CHECK(columns.size() == 9);
 }
 
 __global__ void operand_of(uint64_t descriptor) { detail::Operand(descriptor, nullptr, false); }
