@@ -22,7 +22,7 @@
 
 #include "kernels.h"
 #include "merge.cuh"
-#include "packs.cuh"
+#include "norm.cuh"
 
 namespace reid::REID_TARGET {
 
@@ -77,11 +77,10 @@ struct Norm {
   }
   __device__ Pack<V> of_group(const void* statistics) const { return load<V>(in<float>(statistics) + group * slice.window.count + column); }
   __device__ Pack<V> of_channel(const void* parameters) const { return load<V>(in<float>(parameters) + column); }
-  // gamma / sqrt(variance + eps)
   __device__ Pack<V> scale(double eps) const {
     const Pack<V> variance = of_group(slice.variance), gamma = of_channel(slice.gamma);
     Pack<V> scale;
-    for (int i = 0; i < V; ++i) scale.v[i] = gamma.v[i] / sqrtf(variance.v[i] + static_cast<float>(eps));
+    for (int i = 0; i < V; ++i) scale.v[i] = norm_scale(gamma.v[i], variance.v[i], eps);
     return scale;
   }
 };
@@ -157,10 +156,6 @@ __global__ void statistics_kernel(const T* x, NormWindow w, Moments* moments, fl
 
 // --- apply ---
 
-// What becomes of x before a residual and ReLU. Backward asks for the sign of it: each rounding is named, so that both see the same.
-// From the difference: x * scale + shift would lose the digits that x shares with the mean.
-__device__ float applied(float x, float mean, float scale, float beta) { return fmaf(x - mean, scale, beta); }
-
 template <int V, class T>
 __global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(const NormApplyArgs GRID_CONSTANT a) {
   after_predecessors();
@@ -169,7 +164,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(const NormAppl
   if (!at.live) return;
   const T* residual = in<T>(a.residual);
   const Norm<V> norm(a.slices, at);
-  const Pack<V> mean = norm.of_group(norm.slice.mean), beta = norm.of_channel(norm.slice.beta), scale = norm.scale(a.eps);
+  const ChannelNorms<V> norms{norm.of_group(norm.slice.mean), norm.scale(a.eps), norm.of_channel(norm.slice.beta)};
   struct Row {
     Raw<V, T> x, more;
   };
@@ -179,14 +174,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(const NormAppl
     return row;
   };
   each_row(at, w, fetch, [&](const Row& row, int64_t element) {
-    Pack<V> y = widened(row.x);
-    for (int i = 0; i < V; ++i) y.v[i] = applied(y.v[i], mean.v[i], scale.v[i], beta.v[i]);
-    if (residual) {
-      const Pack<V> more = widened(row.more);
-      for (int i = 0; i < V; ++i) y.v[i] += more.v[i];
-    }
-    for (int i = 0; i < V; ++i) y.v[i] = a.relu && y.v[i] < 0 ? 0 : y.v[i];
-    store(out<T>(a.y) + element, y);
+    Pack<V> y = norms(widened(row.x));
+    if (residual) y = sum_of(y, widened(row.more));
+    store(out<T>(a.y) + element, a.relu ? relu_of(y) : y);
   });
 }
 

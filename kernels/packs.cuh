@@ -47,16 +47,19 @@ __device__ Pack<1> widened(T raw) {
   return {to_float(raw)};
 }
 
+template <class T>
+__device__ Vec<T> narrowed(const Pack<Vec<T>::kCount>& pack) {
+  Vec<T> raw;
+  for (int i = 0; i < Vec<T>::kCount; ++i) raw[i] = from_float<T>(pack.v[i]);
+  return raw;
+}
+
 template <int V, class T>
 __device__ void store(T* p, const Pack<V>& pack) {
   if constexpr (V == 1) {
     *p = from_float<T>(pack.v[0]);
   } else {
-    for (int i = 0; i < V; i += Vec<T>::kCount) {
-      Vec<T> part;
-      for (int j = 0; j < Vec<T>::kCount; ++j) part[j] = from_float<T>(pack.v[i + j]);
-      store_vec(p + i, part);
-    }
+    store_vec(p, narrowed<T>(pack));
   }
 }
 

@@ -61,14 +61,14 @@ MAX_BYTES = 1 << 20      # any tracked file
 # Lines a folder may hold, everything below it included.
 BUDGET = {
     "include/reid": 5650,
-    "kernels": 8750,
+    "kernels": 8900,
     "src/backends": 8400,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 13200,
     "src/learning": 5000,
     "src/program": 6950,
-    "tests": 22500,
+    "tests": 22650,
     "tools": 6600,
 }
 

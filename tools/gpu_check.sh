@@ -99,7 +99,7 @@ test_ops() {
   local begin=$SECONDS left=$((deadline - SECONDS)) op status failed='' cut=''
   if [ "$left" -le 0 ]; then skip test 'every op and problem line' 'no time left in this phase'; return; fi
   rm -rf "$out/ops" && mkdir "$out/ops"
-  { sed -n 's/.*const char\* name = "\([a-z0-9_]*\)";.*/\1/p' include/reid/engine/op_args*.h; echo conv_statistics; } | sort -u >"$out/ops/names"
+  { sed -n 's/.*const char\* name = "\([a-z0-9_]*\)";.*/\1/p' include/reid/engine/op_args*.h; printf '%s\n' conv_statistics conv_finish; } | sort -u >"$out/ops/names"
   # shellcheck disable=SC2016
   REID_DEVICE=cuda timeout "$left" xargs -P 6 -n 1 sh -c \
     'REID_ONLY="$2 " timeout --foreground -k 5 90 "$0" -tc="problems*" >"$1/$2.log" 2>&1; echo $? >"$1/$2.status"' \

@@ -1,5 +1,6 @@
 // Convolution of bf16 on tensor cores: the products of gather.cuh on the tiles of gemm/mma_tile.cuh, with sums in f32. x, y, w and their
-// gradients are bf16, but dw, which is f32. Forward, each version takes the statistics of y as well (statistics.cuh).
+// gradients are bf16, but dw, which is f32. Forward, each version takes the statistics of y as well (statistics.cuh),
+// or, but for mma_gather, has y pass a norm (norm.cuh).
 //
 // Versions:
 //   mma_gather    64 x 64 sums a block, elements fetched one by one: any channels
@@ -24,6 +25,18 @@ using Small = MmaShape<64, 64>;
 using Tall = MmaShape<128, 64>;
 using Large = MmaShape<128, 128>;
 
+// With a norm that y passes before it is stored.
+struct ForwardFinish : ForwardProblem<bf16> {
+  NormFinish finish;
+  explicit ForwardFinish(const ConvForwardArgs& a) : ForwardProblem<bf16>(a), finish(a.finish) {}
+  __device__ ChannelNorms<8> norms(int64_t group, int64_t j) const { return finish.channels(group * n + j); }
+  __device__ Vec<bf16> finished(const Vec<bf16>& eight, const ChannelNorms<8>& norms, const bf16* target) const {
+    if (!finish.residual) return finish(eight, norms, nullptr);
+    const Vec<bf16> more = load_vec(finish.residual + (target - y));
+    return finish(eight, norms, &more);
+  }
+};
+
 template <class Shape>
 struct Async {
   template <class Problem>
@@ -31,6 +44,7 @@ struct Async {
     run_mma_async<Shape>(p, batches, stream);
   }
   static constexpr int kM = Shape::kM, kN = Shape::kN;
+  static constexpr bool kFinishes = true;
 };
 struct Gather {
   template <class Problem>
@@ -38,11 +52,15 @@ struct Gather {
     run_mma_gather<Small>(p, batches, stream);
   }
   static constexpr int kM = Small::kM, kN = Small::kN;
+  static constexpr bool kFinishes = false;
 };
 
 // moments: where there is room for them, null where no statistics are wanted.
 template <class Tiles>
 void forward_with(const ConvForwardArgs& a, Moments* moments, Stream& stream) {
+  if constexpr (Tiles::kFinishes) {
+    if (a.finish.mean) return Tiles::run(ForwardFinish(a), a.shape.groups, stream);
+  }
   if (!moments) return Tiles::run(ForwardProblem<bf16>(a), a.shape.groups, stream);
   Tiles::run(ForwardMoments<bf16, Tiles::kM>(a, moments), a.shape.groups, stream);
   merge_moments(a, moments, Tiles::kM, stream);
@@ -153,7 +171,7 @@ int64_t rows_of(const ConvBackwardWeightArgs& a) { return a.shape.k / a.shape.gr
 int64_t columns_of(const ConvForwardArgs& a) { return a.shape.k / a.shape.groups; }
 int64_t columns_of(const ConvBackwardDataArgs& a) { return a.shape.c / a.shape.groups; }
 int64_t columns_of(const ConvBackwardWeightArgs& a) { return a.shape.r * a.shape.s * a.shape.c / a.shape.groups; }
-bool aligned(const ConvForwardArgs& a) { return aligned_to_16({a.x, a.w, a.y}); }
+bool aligned(const ConvForwardArgs& a) { return aligned_to_16({a.x, a.w, a.y, a.finish.residual}); }
 bool aligned(const ConvBackwardDataArgs& a) { return aligned_to_16({a.dy, a.w, a.dx, a.addend}); }
 bool aligned(const ConvBackwardWeightArgs& a) { return aligned_to_16({a.x, a.dy}); }
 
@@ -170,7 +188,10 @@ const char* refuse_padded(const Args& a, const void* result) {
     return "takes channels that are not in eights, filters that are, one group";
   return aligned_to_16({result}) ? refuse<Small>(a) : "takes arrays that start at multiples of 16 bytes";
 }
-const char* refuse_padded_forward(const ConvForwardArgs& a) { return refuse_padded(a, a.y); }
+const char* refuse_padded_forward(const ConvForwardArgs& a) {
+  return aligned_to_16({a.finish.residual}) ? refuse_padded(a, a.y) : "takes a residual that starts at a multiple of 16 bytes";
+}
+const char* refuse_gather_forward(const ConvForwardArgs& a) { return a.finish.mean ? "finishes nothing" : refuse<Small>(a); }
 const char* refuse_padded_weight(const ConvBackwardWeightArgs& a) {
   return a.shape.n * a.shape.p() * a.shape.q() == 0 ? "takes at least one pixel" : refuse_padded(a, a.dy);
 }
@@ -208,7 +229,7 @@ void register_conv_implicit_gemm_mma() {
   add_all<ConvBackwardWeight, BackwardWeight>();
   add<ConvForward>(REID_KERNEL_NAME("mma_async_padded"), refuse_padded_forward, forward_padded<Async<Small>>);
   add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_async_padded"), refuse_padded_weight, backward_weight_padded<Async<Small>>);
-  add<ConvForward>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvForwardArgs>, forward<Gather>);
+  add<ConvForward>(REID_KERNEL_NAME("mma_gather"), refuse_gather_forward, forward<Gather>);
   add<ConvBackwardData>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvBackwardDataArgs>, backward_data<Gather>);
   add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvBackwardWeightArgs>, backward_weight<Gather>);
 }

@@ -11,7 +11,6 @@ bool wanted(const NormStatisticsArgs& s) { return s.x && s.window.groups > 0 && 
 }  // namespace
 
 const char* refuse_statistics(const ConvForwardArgs& a, int64_t rows) {
-  if (a.finish) return "finishes nothing";
   for (const NormStatisticsArgs& s : a.statistics) {
     if (s.x && s.window.length % rows != 0) return "takes statistics over groups of whole blocks of rows";
   }

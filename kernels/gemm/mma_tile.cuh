@@ -18,6 +18,8 @@
 //   kVectors                     whether results are stored as bf16, eight neighbors at once; then target(batch, i, j) says where, null:
 //                                nowhere, and n is a multiple of 8
 //   addend, added(target)        may be there: what is added to the sums of a target; only where addend is not null
+//   finish                       may be there: a norm for results (norm.cuh), of the channels norms(batch, j), as finished(eight, norms,
+//                                target) has it
 // Either may be asked for the moments of its columns (moments.cuh), where tiles have no row beyond m:
 //   moments                      a member of that name
 //   store_moments(batch, i, j, of)               of column j's results in the rows of the tile, the first of which is i; for j < n
@@ -26,6 +28,7 @@
 #include "gemm/moments.cuh"
 #include "gemm/tile.cuh"
 #include "mma.cuh"
+#include "norm.cuh"
 
 namespace reid::REID_TARGET {
 
@@ -230,7 +233,15 @@ __device__ void store_vectors(const Problem& problem, const MmaPlace& at, const 
     pair[0] = to_bf16(first), pair[1] = to_bf16(second);
   });
   __syncthreads();
-  each_vector([&](bf16* target, const bf16* vector) { store_vec(target, load_vec(vector)); });
+  if constexpr (kFinishes<Problem>) {
+    static_assert(Shape::kThreads * 8 % Shape::kN == 0, "all vectors of a thread are of the same columns");
+    const int64_t j = at.j0 + static_cast<int>(threadIdx.x) * 8 % Shape::kN;
+    if (j >= problem.n) return;
+    const ChannelNorms<8> norms = problem.norms(at.batch, j);
+    each_vector([&](bf16* target, const bf16* vector) { store_vec(target, problem.finished(load_vec(vector), norms, target)); });
+  } else {
+    each_vector([&](bf16* target, const bf16* vector) { store_vec(target, load_vec(vector)); });
+  }
 }
 
 template <class Shape, class Problem>

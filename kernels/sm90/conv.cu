@@ -16,7 +16,9 @@
 // In the weights' gradient a pixel that sticks out multiplies zeros of dy by what x holds there: infinities of x make NaN.
 // Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
 // Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Forward also takes the statistics of y
-// (conv/statistics.cuh), where boxes divide the maps. The data's gradient also takes an addend, and then turns what comes of both into
+// (conv/statistics.cuh), where boxes divide the maps, or has y pass a norm (norm.cuh), whose table each block makes and whose residual's
+// boxes come while products run: in inference 40 of ResNet-50-IBN-a's 53 norms are no pass of their own, 29 MB less an image of 256 x 128
+// (calculated: 1.7 ms of a batch of 256). The data's gradient also takes an addend, and then turns what comes of both into
 // the gradient that a norm before it lets through, with its sums (NormSumsArgs): the boxes of the addend, y and x are fetched while
 // products run. Between the bottlenecks of ResNet-50 at batch 64 that is four passes less over 0.5 GB (calculated: 0.5 ms; twice the
 // boxes of dy, from L2, not counted).
@@ -161,9 +163,9 @@ struct WgmmaForwardMoments : WgmmaConvolution<kColumns, true> {
   __device__ void store_moments(const WgmmaPlace& at, int64_t j, const Moments& of) const { moments[at.row * this->n + j] = of; }
 };
 
-// With maps laid out as dx, of which the blocks' boxes are extras.
-template <int kColumns, int kCount>
-struct WgmmaDataExtras : WgmmaConvolution<kColumns, false> {
+// With maps laid out as the result, of which the blocks' boxes are extras.
+template <int kColumns, bool forward, int kCount>
+struct WgmmaExtras : WgmmaConvolution<kColumns, forward> {
   static constexpr int kExtras = kCount;
   TensorMap extras[kCount];
   __device__ void load_extra(int which, bf16* tile, const WgmmaPlace& at, Mbarrier* barrier) const {
@@ -178,7 +180,7 @@ struct WgmmaDataExtras : WgmmaConvolution<kColumns, false> {
 };
 // With the sums of the norm before. Pixels beyond the map come with zeros of y: they count for nothing. With 128 columns this would take
 // more registers than two blocks leave each other.
-struct WgmmaDataNorm : WgmmaDataExtras<kChannels, 3> {
+struct WgmmaDataNorm : WgmmaExtras<kChannels, false, 3> {
   int boxes_of_phase;
   const float *mean, *variance;
   float eps;
@@ -187,6 +189,12 @@ struct WgmmaDataNorm : WgmmaDataExtras<kChannels, 3> {
     const int64_t to = (int64_t{at.part} * boxes_of_phase + at.row) * n + j;
     sums[to] = of.sum, dots[to] = of.dot / sqrtf(variance[j] + eps);
   }
+};
+
+// With a norm that y passes before it is stored; the extra is the residual.
+template <class Convolution>
+struct WgmmaForwardFinish : Convolution {
+  NormFinish finish;
 };
 
 // Boxes of y.
@@ -230,7 +238,15 @@ void forward(const ConvForwardArgs& a, Stream& stream) {
   with_extent(a.shape.k, [&](auto columns) {
     const auto p = convolution<columns(), true>(a.shape, a.x, a.w, a.y, stream);
     const int64_t boxes = p.boxes.count(a.shape.n);
-    moments ? run_wgmma(WgmmaForwardMoments<columns()>{p, moments}, 1, boxes, stream) : run_wgmma(p, 1, boxes, stream);
+    if (a.finish.residual) {
+      const WgmmaExtras<columns(), true, 1> with{
+          p, {pixel_map(a.finish.residual, {a.shape.n, p.rows, p.columns, a.shape.k}, p.boxes, {1, 1})}};
+      run_wgmma(WgmmaForwardFinish<decltype(with)>{with, NormFinish(a.finish)}, 1, boxes, stream);
+    } else if (a.finish.mean) {
+      run_wgmma(WgmmaForwardFinish<decltype(p)>{p, NormFinish(a.finish)}, 1, boxes, stream);
+    } else {
+      moments ? run_wgmma(WgmmaForwardMoments<columns()>{p, moments}, 1, boxes, stream) : run_wgmma(p, 1, boxes, stream);
+    }
   });
   if (moments) merge_moments(a, moments, kPixels, stream);
 }
@@ -244,7 +260,7 @@ template <int kColumns>
 void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
   const auto p = convolution<kColumns, false>(a.shape, a.dy, a.w, a.dx, stream);
   const int64_t boxes = p.boxes.count(a.shape.n);
-  if (a.addend) return run_wgmma(WgmmaDataExtras<kColumns, 1>{p, {extra_map(a.addend, a.shape, p.boxes)}}, p.phases, boxes, stream);
+  if (a.addend) return run_wgmma(WgmmaExtras<kColumns, false, 1>{p, {extra_map(a.addend, a.shape, p.boxes)}}, p.phases, boxes, stream);
   run_wgmma(p, p.phases, boxes, stream);
 }
 
@@ -374,7 +390,7 @@ const char* refuse_boxes(const ConvForwardArgs& a) {
 constexpr char kFewPixels[] = "takes at least 128 pixels";
 const char* refuse_forward(const ConvForwardArgs& a) {
   if (a.shape.n * a.shape.p() * a.shape.q() < kPixels) return kFewPixels;
-  const char* reason = refuse(a, {a.x, a.w, a.y});
+  const char* reason = refuse(a, {a.x, a.w, a.y, a.finish.residual});
   return reason ? reason : refuse_boxes(a);
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {

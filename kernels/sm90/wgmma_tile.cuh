@@ -27,10 +27,13 @@
 //   moments, store_moments(place, column j, moments)      a member of that name; for j < n
 // It may have extras, boxes of bf16 for what becomes of the sums: more steps of the copy engine's, which arrive while products run.
 //   kExtras, load_extra(which, tile, place, barrier)      each kM rows of 64 columns, then those of the next 64
-// The first is added to the sums. With three it asks for the sums of a norm's gradients (NormSumsArgs); the second is y, the third x:
+// The first is added to the sums; it is the residual where the Problem has results of bf16 finished by a norm (norm.cuh):
+//   finish                               a member of that name; for j < n
+// With three it asks for the sums of a norm's gradients (NormSumsArgs); the second is y, the third x:
 //   mean, store_gradient_sums(place, column j, sums)      a member of that name, for all columns; for j < n, products with x - mean
 
 #include "gemm/moments.cuh"
+#include "norm.cuh"
 #include "sm90/device.cuh"
 
 namespace reid::REID_TARGET {
@@ -46,7 +49,8 @@ struct WgmmaBlock {
   static constexpr unsigned kStageBytes = kStage * sizeof(bf16);
   static constexpr int kShare = kM + kN == 384 ? 1 : kM + kN == 256 ? 2 : kM + kN == 192 ? 3 : 4;  // meant to share a processor
   static constexpr int kStages = kShare == 1 ? 4 : 3;
-  static constexpr size_t kBytes = kStages * size_t{kStageBytes} + (2 * kStages + 1) * sizeof(Mbarrier);
+  static constexpr int kTable = kFinishes<Problem> ? 3 * kN : 0;  // mean, scale and beta of each column
+  static constexpr size_t kBytes = kStages * size_t{kStageBytes} + kTable * sizeof(float) + (2 * kStages + 1) * sizeof(Mbarrier);
   static_assert(kShare * (kBytes + 1024) <= 228 * 1024, "a processor of sm_90 has 228 KB, and keeps 1 KB of it for each block");
 };
 
@@ -76,6 +80,7 @@ struct WgmmaRing {
   using Block = WgmmaBlock<Problem>;
   static constexpr unsigned kStages = Block::kStages;
   bf16* stages;            // [kStages, a and b]
+  float* table;            // [3, kN], where results are finished
   Mbarrier *full, *empty;  // [kStages]
   Mbarrier* met;           // of the consumers' warps, see wgmma_meet
 
@@ -87,7 +92,8 @@ struct WgmmaRing {
 
   // By all threads of the block.
   __device__ WgmmaRing() : stages(shared_dynamic<bf16>()) {  // ordered by the barriers behind it
-    full = reinterpret_cast<Mbarrier*>(stages + kStages * Block::kStage), empty = full + kStages, met = empty + kStages;
+    table = reinterpret_cast<float*>(stages + kStages * Block::kStage);
+    full = reinterpret_cast<Mbarrier*>(table + Block::kTable), empty = full + kStages, met = empty + kStages;
     if (threadIdx.x == 0) {
       for (unsigned s = 0; s < kStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], Block::kWarps);
       mbarrier_init(met, Block::kWarps);
@@ -156,6 +162,9 @@ class WgmmaExtra {
     const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
     own_ = swizzled_place(static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4, lane % 4 * 2);
     ring.wait_full(step);
+  }
+  __device__ Vec<bf16> eight(int row, int column) const {  // of the tile; column: a multiple of 8
+    return load_vec(tile_ + column / 64 * (Block::kM * kWgmmaDepth) + swizzled_place(row, column % 64));
   }
   __device__ uint32_t pair(int block, int half) const {  // numbers as in WgmmaResults
     const bf16* place = tile_ + block / 8 * (Block::kM * kWgmmaDepth) + (own_ ^ block % 8 * 8);
@@ -233,21 +242,27 @@ struct WgmmaResults {
 template <class Problem>
 using ResultsOf = WgmmaResults<typename Problem::Result, Problem::kN / 2>;
 
-template <class Problem>
-__device__ void wgmma_store(const Problem& problem, const WgmmaPlace& at, const ResultsOf<Problem>& results) {
+// change(vector, row, column): what is stored of the results from a column on; row and column of the tile.
+template <class Problem, class Change>
+__device__ void wgmma_store(const Problem& problem, const WgmmaPlace& at, const ResultsOf<Problem>& results, Change change) {
   using T = typename Problem::Result;
   constexpr int kTraders = ResultsOf<Problem>::kTraders;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize, row = static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4;
-  const int64_t own = int64_t{at.column} * Problem::kN + lane % kTraders * 8 + lane % 4 / kTraders * Vec<T>::kCount;
+  const int own = lane % kTraders * 8 + lane % 4 / kTraders * Vec<T>::kCount;
+  const int64_t first = int64_t{at.column} * Problem::kN;
   UNROLL
   for (int half = 0; half < 2; ++half) {
     T* const line = problem.line(at, row + 8 * half);
     UNROLL
     for (int block = 0; block < Problem::kN / 8; block += kTraders) {
       const Vec<T> vector = results.vector(block, half);
-      if (line) problem.store(line, own + block * 8, vector);
+      if (line) problem.store(line, first + own + block * 8, change(vector, row + 8 * half, own + block * 8));
     }
   }
+}
+template <class Problem>
+__device__ void wgmma_store(const Problem& problem, const WgmmaPlace& at, const ResultsOf<Problem>& results) {
+  wgmma_store(problem, at, results, [](const auto& vector, int, int) { return vector; });
 }
 
 // The moments of the tile's columns over a warp's 16 rows go to columns [kN]. 32 at a time: all would not fit into registers.
@@ -301,6 +316,32 @@ __device__ inline void wgmma_meet(Mbarrier* met, unsigned phase) {
   mbarrier_wait(met, phase % 2);
 }
 
+// The table of the norm that finishes the results, a column a thread: while the first boxes are on their way.
+template <class Problem>
+__device__ void wgmma_tabulate(const Problem& problem, const WgmmaPlace& at, float* table) {
+  const int column = static_cast<int>(threadIdx.x);
+  if (column >= Problem::kN) return;
+  const int64_t j = int64_t{at.column} * Problem::kN + column;
+  const bool there = j < problem.n;
+  table[column] = there ? problem.finish.mean[j] : 0;
+  table[Problem::kN + column] = there ? problem.finish.scale(j) : 0;
+  table[2 * Problem::kN + column] = there ? problem.finish.beta[j] : 0;
+}
+// residual(row, column): eight of it; null where there is none.
+template <class Problem, class Residual>
+__device__ void wgmma_finish(const Problem& problem, const WgmmaPlace& at, const ResultsOf<Problem>& results, const float* table,
+                             Residual residual) {
+  wgmma_store(problem, at, results, [&](const Vec<bf16>& vector, int row, int column) {
+    const ChannelNorms<8> norms{load<8>(table + column), load<8>(table + Problem::kN + column), load<8>(table + 2 * Problem::kN + column)};
+    if constexpr (std::is_null_pointer_v<Residual>) {
+      return problem.finish(vector, norms, nullptr);
+    } else {
+      const Vec<bf16> more = residual(row, column);
+      return problem.finish(vector, norms, &more);
+    }
+  });
+}
+
 // Producer and consumers part for good: ptxas keeps products in flight only where no path joins the one that issues them.
 template <class Problem>
 __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Problem>::kShare)
@@ -316,12 +357,22 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
   }
   float sums[Problem::kN / 2] = {};
   const int steps = problem.steps(at), warp = static_cast<int>(threadIdx.x) / kWarpSize;
+  if constexpr (kFinishes<Problem>) wgmma_tabulate(problem, at, ring.table);
   wgmma_consume<Problem>(ring, 0, steps, kExtrasOf<Problem> == Block::kStages, sums);
   const auto extra = [&](int which) { return WgmmaExtra<Problem>(steps + which, ring); };
-  if constexpr (kExtrasOf<Problem> != 0) wgmma_add<Problem>(extra(0), sums);
+  if constexpr (kExtrasOf<Problem> != 0 && !kFinishes<Problem>) wgmma_add<Problem>(extra(0), sums);
   ResultsOf<Problem> results(sums);
   if constexpr (kTakesSums<Problem>) wgmma_mask<Problem>(extra(1), results);
-  wgmma_store(problem, at, results);
+  if constexpr (!kFinishes<Problem>) {
+    wgmma_store(problem, at, results);
+  } else {
+    wgmma_meet(ring.met, 0);
+    if constexpr (kExtrasOf<Problem> != 0) {
+      wgmma_finish(problem, at, results, ring.table, [residual = extra(0)](int row, int column) { return residual.eight(row, column); });
+    } else {
+      wgmma_finish(problem, at, results, ring.table, nullptr);
+    }
+  }
   if constexpr (kTakesSums<Problem>) {
     auto* const parts = reinterpret_cast<GradientSums*>(ring.tile(steps));  // [warps, kN]; where the addend was
     wgmma_meet(ring.met, 0);

@@ -84,11 +84,21 @@ void CodeProductsArgs::describe(Visitor& v) const {
   v.output("c", c, {m, n}, DType::f32);
 }
 
+NormApplyArgs ConvForwardArgs::finishing() const {
+  const NormWindow all{.groups = 1, .length = shape.n * shape.p() * shape.q(), .channels = shape.k, .first = 0, .count = shape.k};
+  const NormSlice slice{all, finish.mean, finish.variance, finish.gamma, finish.beta};
+  return {.x = y, .slices = {slice}, .residual = finish.residual, .y = y, .eps = finish.eps, .relu = finish.relu, .dtype = dtype};
+}
 void ConvForwardArgs::describe(Visitor& v) const {
   v.input("x", x, x_shape(shape), dtype);
   v.input("w", w, w_shape(shape), dtype);
   describe_conv(v, shape);
-  if (finish) v.attribute("finish", 1);
+  if (finish.mean) {
+    describe_slice(v, finishing().slices[0], dtype);
+    if (finish.residual) v.input("residual", finish.residual, y_shape(shape), dtype);
+    v.attribute("eps", finish.eps);
+    v.attribute("relu", finish.relu);
+  }
   v.output("y", y, y_shape(shape), dtype);
   for (const NormStatisticsArgs& s : statistics) {
     if (!s.x) continue;

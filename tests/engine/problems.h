@@ -8,6 +8,7 @@ namespace reid::test {
 using Families = std::map<std::string, void (*)(const ProblemLine&, Sweep&)>;
 Families dense_families();       // matmul, conv, pointwise, bias
 Families statistics_families();  // conv_statistics
+Families finish_families();      // conv_finish
 Families norm_families();        // norm, running_update, sums_statistics
 Families vision_families();      // max_pool, global_pool, stripe_pool, non_local, views, colors, mirror
 Families rows_families();        // l2_normalize, rows, optimizer

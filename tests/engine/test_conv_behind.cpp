@@ -23,21 +23,19 @@ TEST_CASE("a convolution that finishes its output by a norm gives the bits of bo
       const Tensor residual = add ? ops::cast(normal("residual", {s.n, s.p(), s.q(), s.k}), dtype) : Tensor();
       const Tensor mean = normal("mean", {s.k}), gamma = normal("gamma", {s.k}), beta = normal("beta", {s.k});
       const Tensor variance = ops::multiply(gamma, gamma), y = Tensor::empty({s.n, s.p(), s.q(), s.k}, dtype);
-      const NormWindow all{.groups = 1, .length = s.n * s.p() * s.q(), .channels = s.k, .first = 0, .count = s.k};
-      const NormApplyArgs norm{.x = y.raw(),
-                               .slices = {{all, mean.raw(), variance.raw(), gamma.raw(), beta.raw()}},
-                               .residual = residual.raw(),
-                               .y = y.raw(),
-                               .eps = 1e-5,
-                               .relu = relu,
-                               .dtype = dtype};
       ConvForwardArgs args{.x = x.raw(), .w = w.raw(), .y = y.raw(), .shape = s, .dtype = dtype};
+      ConvForwardArgs together = args;
+      together.finish = {.mean = mean.raw(),
+                         .variance = variance.raw(),
+                         .gamma = gamma.raw(),
+                         .beta = beta.raw(),
+                         .residual = residual.raw(),
+                         .eps = 1e-5,
+                         .relu = relu};
       const int count = for_each_fast<ConvForward>(args, [&](auto&& run, const char* name) {
         run(args);
-        dispatch<NormApply>({}, norm);
+        dispatch<NormApply>({}, together.finishing());
         const Tensor expected = y.clone();
-        ConvForwardArgs together = args;
-        together.finish = &norm;
         run(together);
         CHECK_MESSAGE(bitwise_equal(y, expected), name, " ", problem_line(together));
       });

@@ -282,6 +282,41 @@ TEST_CASE("device: the last convolution that a norm's gradient comes from takes 
   }
 }
 
+TEST_CASE("device: in bf16 a convolution finishes its result by a norm, with the bits of both in turn") {
+  const auto there = [](const char* name, const Shape& shape, DType dtype) {
+    return normal_tensor(name, shape).to(DType::f32).to(dtype).to(test_device());
+  };
+  struct Case {
+    Shape x, w;
+    ops::ConvGeometry geometry;
+    DType dtype;
+    bool finishes;
+  };
+  at_both_paces([&] {
+    for (const Case& c : {Case{{2, 16, 9, 40}, {136, 3, 3, 40}, {.pad = 1}, DType::bf16, true},
+                          {{2, 15, 9, 3}, {64, 7, 7, 3}, {.stride = 2, .pad = 3}, DType::bf16, true},
+                          {{2, 8, 8, 5}, {7, 1, 1, 5}, {}, DType::bf16, false},
+                          {{2, 8, 8, 16}, {24, 1, 1, 16}, {}, DType::f32, false}}) {
+      const Tensor x = there("x", c.x, c.dtype), w = there("w", c.w, c.dtype), alone = ops::conv_forward(x, w, c.geometry);
+      const int64_t k = c.w[0];
+      const Tensor deviation = there("deviation", {1, k}, DType::f32), gamma = there("gamma", {k}, DType::f32);
+      const ops::Statistics s{there("mean", {1, k}, DType::f32), ops::multiply(deviation, deviation)};
+      const Tensor beta = there("beta", {k}, DType::f32), residual = there("residual", alone.shape(), c.dtype);
+      const NormWindow all{.groups = 1, .length = alone.numel() / k, .channels = k, .first = 0, .count = k};
+      for (const bool relu : {false, true}) {
+        const Tensor more = relu ? residual : Tensor(), expected = Tensor::empty(alone.shape(), c.dtype, test_device());
+        ops::norm_apply(alone, {{all, s, gamma, beta, true}}, more, 1e-5, relu, expected);
+        std::vector<std::string> lines;
+        trace_to(&lines);
+        const Tensor y = ops::conv_norm(x, w, c.geometry, s, gamma, beta, more, 1e-5, relu);
+        trace_to(nullptr);
+        CHECK(bitwise_equal(y.to(Device{}), expected.to(Device{})));
+        if (on_emulated_device()) CHECK(lines.size() == (c.finishes ? 1 : 2));
+      }
+    }
+  });
+}
+
 // Here maps of the first stages are whole blocks of rows, and channels of all are in eights. That the CPU's statistics come from sums of
 // doubles is far below bf16's roundings, which fall elsewhere where sums have another order: twice the CPU's errors, as above.
 TEST_CASE("device: in bf16 convolutions take the statistics of the norms behind them, and a training step agrees with the CPU's") {

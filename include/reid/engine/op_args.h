@@ -152,6 +152,15 @@ struct NormSumsArgs {
   double eps;
 };
 
+// norm_apply of one group and all channels on the way of x to memory.
+struct NormFinishArgs {
+  const void* mean = nullptr;           // [C] wide; null: nothing is wanted
+  const void *variance, *gamma, *beta;  // [C] wide
+  const void* residual;                 // nullable, laid out like the result
+  double eps;
+  bool relu;
+};
+
 // --- convolution ---
 
 struct ConvShape {
@@ -172,14 +181,14 @@ struct ConvForwardArgs {
   WeightCache* cache = nullptr;  // where what is made of w may be kept; null: it is made at every call
   // Statistics that are taken of y on its way to memory: windows whose x is y; null: none. Two for IBN.
   NormStatisticsArgs statistics[2] = {};
-  // What is then made of y, while it is in cache: a norm of one group whose x and y are y. For f32 and bf16 on the CPU; kernels refuse it.
-  const NormApplyArgs* finish = nullptr;
+  NormFinishArgs finish = {};  // what is then made of y, which is rounded before, as if norm_apply did it
+  NormApplyArgs finishing() const;
   void describe(Visitor&) const;
 };
 // Why kernels that do nothing with y beside writing it cannot compute this, or null.
 template <class Args>
 const char* refuse_behind(const Args& a) {
-  if constexpr (requires { a.finish; }) return a.finish ? "finishes nothing" : a.statistics[0].x ? "takes no statistics" : nullptr;
+  if constexpr (requires { a.finish; }) return a.finish.mean ? "finishes nothing" : a.statistics[0].x ? "takes no statistics" : nullptr;
   return nullptr;
 }
 template <class Args>

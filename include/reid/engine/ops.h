@@ -44,8 +44,8 @@ struct ConvStatistics {
 };
 ConvStatistics conv_statistics(const Tensor& x, const Tensor& w, const ConvGeometry& g, const std::vector<NormWindow>& windows);
 Shape conv_output(const Shape& x, const Shape& w, const ConvGeometry& g);  // [N, P, Q, K]
-// act(norm(conv(x, w)) + residual) with given statistics [1, K] of all channels, bit for bit as norm_apply of conv_forward; on the CPU the
-// norm is applied while its rows are in cache. f32 and bf16. residual may be undefined.
+// act(norm(conv(x, w)) + residual) with given statistics [1, K] of all channels, bit for bit as norm_apply of conv_forward; the norm is
+// applied on y's way to memory where the implementation can. f32 and bf16. residual may be undefined.
 Tensor conv_norm(const Tensor& x, const Tensor& w, const ConvGeometry& g, const Statistics& s, const Tensor& gamma, const Tensor& beta,
                  const Tensor& residual, double eps, bool relu);
 // What a norm of a window of channels needs; see NormSlice.

@@ -18,7 +18,7 @@ class Finish {
   void operator()(int64_t row, int64_t rows, int64_t column, int64_t columns) const;
 
  private:
-  const NormApplyArgs& norm_;
+  NormApplyArgs norm_;
   std::vector<float> scale_;  // gamma / sqrt(variance + eps)
 };
 

@@ -149,7 +149,7 @@ void ChunkedStatistics::merge() const {
 }
 
 Behind::Behind(const ConvForwardArgs& args) {
-  if (args.finish) finish_.emplace(*args.finish);
+  if (args.finish.mean) finish_.emplace(args.finishing());
   for (size_t i = 0; i < 2; ++i) {
     if (args.statistics[i].x) statistics_[i].emplace(args.statistics[i]);
   }

@@ -89,7 +89,7 @@ void conv_forward(const ConvForwardArgs& a) {
   for (const NormStatisticsArgs& behind : a.statistics) {
     if (behind.x) dispatch<NormStatistics>({}, behind);
   }
-  if (a.finish) dispatch<NormApply>({}, *a.finish);
+  if (a.finish.mean) dispatch<NormApply>({}, a.finishing());
 }
 
 template <class T>

@@ -78,7 +78,7 @@ const char* refuse_conv(const ConvShape& s, DType dtype) {
 }
 
 const char* refuse_fused(const ConvForwardArgs& a, VendorAllows allows) {
-  if (a.finish) return "finishes nothing";
+  if (a.finish.mean) return "finishes nothing";
   for (const NormStatisticsArgs& s : a.statistics) {
     if (!s.x) continue;
     if (!allows.loose_statistics) return "takes no statistics, unless loose ones are allowed";
