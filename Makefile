@@ -45,10 +45,11 @@ fuzz: build ## random input for every reader of files, ten minutes each (SECONDS
 	@$(call compile,fuzz)
 	@tools/fuzz.sh
 
-check: ## format and structure: wings, floors, sizes, self-contained headers; tables of the docs
+check: ## format and structure: wings, floors, sizes, self-contained headers; tables of the docs; clang as a second compiler
 	@tools/deps.sh --check-tools
 	@python3 tools/check_repo.py
 	@python3 tools/readme_tables.py --check
+	@tools/check_clang.sh
 
 format: ## clang-format every source file in place
 	@tools/deps.sh --check-tools

@@ -117,7 +117,7 @@ ConvStatistics conv_statistics(const Tensor& x, const Tensor& w, const ConvGeome
     require_window("conv_statistics", result.y, window);
     const Shape shape{window.groups, window.count};
     const auto wide_tensor = [&] { return Tensor::empty(shape, wide(x.dtype()), x.device()); };
-    const Statistics& taken = result.taken.emplace_back(wide_tensor(), wide_tensor());
+    const Statistics& taken = result.taken.emplace_back(Statistics{wide_tensor(), wide_tensor()});
     together.statistics[i] = {
         .x = result.y.raw(), .mean = taken.mean.raw(), .variance = taken.variance.raw(), .window = window, .dtype = x.dtype()};
   }
@@ -263,7 +263,7 @@ void add_pairs(const std::vector<std::pair<Tensor, Tensor>>& pairs) {
   for (size_t first = 0; first < pairs.size(); first += kMost) {
     AddPairsArgs args{.pairs = {}, .number = 0, .dtype = pairs[0].first.dtype()};
     for (size_t i = first; i < std::min(first + kMost, pairs.size()); ++i) {
-      const auto& [to, from] = pairs[i];
+      const Tensor &to = pairs[i].first, &from = pairs[i].second;
       require_alike("add_pairs", to, from);
       REID_CHECK(to.dtype() == args.dtype && to.device() == pairs[0].first.device(), "[add_pairs] takes tensors of one dtype and device");
       const auto taken = [&](const AddPair& other) { return other.to == to.raw(); };

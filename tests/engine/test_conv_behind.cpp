@@ -67,7 +67,7 @@ TEST_CASE("a convolution that takes statistics of its output gives the bits of b
         const int64_t groups = c.groups[i], first = i == 0 ? 0 : c.first, count = i == 0 ? c.first : s.k - c.first;
         if (groups == 0) continue;
         const ops::Statistics& t =
-            taken.emplace_back(Tensor::empty({groups, count}, DType::f32), Tensor::empty({groups, count}, DType::f32));
+            taken.emplace_back(ops::Statistics{Tensor::empty({groups, count}, DType::f32), Tensor::empty({groups, count}, DType::f32)});
         args.statistics[taken.size() - 1] = {.x = y.raw(),
                                              .mean = t.mean.raw(),
                                              .variance = t.variance.raw(),

@@ -99,7 +99,8 @@ TEST_CASE("a row of a packed product does not depend on the other rows, nor on t
         set_threads(count);
         CHECK_MESSAGE(same_bits(gemm_result(run, whole, a, b, {}, layout), expected), name, " threads ", count);
       }
-      for (const auto& [first, rows] : {std::pair<int64_t, int64_t>{0, 1}, {466, 1}, {13, 14}, {200, 101}}) {
+      for (const auto& range : {std::pair<int64_t, int64_t>{0, 1}, {466, 1}, {13, 14}, {200, 101}}) {
+        const int64_t first = range.first, rows = range.second;
         const Floats part(a.begin() + first * whole.k, a.begin() + (first + rows) * whole.k);
         const Floats c = gemm_result(run, {rows, whole.n, whole.k}, part, b, {}, layout);
         CHECK_MESSAGE(same_bits(c, Floats(expected.begin() + first * whole.n, expected.begin() + (first + rows) * whole.n)), name, " rows ",

@@ -25,7 +25,9 @@ TEST_CASE("golden: non-local blocks, forward and every gradient") {
     CHECK_MESSAGE(difference(y.value(), g["y"], kTight) == "", g.prefix());
     tape.backward(y, g["dy"]);
     CHECK_MESSAGE(difference(tape.gradient(x), g["dx"], kTight) == "", g.prefix());
-    for (const auto& [name, p] : module.parameters) {
+    for (const auto& parameter : module.parameters) {
+      const auto& name = parameter.name;
+      const Parameter* p = parameter.parameter;
       // A bias in front of a batch norm has no gradient but rounding: it is held against one.
       const double floor = name == "W.0.bias" ? 1 : 0;
       CHECK_MESSAGE(difference(filters_to_file(p->grad), g["gradient/" + name], kTight, floor) == "", g.prefix(), " ", name);

@@ -255,7 +255,9 @@ std::vector<Tensor> block_gradients(Device device, DType dtype, DType weights, i
 }
 
 TEST_CASE("device: the last convolution that a norm's gradient comes from takes the norm's sums, and no other") {
-  for (const auto& [uses, convolution_first] : {std::pair{1, true}, {2, true}, {1, false}}) {
+  for (const auto& one : {std::pair{1, true}, {2, true}, {1, false}}) {
+    const int uses = one.first;
+    const bool convolution_first = one.second;
     CAPTURE(uses);
     CAPTURE(convolution_first);
     const auto exact = block_gradients({}, DType::f64, DType::f64, uses, convolution_first);

@@ -45,8 +45,9 @@ TEST_CASE("supervised: every switch trains, and a stopped run ends bitwise equal
          c.id_weight = 0, c.triplet_normalize = true, c.common.model.bn_groups = 2, c.common.model.bn_running = "first";
        })},
   };
-  for (const auto& [name, config] : variants) {
-    CAPTURE(name);
+  for (const auto& one : variants) {
+    const auto& config = one.second;
+    CAPTURE(one.first);
     const Scratch scratch("supervised");
     REQUIRE(train_by<Supervised>(config, scratch / "whole"));
     CHECK(logged(scratch / "whole", "loss").size() == 6);
@@ -65,11 +66,13 @@ TEST_CASE("supervised: a frozen backbone stands still but for its statistics") {
   REQUIRE(train_by<Supervised>(config, scratch / "run"));
   const NamedTensors last = read_safetensors(scratch / "run" / "encoder.safetensors");
   Encoder first(config.common.model.encoder(), DType::f32, Rng(3).at("init"));
-  for (const auto& [name, p] : inventory(first).parameters) {
+  for (const auto& parameter : inventory(first).parameters) {
+    const auto& name = parameter.name;
+    const Parameter* p = parameter.parameter;
     const bool backbone = !name.starts_with("bottleneck.");
     CHECK_MESSAGE(bitwise_equal(filters_to_file(p->value), last.at(name)) == (backbone || !p->trainable), name);
   }
-  for (const auto& [name, b] : inventory(first).buffers) CHECK_FALSE_MESSAGE(bitwise_equal(*b, last.at(name)), name);
+  for (const auto& b : inventory(first).buffers) CHECK_FALSE_MESSAGE(bitwise_equal(*b.tensor, last.at(b.name)), b.name);
 }
 
 TEST_CASE("supervised: training on few people teaches the classifier to tell them apart") {

@@ -41,7 +41,8 @@ TEST_CASE("a run of the small configuration trains on pseudo labels in every epo
 
 TEST_CASE("two runs, two threads or one, several workers or one: bitwise equal") {
   const int before = threads();
-  for (const auto& [thread_count, workers] : {std::pair{before, 1}, {1, 1}, {2, 1}, {2, 3}}) {
+  for (const auto& counts : {std::pair{before, 1}, {1, 1}, {2, 1}, {2, 3}}) {
+    const int thread_count = counts.first, workers = counts.second;
     CAPTURE(thread_count);
     CAPTURE(workers);
     const Scratch scratch("repeat");

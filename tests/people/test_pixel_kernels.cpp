@@ -113,8 +113,7 @@ TEST_CASE("pixels: weighted sums along rows are those of the definition, for eve
       std::vector<uint8_t> sums(expected.size() + 1, 77);
       const bool done = kernels.weigh_pixels(windows, src.data(), static_cast<size_t>(width), sums.data(), rows);
       CAPTURE(kernels.name);
-      CAPTURE(width);
-      CAPTURE(outputs);
+      CAPTURE(windows.count.size());
       CHECK(sums.back() == 77);
       if (done) sums.pop_back();
       CHECK(sums == (done ? expected : std::vector<uint8_t>(expected.size() + 1, 77)));

@@ -44,7 +44,9 @@ Image noise(int height, int width, uint64_t seed) {
 
 TEST_CASE("resize: equal to Pillow, byte for byte") {
   int compared = 0;
-  for (const auto& [name, expected] : golden().tensors) {
+  for (const auto& tensor : golden().tensors) {
+    const std::string& name = tensor.first;
+    const Tensor& expected = tensor.second;
     const size_t dot = name.find('.');
     if (name.rfind("input", 0) != 0 || dot == std::string::npos) continue;
     const Image input = image_of(golden().at(name.substr(0, dot)));
@@ -83,7 +85,9 @@ TEST_CASE("color: equal to torchvision on Pillow images, byte for byte") {
   const std::pair<const char*, Adjust> operations[] = {
       {"brightness", adjust_brightness}, {"contrast", adjust_contrast}, {"saturation", adjust_saturation}, {"hue", adjust_hue}};
   const Image input = image_of(golden().at("colors"));
-  for (const auto& [name, adjust] : operations) {
+  for (const auto& operation : operations) {
+    const char* const name = operation.first;
+    const Adjust adjust = operation.second;
     const Tensor expected = golden().at(str("colors.", name));
     const auto values = golden().at(str("colors.", name, ".values")).span<double>();
     for (size_t i = 0; i < values.size(); ++i) {

@@ -169,13 +169,13 @@ TEST_CASE("gpu_check: the bench phase runs what matters most first, and skips wh
 
 TEST_CASE("gpu_check: launches overlap on cards that can") {
   const Played played;
-  for (const auto& [capability, verdict] : {std::pair{"8.6", "skipped"}, {"9.0", "passed"}, {"12.0", "passed"}}) {
-    CAPTURE(capability);
-    played.set_capability(capability);
+  for (const auto& card : {std::pair{"8.6", "skipped"}, {"9.0", "passed"}, {"12.0", "passed"}}) {
+    CAPTURE(card.first);
+    played.set_capability(card.first);
     CHECK(played.run("--phase bench") == 0);
-    CHECK(played.verdict("network_overlap_bf16_64") == verdict);
+    CHECK(played.verdict("network_overlap_bf16_64") == card.second);
     played.run("--phase test");
-    CHECK((played.verdict("launches that overlap") == "skipped") == (verdict == std::string("skipped")));
+    CHECK((played.verdict("launches that overlap") == "skipped") == (card.second == std::string("skipped")));
   }
 }
 
