@@ -73,7 +73,7 @@ struct Norm {
       : second(at.column >= slices[0].window.count), slice(slices[second]), column(at.column), group(at.group) {
     if (!second) return;
     column -= slices[0].window.count;
-    group = static_cast<unsigned>(group) / static_cast<unsigned>(slices[0].window.groups / slice.window.groups);
+    group = static_cast<unsigned>(group) / (static_cast<unsigned>(slices[0].window.groups) / static_cast<unsigned>(slice.window.groups));
   }
   __device__ Pack<V> of_group(const void* statistics) const { return load<V>(in<float>(statistics) + group * slice.window.count + column); }
   __device__ Pack<V> of_channel(const void* parameters) const { return load<V>(in<float>(parameters) + column); }

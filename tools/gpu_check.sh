@@ -168,8 +168,11 @@ phase_sanitize() {
     those=
     [ "$tool" != racecheck ] || those=$hopper
     # shellcheck disable=SC2046
-    REID_DEVICE=cuda REID_WITHOUT=$(without $(vendors) $those) most=$((seconds / 4)) step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      "$build/reid_tests" -tc='problems: edges*'
+    if REID_DEVICE=cuda REID_WITHOUT=$(without $(vendors) $those) most=$((seconds / 5)) step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "$build/reid_tests" -tc='problems: edges*' && [ -z "$those" ]; then
+      REID_DEVICE=cuda REID_ONLY=' cuda:sm90_wgmma_bands ' most=$((seconds / 16)) step sanitize "$tool, many tiles" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "$build/reid_tests" -tc='problems: work*'
+    fi
     # Without a count of the tests nothing ran.
     if ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$out/sanitize-$tool.log" \
         && grep -qiE 'not supported|unable to attach|Insufficient|Target application terminated before first instrumented' \

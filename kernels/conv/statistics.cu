@@ -12,6 +12,7 @@ bool wanted(const NormStatisticsArgs& s) { return s.x && s.window.groups > 0 && 
 
 const char* refuse_statistics(const ConvForwardArgs& a, int64_t rows) {
   for (const NormStatisticsArgs& s : a.statistics) {
+    if (s.x && a.finish.mean) return "takes statistics, or finishes";
     if (s.x && s.window.length % rows != 0) return "takes statistics over groups of whole blocks of rows";
   }
   return nullptr;

@@ -1,6 +1,6 @@
 #pragma once
 // Statistics of a convolution's result for the norm behind it: every block of the product leaves the moments of its columns
-// (gemm/moments.cuh) in the workspace, moments [row blocks, K], and one more kernel for each window merges them (merge.cuh).
+// (gemm/moments.cuh) in the workspace, moments [row blocks, K], and one more kernel merges them (merge.cuh).
 //
 // Fits where all rows of a block belong to one group of every window; a block of columns may lie in both windows, or in none.
 // Bytes: y is not read again, 2 N P Q K in bf16; the moments are 8 N P Q K / rows, written and read: with blocks of 128 rows a sixteenth of

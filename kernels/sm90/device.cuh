@@ -7,6 +7,6 @@ namespace reid::REID_TARGET {
 
 void use_device_of(Stream& stream);      // before tensor_map: the driver encodes maps in the context that is current
 const char* refuse_other_than_hopper();  // null on the device that is current, and in emulation
-int processors();                        // of the device that is current; 3 in emulation, where blocks shall come to take several tiles
+int processors();                        // of the device that is current; 2 in emulation, where blocks shall come to take several tiles
 
 }  // namespace reid::REID_TARGET

@@ -108,7 +108,8 @@ const char* refuse(const GemmArgs& g) {
 // Of fewer tiles some processors would have one more than the others, which is much of so few.
 const char* refuse_bands(const GemmArgs& g) {
   if (const char* reason = refuse(g)) return reason;
-  const int64_t tiles = ceil_div(g.m, kTile) * ceil_div(g.n, kWide);
+  const int64_t columns = ceil_div(g.n, kWide), tiles = ceil_div(g.m, kTile) * columns, narrow = ceil_div(g.n, kTile) * kTile;
+  if ((columns * kWide - narrow) * 8 > narrow) return "takes results that fill seven eighths of its tiles";
   if (tiles < 2 * processors()) return "takes two tiles of 128 x 256 for each processor, or more";
   return tiles < kMost ? nullptr : "takes less than 2^31 tiles";
 }

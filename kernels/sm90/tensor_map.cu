@@ -92,7 +92,7 @@ void use_device_of(Stream&) {}
 
 const char* refuse_other_than_hopper() { return nullptr; }
 
-int processors() { return 3; }
+int processors() { return 2; }
 
 #endif
 

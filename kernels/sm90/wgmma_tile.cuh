@@ -348,6 +348,7 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
     wgmma_kernel(const Problem GRID_CONSTANT problem, Divisor tiles_m, Divisor tiles_n) {
   after_predecessors();
   using Block = WgmmaBlock<Problem>;
+  static_assert(kFinishes<Problem> + kTakesSums<Problem> + kTakesMoments<Problem> <= 1, "`met` has two phases");
   const WgmmaRing<Problem> ring;
   const int block = static_cast<int>(blockIdx.x), tile_row = tiles_n.quotient(block), part = tiles_m.quotient(tile_row);
   const WgmmaPlace at{part, tiles_m.remainder(tile_row, part), tiles_n.remainder(block, tile_row)};

@@ -118,6 +118,22 @@ TEST_CASE("conv_statistics is conv_forward and norm_statistics, in every type, a
   }
 }
 
+TEST_CASE("two norms of a map are of neighboring channels, the first of the smaller groups") {
+  const Tensor x = normal("x", {4, 3, 16}), y = Tensor::empty(x.shape(), DType::f32);
+  const auto norm = [](int64_t groups, int64_t first, int64_t count) {
+    const Tensor statistics = Tensor::full({groups, count}, 1, DType::f32), parameters = Tensor::full({count}, 1, DType::f32);
+    return ops::NormOperands{{groups, 12 / groups, 16, first, count}, {statistics, statistics}, parameters, parameters, false};
+  };
+  const auto apply = [&](const std::vector<ops::NormOperands>& norms) { ops::norm_apply(x, norms, Tensor(), 1e-5, true, y); };
+  apply({norm(4, 0, 6), norm(2, 6, 10)});
+  CHECK_THROWS_WITH_AS(apply({norm(4, 0, 6), norm(2, 7, 9)}), doctest::Contains("channels begin at 7, expected 6"), Error);
+  CHECK_THROWS_WITH_AS(apply({norm(2, 0, 6), norm(4, 6, 10)}), doctest::Contains("4 groups are not unions of the first's 2"), Error);
+  CHECK_THROWS_WITH_AS(apply({}), doctest::Contains("takes one or two norms, got 0"), Error);
+  std::vector<ops::NormOperands> half{norm(4, 0, 6), norm(4, 6, 10)};
+  half[1].beta = Tensor();
+  CHECK_THROWS_WITH_AS(ops::norm_backward(x, x, y, half, 1e-5, true, y, Tensor()), doctest::Contains("one norm has a beta"), Error);
+}
+
 TEST_CASE("conv_norm is norm_apply of conv_forward, and names what does not fit") {
   const Tensor x = normal("x", {2, 6, 5, 32}), w = normal("w", {48, 3, 3, 32}), y = Tensor::empty({2, 6, 5, 48}, DType::f32);
   const Tensor mean = normal("mean", {1, 48}), gamma = normal("gamma", {48}), beta = normal("beta", {48});

@@ -64,6 +64,9 @@ std::string wrong_behind(const Impl<ConvForward>& impl, Device device, ConvForwa
                  .eps = 1e-5,
                  .relu = relu};
   if (impl.refuses && impl.refuses(args)) return "refused";
+  ConvForwardArgs both = args;
+  both.statistics[0].x = args.y;
+  if (emulated(impl.name) && !impl.refuses(both)) return "would also take statistics, which no kernel can";
   const std::vector<double> first = run(args);
   const std::string wrong = wrong_finish(alone, first, n, relu, args.dtype);
   if (!wrong.empty() || !repeat) return wrong;

@@ -142,8 +142,8 @@ struct NormPart {
 };
 // conv, and the statistics of those parts that are not given any, taken of its result on its way to memory (ops::conv_statistics).
 Var conv(const Var& x, const Var& w, const ops::ConvGeometry& g, std::vector<NormPart>& parts);
-// y = act(norm(x) + residual) over one or two windows that together cover all channels (two: IBN). Writes the batch's
-// statistics of part i to seen[i] when `seen` is given. residual may be a Var() without value.
+// y = act(norm(x) + residual) over one or two windows that together cover all channels (two: IBN; the groups of the second are unions of
+// the first's). Writes the batch's statistics of part i to seen[i] when `seen` is given. residual may be a Var() without value.
 Var norm_act(const Var& x, const std::vector<NormPart>& parts, const Var& residual, double eps, bool relu,
              std::vector<ops::Statistics>* seen = nullptr);
 

@@ -55,7 +55,8 @@ struct NormOperands {
   Tensor gamma, beta;        // [count]
   bool constant_statistics;  // they were given: no gradient flows through them
 };
-// By one norm or two, of channels that are neighbors. Writes these channels of y only; y has x's shape. residual may be undefined.
+// By one norm or two, of channels that are neighbors; groups of the second are unions of groups of the first. Writes these channels of y
+// only; y has x's shape. residual may be undefined.
 void norm_apply(const Tensor& x, const std::vector<NormOperands>& norms, const Tensor& residual, double eps, bool relu, const Tensor& y);
 // Moves each `running` [C] towards the mean over groups of its `seen` [G, C], in place; RunningMove says how. No two share tensors.
 struct RunningStep {
