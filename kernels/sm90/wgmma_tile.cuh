@@ -5,14 +5,17 @@
 // thread of one more warp tells the copy engine which boxes to bring into three stages (64 steps of depth of both operands, 32 KB where a
 // block makes 128 x 128). A stage has two barriers: `full` ends its phase when the boxes' bytes have arrived, `empty` when all warps have
 // multiplied what was there. A warpgroup keeps one group of four products running while it issues the next; the stage before is released
-// when that group's predecessors are done. Two to four blocks share a processor, as many as three stages leave room for: while one stores
-// or waits for its first boxes, another multiplies. A tile of 128 x 256 has a processor for itself, four stages, and its blocks stay for
-// several tiles (run_wgmma_bands): while one's sums are stored, the boxes of the next are on their way. Convolutions of 1 x 1 have one to
-// eight steps of depth, so that most of a block's life is its beginning and its end. Shared memory reads of wgmma go once for 64 x 128 x 16
-// products, where mma.sync reads fragments for 64 x 32 x 16: the tensor core is fed by tiles, not by registers, which is what lifts the 65
-// % that mma.sync reaches. 64 x 64 x 16 products, 4 KB of operands in 32 cycles, take all 128 bytes a cycle that shared memory gives:
-// narrow tiles are for results that are narrow, and for blocks that have much else to keep in registers. Lanes trade results until each
-// stores 16 neighboring bytes: a warp then writes whole sectors of 32 bytes, not halves.
+// when that group's predecessors are done.
+//
+// Two to four blocks share a processor, as many as three stages leave room for: while one stores or waits for its first boxes, another
+// multiplies. Convolutions of 1 x 1 have one to eight steps of depth, so that most of a block's life is its beginning and its end. A tile
+// of 128 x 256 has a processor for itself, and four stages; its block stays for tile after tile (run_wgmma_bands): while one's sums are
+// stored, the boxes of the next are on their way.
+//
+// Shared memory reads of wgmma go once for 64 x 128 x 16 products, where mma.sync reads fragments for 64 x 32 x 16: the tensor core is fed
+// by tiles, not by registers, which is what lifts the 65 % that mma.sync reaches. 64 x 64 x 16 products, 4 KB of operands in 32 cycles,
+// take all 128 bytes a cycle that shared memory gives: narrow tiles are for results that are narrow, and for blocks that have much else to
+// keep in registers. Lanes trade results until each stores 16 neighboring bytes: a warp then writes whole sectors of 32 bytes, not halves.
 //
 // A Problem says where boxes lie and sums go:
 //   kM, kN                               sums of a tile
