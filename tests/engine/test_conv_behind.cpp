@@ -25,13 +25,7 @@ TEST_CASE("a convolution that finishes its output by a norm gives the bits of bo
       const Tensor variance = ops::multiply(gamma, gamma), y = Tensor::empty({s.n, s.p(), s.q(), s.k}, dtype);
       ConvForwardArgs args{.x = x.raw(), .w = w.raw(), .y = y.raw(), .shape = s, .dtype = dtype};
       ConvForwardArgs together = args;
-      together.finish = {.mean = mean.raw(),
-                         .variance = variance.raw(),
-                         .gamma = gamma.raw(),
-                         .beta = beta.raw(),
-                         .residual = residual.raw(),
-                         .eps = 1e-5,
-                         .relu = relu};
+      together.finish = {mean.raw(), variance.raw(), gamma.raw(), beta.raw(), residual.raw(), 1e-5, relu};
       const int count = for_each_fast<ConvForward>(args, [&](auto&& run, const char* name) {
         run(args);
         dispatch<NormApply>({}, together.finishing());

@@ -9,8 +9,7 @@ namespace {
 Sweep run_file(const std::string& file, Sweep sweep, int part = 0, int parts = 1) {
   int number = 0;
   Families families = dense_families();
-  families.merge(statistics_families());
-  families.merge(finish_families());
+  families.merge(behind_families());
   families.merge(norm_families());
   families.merge(vision_families());
   families.merge(rows_families());

@@ -1,9 +1,14 @@
-// Problem family of convolutions that take statistics of their results, with its error bounds.
+// Problem families of convolutions that do more with their results on the way to memory: take statistics of them, or have them pass a
+// norm. With error bounds.
 
 #include "problems.h"
 
 namespace reid::test {
 namespace {
+
+std::vector<double> values(const Tensor& t) { return detail::read(t.to(Device{}).raw(), t.numel(), t.dtype()); }
+
+// --- statistics ---
 
 // Windows of y's channels: [0, instance) with each image a group, if any; the others with `norm_groups` groups of images.
 std::vector<NormWindow> windows_of(const ConvShape& s, const ProblemLine& line) {
@@ -75,8 +80,8 @@ bool loose(const Impl<ConvForward>& impl) { return std::string_view(impl.name).e
 
 // One implementation: y has the bits of the convolution alone, and the statistics are right, alone in memory and, asked to repeat them, the
 // same in every way.
-std::string wrong_behind(const Impl<ConvForward>& impl, Device device, ConvForwardArgs args, const Tensor& y,
-                         const std::vector<NormWindow>& windows, bool repeat) {
+std::string wrong_taken(const Impl<ConvForward>& impl, Device device, ConvForwardArgs args, const Tensor& y,
+                        const std::vector<NormWindow>& windows, bool repeat) {
   constexpr int64_t kGuard = 64;
   constexpr double kGuardValue = -7;
   std::vector<Tensor> memory;  // mean, variance of each window, between guards
@@ -84,7 +89,6 @@ std::string wrong_behind(const Impl<ConvForward>& impl, Device device, ConvForwa
     memory.push_back(Tensor::full({w.groups * w.count + 2 * kGuard}, kGuardValue, DType::f32, device));
     return static_cast<float*>(memory.back().raw()) + kGuard;
   };
-  const auto values = [](const Tensor& t) { return detail::read(t.to(Device{}).raw(), t.numel(), t.dtype()); };
   const auto inner = [](const std::vector<double>& all) { return std::vector<double>(all.begin() + kGuard, all.end() - kGuard); };
   const auto run = [&](const ConvForwardArgs& a) {
     y.fill(std::numeric_limits<double>::quiet_NaN());
@@ -120,15 +124,82 @@ std::string wrong_behind(const Impl<ConvForward>& impl, Device device, ConvForwa
   return !repeat ? "" : detail::in_other_ways(impl.name, [&] { return taken() == first ? "" : std::string("other bits "); });
 }
 
-// How many of the emulated kernels take them.
-int64_t statistics_in(DType dtype, const ProblemLine& line, Sweep& sweep) {
+// --- a norm ---
+
+struct Norm {
+  Tensor mean, variance, gamma, beta, residual;  // [K] f32; residual like y, or undefined
+};
+
+Norm norm_of(const ProblemLine& line, Fill fill, const ConvShape& s, DType dtype) {
+  const auto filled = [&](const char* name, const Shape& shape, DType type, Content content = Content::any) {
+    Tensor t = Tensor::empty(shape, type);
+    detail::fill(line.text + name, content, fill, shape, type, t.raw());
+    return t;
+  };
+  const Shape channels{s.k};
+  return {filled("mean", channels, DType::f32), filled("variance", channels, DType::f32, Content::positive),
+          filled("gamma", channels, DType::f32), filled("beta", channels, DType::f32),
+          line.get("residual", 0) != 0 ? filled("residual", {s.n, s.p(), s.q(), s.k}, dtype) : Tensor()};
+}
+
+// Whether what is stored may come of a value from low to high.
+template <class T>
+bool rounded_from(double low, double high, double stored) {
+  return stored >= double{static_cast<T>(low)} && stored <= double{static_cast<T>(high)};
+}
+
+// Against what the norm makes of the convolution's own result in double; f32 rounds seven times on the way.
+std::string wrong_finish(const std::vector<double>& alone, const std::vector<double>& got, const Norm& n, bool relu, DType dtype) {
+  const std::vector<double> mean = values(n.mean), variance = values(n.variance), gamma = values(n.gamma), beta = values(n.beta);
+  const std::vector<double> residual = n.residual.defined() ? values(n.residual) : std::vector<double>(alone.size());
+  for (size_t i = 0; i < alone.size(); ++i) {
+    const size_t c = i % mean.size();
+    const double scale = gamma[c] / std::sqrt(variance[c] + 1e-5), value = (alone[i] - mean[c]) * scale + beta[c] + residual[i];
+    const double reach = (std::abs(alone[i]) + std::abs(mean[c])) * std::abs(scale) + std::abs(beta[c]) + std::abs(residual[i]);
+    const auto passed = [&](double v) { return relu ? std::max(v, 0.0) : v; };
+    const double low = passed(value - 8 * 0x1p-24 * reach), high = passed(value + 8 * 0x1p-24 * reach);
+    const bool right = dtype == DType::bf16 ? rounded_from<bf16>(low, high, got[i]) : rounded_from<float>(low, high, got[i]);
+    if (!right) return str("y[", i, "]: got ", got[i], ", expected ", low, " to ", high, ", rounded");
+  }
+  return "";
+}
+
+// One implementation: "refused", "", or what is wrong; asked to repeat, in every way.
+std::string wrong_finished(const Impl<ConvForward>& impl, Device device, ConvForwardArgs args, const Tensor& y, const Norm& n, bool relu,
+                           bool repeat) {
+  const auto run = [&](const ConvForwardArgs& a) {
+    y.fill(std::numeric_limits<double>::quiet_NaN());
+    impl.run(a, current_stream(device));
+    return values(y);
+  };
+  const std::vector<double> alone = run(args);
+  const Tensor mean = n.mean.to(device), variance = n.variance.to(device), gamma = n.gamma.to(device), beta = n.beta.to(device);
+  const Tensor residual = n.residual.defined() ? n.residual.to(device) : Tensor();
+  args.finish = {mean.raw(), variance.raw(), gamma.raw(), beta.raw(), residual.raw(), 1e-5, relu};
+  if (impl.refuses && impl.refuses(args)) return "refused";
+  ConvForwardArgs both = args;
+  both.statistics[0].x = args.y;
+  if (emulated(impl.name) && !impl.refuses(both)) return "would also take statistics, which no kernel can";
+  const std::vector<double> first = run(args);
+  const std::string wrong = wrong_finish(alone, first, n, relu, args.dtype);
+  if (!wrong.empty() || !repeat) return wrong;
+  return detail::in_other_ways(impl.name, [&] { return run(args) == first ? "" : std::string("other bits "); });
+}
+
+// --- both ---
+
+// Says of one implementation's call what is wrong, "" or "refused".
+using Trial = std::function<std::string(const Impl<ConvForward>&, Device, const ConvForwardArgs&, const Tensor& y, Fill)>;
+
+// Every implementation on both fills. -> how many of the emulated kernels take it.
+int64_t takers_in(DType dtype, const ProblemLine& line, const Trial& wrong_in, Sweep& sweep) {
   const ConvShape s = conv_shape(line);
   int64_t takers = 0;
   for (const auto& one : tried<ConvForward>()) {
     const Device device = one.first;
     const Impl<ConvForward>& impl = one.second;
     for (const Fill fill : {Fill::integers, Fill::normal}) {
-      const std::string id = detail::only("conv_statistics", impl.name, fill, dtype, line);
+      const std::string id = detail::only(line.family.c_str(), impl.name, fill, dtype, line);
       if (!detail::wanted(id)) continue;
       Tensor x = Tensor::empty({s.n, s.h, s.w, s.c}, dtype), w = Tensor::empty({s.k, s.r, s.s, s.c / s.groups}, dtype);
       detail::fill(line.text + "x", Content::any, fill, x.shape(), dtype, x.raw());
@@ -137,31 +208,52 @@ int64_t statistics_in(DType dtype, const ProblemLine& line, Sweep& sweep) {
       const Tensor there = x.to(device), filters = w.to(device), y = Tensor::empty({s.n, s.p(), s.q(), s.k}, dtype, device);
       const ConvForwardArgs args{.x = there.raw(), .w = filters.raw(), .y = y.raw(), .shape = s, .dtype = dtype};
       if (impl.refuses && impl.refuses(args)) continue;
-      const std::string wrong =
-          detail::found([&] { return wrong_behind(impl, device, args, y, windows_of(s, line), fill == Fill::normal); });
+      const std::string wrong = detail::found([&] { return wrong_in(impl, device, args, y, fill); });
       if (wrong == "refused") continue;
       takers += emulated(impl.name) && !loose(impl) && fill == Fill::normal;
-      ++sweep.ran[str("conv_statistics ", impl.name, " ", dtype)];
+      ++sweep.ran[str(line.family, " ", impl.name, " ", dtype)];
       if (!wrong.empty()) detail::report(id, wrong);
     }
   }
   return takers;
 }
 
-// With conv's keys and those of windows_of. f32, bf16: how many of the emulated kernels must take them. offset: see fill_offset.
-void conv_statistics(const ProblemLine& line, Sweep& sweep) {
+// With conv's keys. f32, bf16: how many of the emulated kernels must take it. offset: see fill_offset.
+void check_behind(const ProblemLine& line, const Trial& wrong_in, Sweep& sweep) {
   if (!sweep.runs) return;
   initialize();
   const auto kernels = tried<ConvForward>();
   const bool counts = std::ranges::any_of(kernels, [](const auto& k) { return emulated(k.second.name); }) && !std::getenv("REID_ONLY");
   for (const DType dtype : {DType::f32, DType::bf16}) {
-    const int64_t takers = statistics_in(dtype, line, sweep);
-    if (counts) CHECK_MESSAGE(takers == line.at(name_of(dtype)), line.text, ": ", takers, " emulated kernels take statistics in ", dtype);
+    const int64_t takers = takers_in(dtype, line, wrong_in, sweep);
+    if (counts) CHECK_MESSAGE(takers == line.at(name_of(dtype)), line.text, ": ", takers, " emulated kernels take it in ", dtype);
   }
+}
+
+// With the keys of windows_of.
+void conv_statistics(const ProblemLine& line, Sweep& sweep) {
+  const std::vector<NormWindow> windows = windows_of(conv_shape(line), line);
+  check_behind(
+      line,
+      [&](const Impl<ConvForward>& impl, Device device, const ConvForwardArgs& args, const Tensor& y, Fill fill) {
+        return wrong_taken(impl, device, args, y, windows, fill == Fill::normal);
+      },
+      sweep);
+}
+
+// With residual and relu.
+void conv_finish(const ProblemLine& line, Sweep& sweep) {
+  const bool relu = line.get("relu", 0) != 0;
+  check_behind(
+      line,
+      [&](const Impl<ConvForward>& impl, Device device, const ConvForwardArgs& args, const Tensor& y, Fill fill) {
+        return wrong_finished(impl, device, args, y, norm_of(line, fill, args.shape, args.dtype), relu, fill == Fill::normal);
+      },
+      sweep);
 }
 
 }  // namespace
 
-Families statistics_families() { return {{"conv_statistics", conv_statistics}}; }
+Families behind_families() { return {{"conv_statistics", conv_statistics}, {"conv_finish", conv_finish}}; }
 
 }  // namespace reid::test
