@@ -1,7 +1,7 @@
 // Matrix products of bf16 on Hopper's tensor cores: c = op(a) op(b), or c += with accumulate, with sums and c in f32.
 //
 // Layout: as in gemm/gemm.cu. A transposed operand is fetched as it lies; wgmma reads tiles along or across depth.
-// Map: tiles by two warpgroups, fed by the copy engine: wgmma_tile.cuh. What is beyond the extents arrives as zeros.
+// Map: tiles by two warpgroups, fed by the copy engine: wgmma_tile.cuh, wgmma_bands.cuh. What is beyond the extents arrives as zeros.
 //   sm90_wgmma        tiles of 128 x 128, two blocks a processor
 //   sm90_wgmma_bands  tiles of 128 x 256, where there are enough for all processors: a block a processor, tile after tile
 // Bytes: 2 (M K + K N) + 4 M N; a tile of 128 x 128 fetches 32 KB from L2 for 2.1 Mflop, one of 128 x 256 48 KB for 4.2: 64 and 48 bytes a
@@ -9,7 +9,7 @@
 // measured yet. Sibling for other devices: gemm/gemm_mma.cu. Next: clusters that share boxes.
 
 #include "kernels.h"
-#include "sm90/wgmma_tile.cuh"
+#include "sm90/wgmma_bands.cuh"
 
 namespace reid::REID_TARGET {
 

@@ -5,7 +5,7 @@
 
 #include "planted.h"
 #include "probes_hopper.cuh"
-#include "sm90/wgmma_tile.cuh"
+#include "sm90/wgmma_bands.cuh"
 
 namespace reid::emu::test {
 namespace {
