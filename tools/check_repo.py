@@ -68,7 +68,7 @@ BUDGET = {
     "src/people": 13200,
     "src/learning": 5000,
     "src/program": 6950,
-    "tests": 22650,
+    "tests": 22750,
     "tools": 6650,
 }
 

@@ -1,7 +1,7 @@
 // cuDNN and cuBLASLt without a GPU: what is described to them, what is refused of what they offer, what is kept, and what is said where
 // they are missing. That the descriptions mean the right sums is shown by `problems*`, which runs emu:cudnn and emu:cublaslt on every line.
 
-#include "harness.h"
+#include "problem.h"
 
 #include <set>
 

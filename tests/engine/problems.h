@@ -1,7 +1,7 @@
 #pragma once
 // The families of problem lines: each makes the problems of one or more ops from a line and checks them.
 
-#include "harness.h"
+#include "problem.h"
 
 namespace reid::test {
 

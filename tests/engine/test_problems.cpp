@@ -97,11 +97,13 @@ TEST_CASE("the harness finds planted faults") {
                  .fields = {{"x", Field<ReluArgs>::input, &ReluArgs::x, {7}}, {"y", Field<ReluArgs>::output, &ReluArgs::y, {7}}},
                  .bound = {}};
   p.args.count = 7;
-  const Run run = prepare(p, line, Fill::normal, DType::f32);
-  Values oracle{{"y", values_of(p, run, DType::f32).at("x")}}, bounds{{"y", std::vector<double>(7)}};
+  const AnyProblem any_spy = any(p);
+  const Run run = prepare(any_spy, line, Fill::normal, DType::f32);
+  Values oracle{{"y", values_of(any_spy, run, DType::f32).at("x")}}, bounds{{"y", std::vector<double>(7)}};
   for (double& v : oracle["y"]) v *= 2;
   for (size_t i = 0; i < 7; ++i) bounds["y"][i] = 4 * std::abs(oracle["y"][i]);
   const Impl<Spy> impl{.name = "spy", .refuses = nullptr, .run = Spy::run};
+  const AnyProblem::Implementation spy{.name = "spy", .device = {}, .impl = &impl, .reference = false};
   const char* expected[] = {"",
                             "y[3]: got",
                             "y[6]: got nan",
@@ -113,7 +115,7 @@ TEST_CASE("the harness finds planted faults") {
   const int threads_before = threads();
   set_threads(2);
   for (Spy::fault = 0; Spy::fault < 8; ++Spy::fault) {
-    const std::string found = detail::found([&] { return trial(p, impl, run, oracle, bounds, false); });
+    const std::string found = detail::found([&] { return trial(any_spy, spy, run, oracle, bounds, false); });
     CHECK_MESSAGE(found.substr(0, std::strlen(expected[Spy::fault])) == expected[Spy::fault], found);
     if (Spy::fault == 0) CHECK(found == "");
   }

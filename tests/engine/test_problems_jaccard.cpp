@@ -39,12 +39,12 @@ struct Given {
   Problem<Op> p{.args = {}, .fields = {}, .bound = {}, .exact_on_integers = true};
   std::vector<std::pair<std::string, Tensor>> inputs = {};
 
-  void in(const char* name, typename Field<A>::Place place, const Tensor& t) {
+  void in(const char* name, Place<A> place, const Tensor& t) {
     inputs.emplace_back(name, t);
     p.fields.push_back({name, Field<A>::input, place, t.shape(), Content::any, t.dtype()});
     if (t.dtype() == DType::f32) p.fields.back().dtype.reset();
   }
-  void out(const char* name, typename Field<A>::Place place, Shape shape, DType dtype) {
+  void out(const char* name, Place<A> place, Shape shape, DType dtype) {
     p.fields.push_back({name, Field<A>::output, place, shape, Content::any, dtype});
   }
   void check(const ProblemLine& line, Sweep& sweep) {

@@ -79,7 +79,7 @@ void statistics(const ProblemLine& line, Sweep& sweep) {
 
 // Channels outside of the windows belong to another norm and must stay as they are.
 template <class Args>
-typename Field<Args>::Kind window_output(const std::vector<Norm>& norms) {
+FieldMemory::Kind window_output(const std::vector<Norm>& norms) {
   return whole(norms) ? Field<Args>::output : Field<Args>::both;
 }
 
