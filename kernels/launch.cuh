@@ -2,6 +2,7 @@
 // Launching kernels and declaring shared memory, alike on a GPU and in emulation. Kernel files include this header (or prims.cuh) first.
 //
 //   launch(kernel, grid, block, dynamic bytes, stream, arguments...)
+//   launch_clusters(cluster, kernel, ...)      in clusters of so many neighboring blocks, 8 at most: sm90/hopper.cuh
 //   SHARED_ARRAY(float, sums, 256);            in a kernel, in place of __shared__
 //   float* tile = shared_dynamic<float>();     what `dynamic bytes` reserved
 //   const Problem GRID_CONSTANT problem        a kernel's parameter that may be pointed to
@@ -55,13 +56,20 @@ __device__ T* shared_dynamic() {
 }
 
 template <class... P, class... A>
-void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
+void launch_clusters(unsigned cluster, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
   static_assert((sizeof(P) + ... + 0) <= 4096, "a kernel takes at most 4 KB of arguments");
+  cudaLaunchAttribute attributes[2] = {};
   cudaLaunchConfig_t config = {};
   config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = native(site.stream);
-  cudaLaunchAttribute overlap = {};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization, overlap.val.programmaticStreamSerializationAllowed = 1;
-  if (launches_overlap()) config.attrs = &overlap, config.numAttrs = 1;
+  config.attrs = attributes;
+  if (launches_overlap()) {
+    cudaLaunchAttribute& overlap = attributes[config.numAttrs++];
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization, overlap.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster > 1) {
+    cudaLaunchAttribute& blocks = attributes[config.numAttrs++];
+    blocks.id = cudaLaunchAttributeClusterDimension, blocks.val.clusterDim = {cluster, 1, 1};
+  }
   const auto set = [&](cudaFuncAttribute attribute, int value) {
     const cudaError_t error = cudaFuncSetAttribute(kernel, attribute, value);
     if (error != cudaSuccess) launch_failed(error, "cudaFuncSetAttribute", site.file, site.line);
@@ -90,13 +98,18 @@ T* shared_dynamic(const char* file = __builtin_FILE(), int line = __builtin_LINE
 }
 
 template <class... P, class... A>
-void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
+void launch_clusters(unsigned cluster, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
   static_assert((sizeof(P) + ... + 0) <= kParameterBytes, "a kernel takes at most 4 KB of arguments");
-  const detail::LaunchShape shape{grid, block, shared, {site.file, site.line}};
+  const detail::LaunchShape shape{grid, block, shared, {site.file, site.line}, cluster};
   detail::check_shape(shape);
   detail::submit(site.stream, [=] { detail::run_grid(shape, [&] { kernel(static_cast<P>(arguments)...); }); });
 }
 
 #endif
+
+template <class... P, class... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
+  launch_clusters(1, kernel, grid, block, shared, site, arguments...);
+}
 
 }  // namespace reid::REID_TARGET

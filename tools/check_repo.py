@@ -61,14 +61,14 @@ MAX_BYTES = 1 << 20      # any tracked file
 # Lines a folder may hold, everything below it included.
 BUDGET = {
     "include/reid": 5650,
-    "kernels": 8900,
+    "kernels": 9250,
     "src/backends": 8400,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 13200,
     "src/learning": 5000,
     "src/program": 6950,
-    "tests": 22750,
+    "tests": 22900,
     "tools": 6650,
 }
 

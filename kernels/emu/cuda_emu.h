@@ -1,10 +1,10 @@
 #pragma once
 // The part of CUDA that the kernels of this project use, for compilers that know no CUDA: the same .cu files run on a CPU.
 //
-// Design: the threads of a block are fibers on one thread of the machine, blocks run one after another. A thread runs until it waits, at
-// a block barrier or in a warp collective; whose turn is next is the Schedule's choice. Everything a GPU would leave undefined is
-// made visible: barriers and collectives that not all threads reach, partial masks, launches beyond the limits of sm_80 and sm_90
-// are errors that name the place; shared memory is a heap block of exact size, filled with NaN, for each array and block, so that
+// Design: the threads of a block are fibers on one thread of the machine, blocks (or clusters of them) run one after another. A thread
+// runs until it waits, at a barrier or in a warp collective; whose turn is next is the Schedule's choice. Everything a GPU would leave
+// undefined is made visible: barriers and collectives that not all threads reach, partial masks, launches beyond the limits of sm_80 and
+// sm_90 are errors that name the place; shared memory is a heap block of exact size, filled with NaN, for each array and block, so that
 // AddressSanitizer sees its ends. No name of CUDA is a macro but the attributes: the rest are ordinary names in reid::emu.
 // What a copy engine or a tensor core does behind a thread's back happens as late as it may.
 // Not here: speed, the memory model between blocks, grid-wide synchronization, streams that run at the same time.
@@ -57,6 +57,7 @@ struct LaunchShape {
   dim3 grid, block;
   size_t shared;  // dynamic bytes
   Site site;
+  unsigned cluster = 1;  // neighboring blocks that run at the same time
 };
 void check_shape(const LaunchShape& shape);  // throws what a GPU would refuse
 void run_grid(const LaunchShape& shape, FunctionRef<void()> thread);

@@ -18,6 +18,8 @@ template <class... Parts>
 }
 
 constexpr int64_t kMostBytes = (1 << 20) - 1;  // that a phase can count
+constexpr char kOverwritten[] = ": a thread wrote over an operand that wgmma reads";
+bool watches() { return detail::lane() == 0; }  // over operands: a lane of each warp, for the time that it takes
 
 }  // namespace
 
@@ -180,6 +182,7 @@ void HopperUnits::check_arrived(const SharedRange& operand, Site site) {
     if (seen == mine().seen.end() || seen->second < origin.phase) {
       stop("wgmma", at(site), ": the thread did not wait for the box that it multiplies, phase ", origin.phase, " of its barrier");
     }
+    if (watches() && !seen_alike(operand)) stop("wgmma", at(site), kOverwritten);
   }
 }
 
@@ -202,7 +205,8 @@ void HopperUnits::multiply(float* sums, size_t count, SharedRange a, SharedRange
     found->held = true;
   }
   ++found->pending, ++t.issued;
-  t.products.push_back({t.group, static_cast<size_t>(found - t.sums.begin()), a, b, std::move(run)});
+  const bool watched = watches() && seen_alike(a) && seen_alike(b);
+  t.products.push_back({t.group, static_cast<size_t>(found - t.sums.begin()), a, b, std::move(run), watched});
 }
 
 void HopperUnits::multiply_fence() { mine().fenced = true; }
@@ -213,6 +217,9 @@ void HopperUnits::multiply_wait(unsigned groups_in_flight, Site site) {
   auto product = t.products.begin();
   for (; product != t.products.end() && product->group + groups_in_flight < t.group; ++product) {
     Sums& sums = t.sums[product->sums];
+    if (product->watched && !(seen_alike(product->a) && seen_alike(product->b))) {
+      stop("wgmma_wait", at(site), kOverwritten);
+    }
     const auto distance = [&](const SharedRange& operand) {
       return reinterpret_cast<uintptr_t>(view(operand.start)) - reinterpret_cast<uintptr_t>(operand.start);
     };

@@ -7,7 +7,8 @@
 // boxes arrive in both, ordinary writes reach the view by a fence. What a GPU leaves undefined is an error that names launch, block,
 // thread and line. Stricter than a GPU where only mistakes lose by it: a thread that waits for a barrier waits for each of its phases
 // once, in order; who multiplies a box has waited for it itself; every group of products begins with a fence; a barrier is initialized
-// once; nothing is on its way when a block ends. Not here: clusters, copies from shared to global memory, operands in registers.
+// once; nothing is on its way when a block ends. Not here: boxes for several blocks of a cluster, copies from shared to global memory,
+// operands in registers.
 
 #include <deque>
 #include <functional>
@@ -83,6 +84,7 @@ class HopperUnits {
     size_t sums;  // among the thread's
     SharedRange a, b;
     Product run;
+    bool watched;  // the units see of a and b what threads see: that must stay until the product is made
   };
   struct Thread {
     std::map<const void*, int64_t> seen;  // the last phase of each barrier that it waited for
@@ -100,6 +102,7 @@ class HopperUnits {
   void check_arrived(const SharedRange& operand, Site site);
   void saw(const void* barrier, int64_t phase, Site site);
   unsigned char* view(const void* address);
+  bool seen_alike(const SharedRange& range) { return std::memcmp(view(range.start), range.start, range.bytes) == 0; }
   Thread& mine() { return threads_[detail::linear_thread()]; }
 
   std::map<const void*, Barrier> barriers_;
@@ -109,6 +112,12 @@ class HopperUnits {
 };
 
 namespace detail {
+
+void cluster_barrier(Site site);
+unsigned cluster_rank();
+unsigned cluster_blocks();
+// Where block `rank` of the cluster has what the running one has at `pointer`.
+const void* of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site);
 
 HopperUnits& hopper_units(const char* call);  // of the block that runs
 // Where the address's array lies; throws, naming the call, when the bytes are not all within one.

@@ -71,10 +71,27 @@ struct SharedArray {
   std::unique_ptr<unsigned char, Free> memory;
 };
 
+class Block;
+
+// Blocks that run at the same time: one, where a launch asks for no more.
+struct Cluster {
+  std::vector<std::unique_ptr<Block>> blocks;
+  size_t live = 0, arrived = 0;  // threads that have not returned; that wait for all of those
+  uint64_t phase = 0;            // how often they all came
+  Site site{};                   // where they wait
+  void settle() {
+    if (arrived > 0 && arrived == live) arrived = 0, ++phase;
+  }
+};
+
 class Block {
  public:
-  Block(const detail::LaunchShape& shape, FunctionRef<void()> body)
-      : shape_(shape), body_(body), threads_(size_t{shape.block.x} * shape.block.y * shape.block.z), warps_(threads_.size() / kWarp) {
+  Block(const detail::LaunchShape& shape, FunctionRef<void()> body, Cluster& cluster)
+      : shape_(shape),
+        body_(body),
+        cluster_(cluster),
+        threads_(size_t{shape.block.x} * shape.block.y * shape.block.z),
+        warps_(threads_.size() / kWarp) {
     for (unsigned i = 0; i < threads_.size(); ++i) {
       threads_[i].index = {i % shape.block.x, i / shape.block.x % shape.block.y, i / shape.block.x / shape.block.y};
     }
@@ -82,11 +99,18 @@ class Block {
   ~Block() {
     for (Thread& t : threads_) fibers().abandon(t.fiber);
   }
-  void run(uint3 index);
+  void begin(uint3 index);
+  bool advance();  // true when anything moved
+  void end();
+  size_t threads() const { return threads_.size(); }
 
   // What follows is called by the running thread.
   void thread_main();
   void barrier(Site site);
+  void cluster_barrier(Site site);
+  unsigned rank() const { return blockIdx.x % shape_.cluster; }
+  unsigned cluster_blocks() const { return shape_.cluster; }
+  const void* of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site) const;
   const detail::Exchange& exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site);
   void* shared_array(const void* declaration, size_t bytes, Site site);
   void* shared_dynamic(Site site);
@@ -118,8 +142,13 @@ class Block {
   }
   [[noreturn]] void report_standstill() const;
 
+  void enter() { blockIdx = index_, running = this; }
+
   const detail::LaunchShape& shape_;
   FunctionRef<void()> body_;
+  Cluster& cluster_;
+  uint3 index_;
+  size_t live_ = 0;  // threads that have not returned
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   Thread* current_ = nullptr;
@@ -135,6 +164,8 @@ void Block::thread_main() {
   try {
     body_();
     hopper.end_thread();
+    --live_, --cluster_.live;
+    cluster_.settle();
   } catch (...) {
     error_ = std::current_exception();
   }
@@ -180,22 +211,26 @@ bool Block::warps_greedily() {
   return moved;
 }
 
-void Block::run(uint3 index) {
-  blockIdx = index;
-  running = this;
-  struct Leave {
-    ~Leave() { running = nullptr; }
-  } leave;
+void Block::begin(uint3 index) {
+  index_ = index;
   shared_.clear();
   static_bytes_ = 0;
+  live_ = threads_.size();
   hopper.clear(threads_.size());
   for (Thread& t : threads_) {
     t.fiber = {}, t.waits = nullptr, t.ready = nullptr, t.lacks = nullptr;
     t.group = 0, t.copies.clear();
   }
-  while (chosen == Schedule::lockstep ? everyone_once() : warps_greedily()) {
-  }
-  if (!std::all_of(threads_.begin(), threads_.end(), [](const Thread& t) { return t.fiber.done; })) report_standstill();
+}
+
+bool Block::advance() {
+  enter();
+  return chosen == Schedule::lockstep ? everyone_once() : warps_greedily();
+}
+
+void Block::end() {
+  enter();
+  if (live_ > 0) report_standstill();
   if (const std::string left = hopper.end_block(); !left.empty()) stop(left);
 }
 
@@ -225,6 +260,34 @@ void Block::barrier(Site site) {
   ++barriers_;
   for (Thread& t : threads_) t.waits = nullptr;
   fibers().yield();  // the last to come is not the first to go
+}
+
+void Block::cluster_barrier(Site site) {
+  if (cluster_.arrived > 0 && !same(site, cluster_.site)) {
+    stop("thread ", threadIdx, ": threads of one cluster wait at different barriers, ", cluster_.site, " and ", site);
+  }
+  cluster_.site = site;
+  const uint64_t before = cluster_.phase;
+  ++cluster_.arrived;
+  cluster_.settle();
+  if (cluster_.phase != before) return fibers().yield();  // the last to come is not the first to go
+  wait_until(
+      "cluster_sync", [&] { return cluster_.phase != before; },
+      [&] { return str(cluster_.arrived, " of ", cluster_.live, " threads of the cluster have come"); }, site);
+}
+
+const void* Block::of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site) const {
+  if (rank >= shape_.cluster) stop("thread ", threadIdx, ": block ", rank, " is asked for at ", site, "; the cluster has ", shape_.cluster);
+  const Block& other = *cluster_.blocks[rank];
+  if (other.live_ == 0)
+    stop("thread ", threadIdx, ": shared memory of block ", rank, " of the cluster is read at ", site, ", which has returned");
+  for (const auto& [declaration, array] : shared_) {
+    if (!array.holds(pointer, bytes)) continue;
+    const auto found = other.shared_.find(declaration);
+    if (found == other.shared_.end()) stop("thread ", threadIdx, ": block ", rank, " of the cluster has not begun, asked for at ", site);
+    return found->second.memory.get() + (static_cast<const unsigned char*>(pointer) - array.memory.get());
+  }
+  stop("thread ", threadIdx, ": cluster_load at ", site, ": ", bytes, " bytes outside of the block's shared memory");
 }
 
 const detail::Exchange& Block::exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site) {
@@ -327,23 +390,49 @@ void check_shape(const LaunchShape& s) {
   check(count % kWarp == 0, "the threads of a block must be whole warps of ", kWarp);
   check(s.grid.x > 0 && s.grid.y > 0 && s.grid.z > 0, "the grid is empty; launch nothing when there is nothing to do");
   check(s.grid.x <= 0x7FFFFFFFu && s.grid.y <= 65535 && s.grid.z <= 65535, "a grid has at most 2^31 - 1 by 65535 by 65535 blocks");
+  check(s.cluster >= 1 && s.cluster <= 8 && s.grid.x % s.cluster == 0, "clusters of ", s.cluster, ": 1 to 8 blocks that divide the grid");
   check(s.shared <= kOptInShared, "a block has at most ", kOptInShared, " bytes of shared memory");
+}
+
+// The blocks from `first` on of the grid.
+static void run_cluster(Cluster& cluster, const LaunchShape& shape, uint64_t first, bool last_first) {
+  cluster.live = cluster.arrived = 0, cluster.phase = 0;
+  for (const auto& block : cluster.blocks) {
+    const uint64_t b = first++;
+    block->begin({static_cast<unsigned>(b % shape.grid.x), static_cast<unsigned>(b / shape.grid.x % shape.grid.y),
+                  static_cast<unsigned>(b / shape.grid.x / shape.grid.y)});
+    cluster.live += block->threads();
+  }
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (size_t i = 0; i < cluster.blocks.size(); ++i) {
+      moved = cluster.blocks[last_first ? cluster.blocks.size() - 1 - i : i]->advance() || moved;
+    }
+  }
+  for (const auto& block : cluster.blocks) block->end();
 }
 
 void run_grid(const LaunchShape& shape, FunctionRef<void()> thread) {
   REID_CHECK(!Block::running, "[emulator] launch at ", shape.site, ": a kernel may not launch another");
   gridDim = shape.grid, blockDim = shape.block;
   fibers().body = [] { Block::running->thread_main(); };
-  Block block(shape, thread);
-  const uint64_t count = uint64_t{shape.grid.x} * shape.grid.y * shape.grid.z;
-  for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t b = chosen == Schedule::greedy_down ? count - 1 - i : i;
-    block.run({static_cast<unsigned>(b % shape.grid.x), static_cast<unsigned>(b / shape.grid.x % shape.grid.y),
-               static_cast<unsigned>(b / shape.grid.x / shape.grid.y)});
-  }
+  const struct Leave {
+    ~Leave() { Block::running = nullptr; }
+  } leave;
+  Cluster cluster;
+  for (unsigned i = 0; i < shape.cluster; ++i) cluster.blocks.push_back(std::make_unique<Block>(shape, thread, cluster));
+  const bool down = chosen == Schedule::greedy_down;
+  const uint64_t count = uint64_t{shape.grid.x} * shape.grid.y * shape.grid.z / shape.cluster;
+  for (uint64_t i = 0; i < count; ++i) run_cluster(cluster, shape, (down ? count - 1 - i : i) * shape.cluster, down);
 }
 
 void block_barrier(Site site) { running_block("__syncthreads").barrier(site); }
+void cluster_barrier(Site site) { running_block("cluster_sync").cluster_barrier(site); }
+unsigned cluster_rank() { return running_block("cluster_rank").rank(); }
+unsigned cluster_blocks() { return running_block("cluster_blocks").cluster_blocks(); }
+const void* of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site) {
+  return running_block("cluster_load").of_cluster(pointer, bytes, rank, site);
+}
 const Exchange& exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site) {
   return running_block(call).exchange(call, mask, mine, bytes, site);
 }

@@ -86,6 +86,16 @@ __device__ inline void wgmma_commit(REID_CALLED);  // the products since the las
 template <int groups_in_flight>
 __device__ void wgmma_wait(REID_CALLED);
 
+// --- clusters: blocks that run at the same time and read each other's shared memory (launch_clusters) ---
+
+__device__ inline unsigned cluster_rank();    // of the block
+__device__ inline unsigned cluster_blocks();  // how many there are
+// By all threads of all blocks that have not returned: what each wrote to shared memory before is there for all.
+__device__ inline void cluster_sync(REID_CALLED);
+__device__ inline void cluster_stay(REID_CALLED);  // the same, for blocks that others may still read: no write is ordered
+// What block `rank` has where this one has `shared`, 16 bytes. It must be there already, and not have returned yet.
+__device__ inline Vec<float> cluster_load(const float* shared, unsigned rank REID_AND_CALLED);
+
 #ifdef __CUDACC__
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
@@ -160,6 +170,29 @@ __device__ inline void wgmma_commit() { REID_HOPPER("wgmma.commit_group.sync.ali
 template <int groups_in_flight>
 __device__ void wgmma_wait() {
   REID_HOPPER("wgmma.wait_group.sync.aligned %0;" ::"n"(groups_in_flight) : "memory");
+}
+__device__ inline unsigned cluster_rank() {
+  unsigned rank = 0;
+  REID_HOPPER("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+__device__ inline unsigned cluster_blocks() {
+  unsigned blocks = 0;
+  REID_HOPPER("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
+  return blocks;
+}
+__device__ inline void cluster_sync() {
+  REID_HOPPER("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+__device__ inline void cluster_stay() {
+  REID_HOPPER("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
+}
+__device__ inline Vec<float> cluster_load(const float* shared, unsigned rank) {
+  Vec<float> four = {};
+  REID_HOPPER("{\n.reg .u32 there;\nmapa.shared::cluster.u32 there, %4, %5;\nld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];\n}"
+              : "=f"(four[0]), "=f"(four[1]), "=f"(four[2]), "=f"(four[3])
+              : "r"(shared_address(shared)), "r"(rank));
+  return four;
 }
 #undef REID_HOPPER
 
@@ -270,6 +303,20 @@ template <int groups_in_flight>
 void wgmma_wait(const char* file, int line) {
   detail::hopper_units("wgmma_wait").multiply_wait(groups_in_flight, {file, line});
   detail::exchange("wgmma_wait", kFullMask, 0, {file, line});
+}
+
+inline unsigned cluster_rank() { return detail::cluster_rank(); }
+inline unsigned cluster_blocks() { return detail::cluster_blocks(); }
+inline void cluster_sync(const char* file, int line) {
+  detail::exchange("cluster_sync", kFullMask, 0, {file, line});
+  detail::cluster_barrier({file, line});
+}
+inline void cluster_stay(const char* file, int line) { cluster_sync(file, line); }
+inline Vec<float> cluster_load(const float* shared, unsigned rank, const char* file, int line) {
+  detail::check_aligned(shared, sizeof(Vec<float>));
+  Vec<float> four;
+  std::memcpy(&four, detail::of_cluster(shared, sizeof(four), rank, {file, line}), sizeof(four));
+  return four;
 }
 
 #endif

@@ -92,7 +92,11 @@ void use_device_of(Stream&) {}
 
 const char* refuse_other_than_hopper() { return nullptr; }
 
-int processors() { return 2; }
+namespace {
+int emulated_processors = 2;
+}
+int processors() { return emulated_processors; }
+void set_processors(int count) { emulated_processors = count; }
 
 #endif
 

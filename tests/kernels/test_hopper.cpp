@@ -40,6 +40,7 @@ enum class Plant {
   no_wait,
   sums_read_early,
   sums_written_early,
+  operand_overwritten,
   half_a_warpgroup,
   operand_in_row_1,
   operand_outside,
@@ -62,7 +63,7 @@ void produce(const TensorMap& a, const TensorMap& b, bf16* stages, Mbarrier* ful
   }
 }
 
-void consume(const bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[64], float& seen, Plant bug) {
+void consume(bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[64], float& seen, Plant bug) {
   for (int step = 0; step < (bug == Plant::last_step_left_out ? kSteps - 1 : kSteps); ++step) {
     const int s = step % kStages, right = step / kStages % 2;
     const bool last = step == kSteps - 1;
@@ -76,6 +77,7 @@ void consume(const bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[
     if (bug != Plant::no_commit || !last) wgmma_commit();
     if (bug == Plant::released_too_early && threadIdx.x % 32 == 0) mbarrier_arrive(&empty[s]);
     if (bug == Plant::sums_written_early) sums[5] = 0;
+    if (bug == Plant::operand_overwritten && threadIdx.x == 40) stages[s * kStage + 3] = to_bf16(8);  // no factor is as large
     seen = sums[0];
     if (bug == Plant::released_too_early ? last : bug != Plant::no_wait || !last) wgmma_wait<0>();
     if (bug != Plant::released_too_early && threadIdx.x % 32 == 0) mbarrier_arrive(&empty[s]);
@@ -178,6 +180,7 @@ constexpr Report kReports[] = {
     {Plant::no_wait, {"the thread returns with 1 wgmma that it never waited for"}},
     {Plant::sums_read_early, {"NaN"}},
     {Plant::sums_written_early, {"the thread wrote to sums that wgmma was still adding to"}},
+    {Plant::operand_overwritten, {"a thread wrote over an operand that wgmma reads"}},
     {Plant::half_a_warpgroup, {"thread 64 took part in 0 wgmma, the first thread of its warpgroup in 5"}},
     {Plant::operand_in_row_1, {"an operand begins in row 1 of eight"}},
     {Plant::operand_outside, {"bytes outside of the block's shared memory"}},

@@ -1,0 +1,69 @@
+// Clusters of blocks: what the emulator reports of them.
+
+#include <map>
+
+#include "harness.h"
+#include "planted.h"
+#include "sm90/device.cuh"
+
+namespace reid::emu::test {
+namespace {
+
+enum class Plant { none, no_first_sync, no_last_sync, a_warp_stays_away, half_a_warp, beyond_the_cluster, outside, misaligned };
+
+// y [blocks, 64, 4] = what the next block of the cluster laid down: its number and the places.
+__global__ void neighbors(float* y, const float* elsewhere, Plant bug) {
+  SHARED_ARRAY(float, own, 256);
+  const unsigned rank = cluster_rank(), blocks = cluster_blocks(), thread = threadIdx.x;
+  for (unsigned e = 0; e < 4; ++e) own[thread * 4 + e] = static_cast<float>(blockIdx.x * 1000 + thread * 4 + e);
+  const bool away = bug == Plant::a_warp_stays_away ? thread / 32 == 1 : bug == Plant::half_a_warp ? thread < 16 : false;
+  if (!away) {
+    if (bug != Plant::no_first_sync) cluster_sync();
+    const float* const place = bug == Plant::outside ? elsewhere : own + thread * 4 + (bug == Plant::misaligned ? 1 : 0);
+    store_vec(y + (blockIdx.x * 64 + thread) * 4, cluster_load(place, bug == Plant::beyond_the_cluster ? blocks : (rank + 1) % blocks));
+  }
+  if (bug != Plant::no_last_sync) cluster_stay();
+}
+
+std::vector<float> neighbors_of(unsigned blocks, unsigned cluster, Plant bug) {
+  Tensor y = Tensor::full({blocks, 64, 4}, -1, DType::f32), elsewhere = Tensor::zeros({256}, DType::f32);
+  launch_clusters(cluster, neighbors, blocks, 64, 0, stream(), y.data<float>(), elsewhere.data<float>(), bug);
+  const auto all = y.span<float>();
+  return {all.begin(), all.end()};
+}
+
+TEST_CASE("emulator: blocks of a cluster see what each laid down before all met") {
+  under_every_schedule([] {
+    for (const unsigned cluster : {1u, 3u, 8u}) {
+      const std::vector<float> seen = neighbors_of(cluster * 2, cluster, Plant::none);
+      size_t wrong = 0;
+      for (size_t i = 0; i < seen.size(); ++i) {
+        const size_t block = i / 256, next = block / cluster * cluster + (block + 1) % cluster;
+        wrong += seen[i] != static_cast<float>(next * 1000 + i % 256);
+      }
+      CHECK_MESSAGE(wrong == 0, "clusters of ", cluster);
+    }
+  });
+}
+
+TEST_CASE("emulator: what goes wrong in a cluster is reported with its place") {
+  const std::map<Plant, const char*> reports = {
+      {Plant::no_first_sync, "of the cluster has not begun"},
+      {Plant::no_last_sync, "of the cluster is read at"},
+      {Plant::a_warp_stays_away, "threads of one cluster wait at different barriers"},
+      {Plant::half_a_warp, "lanes of warp 0 diverge"},
+      {Plant::beyond_the_cluster, "block 2 is asked for at"},
+      {Plant::outside, "outside of the block's shared memory"},
+      {Plant::misaligned, "accesses 16 bytes at an address that they do not divide"},
+  };
+  under_every_schedule([&] {
+    for (const auto& [bug, report] : reports) {
+      check_says(error_of([bug = bug] { neighbors_of(4, 2, bug); }), {"[emulator] launch at ", "test_cluster.cpp", "block (", report});
+    }
+  });
+  check_says(error_of([] { neighbors_of(5, 2, Plant::none); }), {"clusters of 2: 1 to 8 blocks that divide the grid"});
+  check_says(error_of([] { neighbors_of(9, 9, Plant::none); }), {"clusters of 9"});
+}
+
+}  // namespace
+}  // namespace reid::emu::test
