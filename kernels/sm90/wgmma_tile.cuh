@@ -28,6 +28,8 @@
 //   store(line, column j, vector)        for any j that is a multiple of the vector's length: it leaves out what is beyond n
 // It may ask for the moments of its columns (gemm/moments.cuh), of bf16 results, where every row of a tile is one of the result:
 //   moments, store_moments(place, column j, moments)      a member of that name; for j < n
+// It may have a part's sums made by the blocks of a cluster, each of some of the depth, which add them up (results of float):
+//   cluster                              a member: how many
 // It may have extras, boxes of bf16 for what becomes of the sums: more steps of the copy engine's, which arrive while products run.
 //   kExtras, load_extra(which, tile, place, barrier)      each kM rows of 64 columns, then those of the next 64
 // The first is added to the sums; it is the residual where the Problem has results of bf16 finished by a norm (norm.cuh):
@@ -60,6 +62,7 @@ struct WgmmaBlock {
 // Which sums a block makes. part: what the Problem cuts its work into beside tiles, such as chunks of depth.
 struct WgmmaPlace {
   int part, row, column;  // row, column: of tiles
+  int rank = 0;           // in the cluster, where its blocks make one part
 };
 
 // Where an operand's rows or columns from `place`, 16 steps from `depth`, begin in its tile.
@@ -76,6 +79,10 @@ inline constexpr int kExtrasOf = [] {
 }();
 template <class Problem>
 inline constexpr bool kTakesSums = kExtrasOf<Problem> == 3;
+template <class Problem>
+inline constexpr bool kInClusters = requires(const Problem& p) {
+  p.cluster;
+};
 
 // A block's stages. A step of the work of all its tiles, the first is 0, has the stages in turn.
 template <class Problem>
@@ -268,6 +275,39 @@ __device__ void wgmma_store(const Problem& problem, const WgmmaPlace& at, const 
   wgmma_store(problem, at, results, [](const auto& vector, int, int) { return vector; });
 }
 
+// What the blocks of a cluster made, added in their order: each lays its own down where boxes were, and adds up a share of all.
+template <class Problem>
+__device__ void wgmma_end_in_cluster(const Problem& problem, const WgmmaPlace& at, const WgmmaRing<Problem>& ring,
+                                     const float (&sums)[Problem::kN / 2]) {
+  using Block = WgmmaBlock<Problem>;
+  constexpr int kLine = Problem::kN + 8, kFours = Problem::kN / 4;  // 8 more: the rows of four pairs' lanes fall on other banks
+  static_assert(Problem::kM * kLine * sizeof(float) <= Block::kStages * Block::kStageBytes);
+  wgmma_meet(ring.met, 0);  // nobody multiplies any more
+  auto* const own = reinterpret_cast<float*>(ring.stages);
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarpSize, row = thread / kWarpSize * 16 + lane / 4;
+  UNROLL
+  for (int pair = 0; pair < Problem::kN / 4; ++pair) {
+    float* const place = own + (row + pair % 2 * 8) * kLine + pair / 2 * 8 + lane % 4 * 2;
+    place[0] = sums[2 * pair], place[1] = sums[2 * pair + 1];
+  }
+  cluster_sync();
+  const unsigned blocks = cluster_blocks();
+  const int share = static_cast<int>(cluster_rank()) * Block::kConsumers, step = static_cast<int>(blocks) * Block::kConsumers;
+  for (int v = share + thread; v < Problem::kM * kFours; v += step) {
+    float* const line = problem.line(at, v / kFours);
+    if (!line) continue;
+    const float* const place = own + v / kFours * kLine + v % kFours * 4;
+    Vec<float> all = cluster_load(place, 0);
+    for (unsigned block = 1; block < blocks; ++block) {
+      const Vec<float> part = cluster_load(place, block);
+      UNROLL
+      for (int e = 0; e < 4; ++e) all[e] += part[e];
+    }
+    problem.store(line, int64_t{at.column} * Problem::kN + v % kFours * 4, all);
+  }
+  cluster_stay();
+}
+
 // The moments of the tile's columns over a warp's 16 rows go to columns [kN]. 32 at a time: all would not fit into registers.
 template <class T, int kSums>
 __device__ void wgmma_moments(const WgmmaResults<T, kSums>& results, Moments* columns) {
@@ -345,24 +385,21 @@ __device__ void wgmma_finish(const Problem& problem, const WgmmaPlace& at, const
   });
 }
 
-// Producer and consumers part for good: ptxas keeps products in flight only where no path joins the one that issues them.
 template <class Problem>
-__global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Problem>::kShare)
-    wgmma_kernel(const Problem GRID_CONSTANT problem, Divisor tiles_m, Divisor tiles_n) {
-  after_predecessors();
+__device__ WgmmaPlace wgmma_place(const Problem& problem, const Divisor& tiles_m, const Divisor& tiles_n) {
+  int block = static_cast<int>(blockIdx.x), rank = 0;
+  if constexpr (kInClusters<Problem>) rank = block % problem.cluster, block /= problem.cluster;
+  const int tile_row = tiles_n.quotient(block), part = tiles_m.quotient(tile_row);
+  return {part, tiles_m.remainder(tile_row, part), tiles_n.remainder(block, tile_row), rank};
+}
+
+// What becomes of the sums, and is stored. steps: that the ring has made.
+template <class Problem>
+__device__ void wgmma_end(const Problem& problem, const WgmmaPlace& at, const WgmmaRing<Problem>& ring, int steps,
+                          float (&sums)[Problem::kN / 2]) {
   using Block = WgmmaBlock<Problem>;
   static_assert(kFinishes<Problem> + kTakesSums<Problem> + kTakesMoments<Problem> <= 1, "`met` has two phases");
-  const WgmmaRing<Problem> ring;
-  const int block = static_cast<int>(blockIdx.x), tile_row = tiles_n.quotient(block), part = tiles_m.quotient(tile_row);
-  const WgmmaPlace at{part, tiles_m.remainder(tile_row, part), tiles_n.remainder(block, tile_row)};
-  if (threadIdx.x >= Block::kConsumers) {
-    if (threadIdx.x == Block::kConsumers) wgmma_produce(problem, ring, at, 0);
-    return;  // no barrier of the block follows
-  }
-  float sums[Problem::kN / 2] = {};
-  const int steps = problem.steps(at), warp = static_cast<int>(threadIdx.x) / kWarpSize;
-  if constexpr (kFinishes<Problem>) wgmma_tabulate(problem, at, ring.table);
-  wgmma_consume<Problem>(ring, 0, steps, kExtrasOf<Problem> == Block::kStages, sums);
+  const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const auto extra = [&](int which) { return WgmmaExtra<Problem>(steps + which, ring); };
   if constexpr (kExtrasOf<Problem> != 0 && !kFinishes<Problem>) wgmma_add<Problem>(extra(0), sums);
   ResultsOf<Problem> results(sums);
@@ -399,12 +436,38 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
   }
 }
 
+// Producer and consumers part for good: ptxas keeps products in flight only where no path joins the one that issues them.
+template <class Problem>
+__global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Problem>::kShare)
+    wgmma_kernel(const Problem GRID_CONSTANT problem, Divisor tiles_m, Divisor tiles_n) {
+  after_predecessors();
+  using Block = WgmmaBlock<Problem>;
+  const WgmmaRing<Problem> ring;
+  const WgmmaPlace at = wgmma_place(problem, tiles_m, tiles_n);
+  if (threadIdx.x >= Block::kConsumers) {
+    if (threadIdx.x == Block::kConsumers) wgmma_produce(problem, ring, at, 0);
+    return;  // no barrier of the block follows
+  }
+  float sums[Problem::kN / 2] = {};
+  const int steps = problem.steps(at);
+  if constexpr (kFinishes<Problem>) wgmma_tabulate(problem, at, ring.table);
+  wgmma_consume<Problem>(ring, 0, steps, kExtrasOf<Problem> == Block::kStages, sums);
+  if constexpr (kInClusters<Problem>) {
+    wgmma_end_in_cluster(problem, at, ring, sums);
+  } else {
+    wgmma_end(problem, at, ring, steps, sums);
+  }
+}
+
 template <class Problem>
 void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& stream) {
   using Block = WgmmaBlock<Problem>;
-  const int64_t tiles_n = ceil_div(problem.n, Block::kN), blocks = parts * tiles_m * tiles_n;
-  if (blocks == 0) return;
-  launch(wgmma_kernel<Problem>, blocks_for(blocks, 1), Block::kThreads, Block::kBytes, stream, problem, Divisor(tiles_m), Divisor(tiles_n));
+  const int64_t tiles_n = ceil_div(problem.n, Block::kN), tiles = parts * tiles_m * tiles_n;
+  if (tiles == 0) return;
+  unsigned cluster = 1;
+  if constexpr (kInClusters<Problem>) cluster = static_cast<unsigned>(problem.cluster);
+  launch_clusters(cluster, wgmma_kernel<Problem>, blocks_for(tiles * cluster, 1), Block::kThreads, Block::kBytes, stream, problem,
+                  Divisor(tiles_m), Divisor(tiles_n));
 }
 
 }  // namespace reid::REID_TARGET

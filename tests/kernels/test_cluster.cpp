@@ -1,9 +1,10 @@
-// Clusters of blocks: what the emulator reports of them.
+// Clusters of blocks: what the emulator reports of them, and the weights' gradients that they add up.
 
 #include <map>
 
 #include "harness.h"
 #include "planted.h"
+#include "reid/engine/ops.h"
 #include "sm90/device.cuh"
 
 namespace reid::emu::test {
@@ -63,6 +64,49 @@ TEST_CASE("emulator: what goes wrong in a cluster is reported with its place") {
   });
   check_says(error_of([] { neighbors_of(5, 2, Plant::none); }), {"clusters of 2: 1 to 8 blocks that divide the grid"});
   check_says(error_of([] { neighbors_of(9, 9, Plant::none); }), {"clusters of 9"});
+}
+
+struct Processors {
+  explicit Processors(int count) { set_processors(count); }
+  ~Processors() { set_processors(2); }
+};
+
+// Small integers, whose sums are exact. -> dw, or what is added to it.
+Tensor weight_gradient(const ConvShape& s, const Impl<ConvBackwardWeight>& impl, bool accumulate) {
+  Rng rng(7);
+  const auto integers = [&](const Shape& shape) {
+    Tensor t = Tensor::empty(shape, DType::f32);
+    for (float& v : t.span<float>()) v = static_cast<float>(rng.below(3)) - 1;
+    return t.to(DType::bf16);
+  };
+  const Tensor x = integers({s.n, s.h, s.w, s.c}), dy = integers({s.n, s.p(), s.q(), s.k});
+  Tensor dw = Tensor::full({s.k, s.r, s.s, s.c}, accumulate ? 0.5 : std::numeric_limits<double>::quiet_NaN(), DType::f32);
+  const ConvBackwardWeightArgs args{
+      .x = x.raw(), .dy = dy.raw(), .dw = dw.raw(), .shape = s, .dtype = DType::bf16, .accumulate = accumulate};
+  REQUIRE((!impl.refuses || !impl.refuses(args)));
+  impl.run(args, stream());
+  return dw;
+}
+
+// Where an H200's 132 processors are to have work, the six boxes of each of 41 images are cut into 40 parts of seven, in five clusters: the
+// last four have none.
+TEST_CASE("weights' gradient on Hopper: parts of a cluster, of several, and parts without work") {
+  initialize();
+  const auto& all = Registry::implementations<ConvBackwardWeight>(DeviceType::cpu);
+  const auto named = [&](const char* name) {
+    return *std::ranges::find_if(all, [&](const auto& i) { return !std::strcmp(i.name, name); });
+  };
+  const auto reference = named("reference"), hopper = named("emu:sm90_wgmma");
+  for (const int processors : {2, 7, 132}) {
+    const Processors with(processors);
+    for (const int64_t images : {1, 3, 41}) {
+      for (const bool accumulate : {false, true}) {
+        const ConvShape s{.n = images, .h = 9, .w = 17, .c = 72, .k = 64, .r = 1, .s = 3, .pad = {0, 1}};
+        CHECK_MESSAGE(reid::test::difference(weight_gradient(s, hopper, accumulate), weight_gradient(s, reference, accumulate), 0) == "",
+                      processors, " processors, ", images, " images, ", accumulate ? "added" : "");
+      }
+    }
+  }
 }
 
 }  // namespace
