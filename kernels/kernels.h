@@ -10,7 +10,8 @@ void register_kernels();  // all of what follows, once: on a GPU for CUDA tensor
                           // device
 
 void register_sm90_gemm();               // matmul in bf16 on Hopper
-void register_sm90_conv();               // the three convolutions in bf16 on Hopper
+void register_sm90_conv();               // conv_forward and conv_backward_data in bf16 on Hopper
+void register_sm90_conv_weight();        // conv_backward_weight in bf16 on Hopper
 void register_rate();                    // repeated_product
 void register_sm90_rate();               // repeated_product in bf16 on Hopper
 void register_gemm();                    // matmul in f32

@@ -42,6 +42,7 @@ void register_kernels() {
   register_rate();
   register_sm90_gemm();
   register_sm90_conv();
+  register_sm90_conv_weight();
   register_gemm();
   register_gemm_mma();
   register_distances();

@@ -1,21 +1,11 @@
-// Convolution of bf16 on Hopper's tensor cores: forward, and the gradients of the data and of the weights.
+// Convolution of bf16 on Hopper's tensor cores: forward, and the gradient of the data. That of the weights: conv_weight.cu.
 //
 //   y[n, p, q, k]  = sum over taps, c of x[n, p stride + r - pad, q stride + t - pad, c] w[k, r, t, c]
 //   dx[n, h, w, c] = sum over taps, k of dy[n, (h + pad - r) / stride, (w + pad - t) / stride, k] w[k, r, t, c], where that is whole
-//   dw[k, r, t, c] = sum over n, p, q of dy[n, p, q, k] x[n, p stride + r - pad, q stride + t - pad, c]
 //
 // Layout: as in conv/gather.cuh, and its phases: pixels of dx that meet the same taps are a convolution without stride.
-// Map: a box of pixels is columns by rows by images (16 x 8 x 1 where the map is large enough), so that a tap's patches are a box too,
-// moved by the tap: the copy engine gathers, steps by the stride, and what lies beyond the border arrives as the zeros of the padding.
-// Maps that boxes do not divide lose what sticks out.
-//   forward, data   a block's 128 rows are a box of pixels; 64 channels of one tap are a step of depth (wgmma_tile.cuh)
-//   weights         filters by 64 channels of a tap; a box of 64 pixels is a step of depth, and both operands lie across it. The boxes are
-//                   cut into parts (parts_of), which the blocks of a cluster add up from each other's shared memory, in order. Where eight
-//                   are too few, clusters leave parts of dw that a second launch adds up: of 24 of ResNet-50's layers at batch 64, 21 us by
-//                   their bytes, where parts of single blocks of all 52 would be 407 (calculated)
-// Tiles have 128 columns (of weights 128 rows, too), and 64 where there are no more, the first layer's filters, or where a
-// norm's sums are taken (dy's boxes are fetched twice as often then).
-// In the weights' gradient a pixel that sticks out multiplies zeros of dy by what x holds there: infinities of x make NaN.
+// Map: a block's 128 rows are a box of pixels (conv_boxes.cuh); 64 channels of one tap are a step of depth (wgmma_tile.cuh). Tiles have 128
+// columns, and 64 where there are no more, or where a norm's sums are taken (dy's boxes are fetched twice as often then).
 // Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
 // Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Forward also takes the statistics of y
 // (conv/statistics.cuh), where boxes divide the maps, or has y pass a norm (norm.cuh), whose table each block makes and whose residual's
@@ -25,64 +15,15 @@
 // products run. Between the bottlenecks of ResNet-50 at batch 64 that is four passes less over 0.5 GB (calculated: 0.5 ms; twice the
 // boxes of dy, from L2, not counted).
 
-#include <algorithm>
-#include <limits>
-
-#include "conv/gather.cuh"
 #include "conv/statistics.cuh"
 #include "kernels.h"
-#include "sm90/wgmma_tile.cuh"
+#include "sm90/conv_boxes.cuh"
 
 namespace reid::REID_TARGET {
 
 namespace {
 
-constexpr int kChannels = 64;  // of a box
-constexpr int kMostBox = 256;  // places that the copy engine steps over along an axis
-constexpr int kPixels = 128;   // of a block's box, forward and data
-constexpr int kMostCluster = 8;
-
-struct WgmmaPixel {
-  int image, row, column;
-};
-
-// The largest power of two up to both.
-int box_extent(int64_t extent, int most) {
-  int size = 1;
-  while (size * 2 <= most && size * 2 <= extent) size *= 2;
-  return size;
-}
-
-// Maps cut into boxes of `pixels`. every: steps that the copy engine makes from a row, a column to the next.
-struct Boxes {
-  int rows, columns, images;  // of a box
-  int down, across;           // boxes of an image
-  Divisor by_rows, by_columns, by_down, by_across;
-  Boxes() = default;
-  Boxes(int pixels, int64_t map_rows, int64_t map_columns, const int (&every)[2]) {
-    columns = box_extent(map_columns, 16), rows = box_extent(map_rows, std::min(pixels / columns, kMostBox / every[0]));
-    images = pixels / columns / rows;
-    down = static_cast<int>(ceil_div(map_rows, rows)), across = static_cast<int>(ceil_div(map_columns, columns));
-    by_rows = Divisor(rows), by_columns = Divisor(columns), by_down = Divisor(down), by_across = Divisor(across);
-  }
-  int64_t count(int64_t all_images) const { return ceil_div(all_images, images) * down * across; }
-  __device__ WgmmaPixel corner(int box) const {
-    const int line = by_across.quotient(box), image = by_down.quotient(line);
-    return {image * images, by_down.remainder(line, image) * rows, by_across.remainder(box, line) * columns};
-  }
-  // Pixel i of the box with that corner.
-  __device__ WgmmaPixel pixel(const WgmmaPixel& corner, int i) const {
-    const int line = by_columns.quotient(i), image = by_rows.quotient(line);
-    return {corner.image + image, corner.row + by_rows.remainder(line, image), corner.column + by_columns.remainder(i, line)};
-  }
-};
-
-// A map [images, rows, columns, channels], of which a box holds 64 channels of its pixels.
-TensorMap pixel_map(const void* data, const int64_t (&extents)[4], const Boxes& box, const int (&every)[2]) {
-  const auto [n, h, w, c] = extents;
-  return tensor_map(in<bf16>(data),
-                    {{c, w, h, n}, {1, c, w * c, h * w * c}, {kChannels, box.columns, box.rows, box.images}, {1, every[1], every[0], 1}});
-}
+constexpr int kPixels = 128;  // of a block's box, forward and data
 
 // --- forward, and the data's gradient: maps of `from` channels gathered into maps of n channels ---
 
@@ -231,12 +172,6 @@ WgmmaConvolution<kColumns, forward> convolution(const ConvShape& s, const void* 
   return p;
 }
 
-// Calls f with the extent that tiles have along an axis of a product, as a type.
-template <class F>
-void with_extent(int64_t extent, F f) {
-  extent <= 64 ? f(std::integral_constant<int, 64>()) : f(std::integral_constant<int, 128>());
-}
-
 void forward(const ConvForwardArgs& a, Stream& stream) {
   Moments* moments = room_for_moments(a, kPixels, stream);
   with_extent(a.shape.k, [&](auto columns) {
@@ -287,134 +222,8 @@ void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
   with_extent(a.shape.c, [&](auto columns) { backward_data<columns()>(a, stream); });
 }
 
-// --- the weights' gradient ---
-
-// How boxes of pixels are cut: for each of the groups, of which dw is a part, a cluster's blocks have `each`.
-struct Parts {
-  int64_t each, groups;
-  int cluster;
-};
-
-// The cheapest by a count in thirds of a box's products, of which nothing was measured yet: processors have so many blocks in turn, and one
-// that is alone waits for its boxes; a block's beginning and end are two boxes' products, another launch eight.
-Parts parts_of(int64_t boxes, int64_t tiles) {
-  Parts best{};
-  const int64_t all = processors();
-  int64_t least = std::numeric_limits<int64_t>::max();
-  const auto consider = [&](int64_t groups, int cluster) {
-    const int64_t blocks = groups * cluster, each = ceil_div(boxes, blocks), turns = ceil_div(tiles * blocks, all);
-    const int64_t cost = std::max<int64_t>(3 * turns, 4) * each + 6 * turns + (groups > 1 ? 24 : 0);
-    if (cost < least) least = cost, best = {each, groups, cluster};
-  };
-  for (int cluster = 1; cluster <= kMostCluster; ++cluster) consider(1, cluster);
-  for (int64_t groups = 2; groups * tiles <= all; ++groups) consider(groups, kMostCluster);
-  return best;
-}
-
-// A column of tiles is one or two pieces, each 64 channels of a tap; a block has a stretch of boxes of pixels.
-template <int kRows, int kColumns>
-struct WgmmaWeightGradient {
-  static constexpr int kM = kRows, kN = kColumns;
-  static constexpr bool kAcrossA = true, kAcrossB = true;
-  using Result = float;
-  TensorMap a, b;             // dy, x
-  int64_t m, n, depth;        // filters; channels of all pieces; elements of a filter
-  int all_boxes, part_boxes;  // of pixels
-  int cluster;
-  bool accumulate;
-  int channels, taps;
-  int stride[2], pad[2];
-  Boxes boxes;
-  Divisor by_chunks, by_filter_columns;  // chunks: pieces of a tap
-  float* partial;                        // [groups, m, depth]
-
-  __device__ int steps(const WgmmaPlace& at) const {
-    const int left = all_boxes - first_box(at);
-    return left < 0 ? 0 : left < part_boxes ? left : part_boxes;
-  }
-  __device__ int first_box(const WgmmaPlace& at) const { return (at.part * cluster + at.rank) * part_boxes; }
-  __device__ WgmmaPixel pixel(const WgmmaPlace& at, int step) const { return boxes.corner(first_box(at) + step); }
-  __device__ void load_a(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
-    const WgmmaPixel p = pixel(at, step);
-    UNROLL
-    for (int first = 0; first < kM; first += kChannels) {
-      load_box(tile + first * kWgmmaDepth, &a, at.row * kM + first, p.column, p.row, p.image, barrier);
-    }
-  }
-  __device__ void load_b(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
-    const WgmmaPixel p = pixel(at, step);
-    UNROLL
-    for (int first = 0; first < kN; first += kChannels) {
-      const int piece = (at.column * kN + first) / kChannels, tap = by_chunks.quotient(piece);
-      const int channel = by_chunks.remainder(piece, tap) * kChannels;  // behind the last tap too: nobody stores that
-      const int tap_row = by_filter_columns.quotient(tap), tap_column = by_filter_columns.remainder(tap, tap_row);
-      const int row = p.row * stride[0] + tap_row - pad[0], column = p.column * stride[1] + tap_column - pad[1];
-      load_box(tile + first * kWgmmaDepth, &b, channel, column, row, p.image, barrier);
-    }
-  }
-  __device__ float* line(const WgmmaPlace& at, int row) const {
-    const int64_t k = int64_t{at.row} * kM + row;
-    return k < m ? partial + (at.part * m + k) * depth : nullptr;
-  }
-  __device__ void store(float* line, int64_t j, Vec<float> four) const {
-    const int piece = static_cast<int>(j) / kChannels, tap = by_chunks.quotient(piece);
-    const int channel = by_chunks.remainder(piece, tap) * kChannels + static_cast<int>(j) % kChannels;
-    if (tap >= taps || channel >= channels) return;  // channels are in eights
-    float* const to = line + int64_t{tap} * channels + channel;
-    if (accumulate) {
-      const Vec<float> before = load_vec(to);
-      UNROLL
-      for (int e = 0; e < 4; ++e) four[e] = before[e] + four[e];
-    }
-    store_vec(to, four);
-  }
-};
-
-template <int kRows, int kColumns>
-void weight_gradient(const ConvBackwardWeightArgs& a, Stream& stream) {
-  const ConvShape& s = a.shape;
-  const auto narrow = [](int64_t v) { return static_cast<int>(v); };
-  use_device_of(stream);
-  WgmmaWeightGradient<kRows, kColumns> p{};
-  const int64_t chunks = ceil_div(s.c, kChannels);
-  p.m = s.k, p.n = s.r * s.s * chunks * kChannels, p.depth = s.r * s.s * s.c;
-  p.channels = narrow(s.c), p.taps = narrow(s.r * s.s), p.by_filter_columns = Divisor(s.s), p.by_chunks = Divisor(chunks);
-  for (int axis = 0; axis < 2; ++axis) p.stride[axis] = narrow(s.stride[axis]), p.pad[axis] = narrow(s.pad[axis]);
-  p.boxes = Boxes(kWgmmaDepth, s.p(), s.q(), p.stride);
-  p.a = pixel_map(a.dy, {s.n, s.p(), s.q(), s.k}, p.boxes, {1, 1});
-  p.b = pixel_map(a.x, {s.n, s.h, s.w, s.c}, p.boxes, p.stride);
-  const int64_t boxes = p.boxes.count(s.n), tiles_m = ceil_div(p.m, kRows);
-  const Parts parts = parts_of(boxes, tiles_m * ceil_div(p.n, kColumns));
-  p.all_boxes = narrow(boxes), p.part_boxes = narrow(parts.each), p.cluster = parts.cluster;
-  const auto run = [&](float* partial) {
-    p.partial = partial;
-    run_wgmma(p, parts.groups, tiles_m, stream);
-  };
-  p.accumulate = parts.groups == 1 && a.accumulate;
-  if (parts.groups == 1) return run(out<float>(a.dw));
-  run_parts(parts.groups, p.m * p.depth, out<float>(a.dw), a.accumulate, stream, run);
-}
-void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
-  with_extent(a.shape.k, [&](auto rows) {
-    with_extent(a.shape.r * a.shape.s * a.shape.c, [&](auto columns) { weight_gradient<rows(), columns()>(a, stream); });
-  });
-}
-
 // --- conditions ---
 
-const char* refuse_shape(const ConvShape& s) {
-  if (s.dilation[0] != 1 || s.dilation[1] != 1 || s.groups != 1) return "takes one group, no dilation";
-  if (const char* reason = refuse_wide_strides(s)) return reason;
-  if (s.c % 8 != 0 || s.k % 8 != 0) return "takes channels and filters in eights";
-  if (s.c < kChannels / 2 || s.k < kChannels / 2) return "takes channels and filters that fill half of a box";
-  return refuse_beyond_int(s);
-}
-template <class Args>
-const char* refuse(const Args& a, std::initializer_list<const void*> arrays) {
-  if (const char* reason = refuse_other_than_bf16(a.dtype)) return reason;
-  if (const char* reason = refuse_shape(a.shape)) return reason;
-  return aligned_to_16(arrays) ? refuse_other_than_hopper() : "takes arrays that start at multiples of 16 bytes";
-}
 // Boxes follow each other image by image: those of a group are neighbors where they hold whole images of it, or a part of one.
 const char* refuse_boxes(const ConvForwardArgs& a) {
   const ConvShape& s = a.shape;
@@ -429,24 +238,18 @@ const char* refuse_boxes(const ConvForwardArgs& a) {
 constexpr char kFewPixels[] = "takes at least 128 pixels";
 const char* refuse_forward(const ConvForwardArgs& a) {
   if (a.shape.n * a.shape.p() * a.shape.q() < kPixels) return kFewPixels;
-  const char* reason = refuse(a, {a.x, a.w, a.y, a.finish.residual});
+  const char* reason = refuse_wgmma(a, {a.x, a.w, a.y, a.finish.residual});
   return reason ? reason : refuse_boxes(a);
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {
   if (a.norm.x && !a.addend) return "takes a norm's sums of what has an addend only";
-  return a.shape.n * a.shape.h * a.shape.w < kPixels ? kFewPixels : refuse(a, {a.dy, a.w, a.dx, a.addend, a.norm.x, a.norm.y});
+  return a.shape.n * a.shape.h * a.shape.w < kPixels ? kFewPixels : refuse_wgmma(a, {a.dy, a.w, a.dx, a.addend, a.norm.x, a.norm.y});
 }
-const char* refuse_weight(const ConvBackwardWeightArgs& a) {
-  if (a.shape.n * a.shape.p() * a.shape.q() < kWgmmaDepth) return "takes sums of at least 64 pixels";
-  return refuse(a, {a.x, a.dy, a.dw});
-}
-
 }  // namespace
 
 void register_sm90_conv() {
   add<ConvForward>(REID_KERNEL_NAME("sm90_wgmma"), refuse_forward, forward);
   add<ConvBackwardData>(REID_KERNEL_NAME("sm90_wgmma"), refuse_data, backward_data);
-  add<ConvBackwardWeight>(REID_KERNEL_NAME("sm90_wgmma"), refuse_weight, backward_weight);
 }
 
 }  // namespace reid::REID_TARGET
