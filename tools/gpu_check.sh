@@ -35,7 +35,8 @@ asked_without=${REID_WITHOUT:-}
 no_overlap='only from compute capability 9.0 on do launches overlap'
 tries=8   # acceptable offers of cuDNN and cuBLASLt, of which the fastest is compared with; tools/gpu_tables.py says so
 graph_tries=2   # the same of whole steps and of tests: cuDNN compiles what it fuses, about a second an offer
-hopper='cuda:sm90_wgmma cuda:sm90_wgmma_bands'  # what is for Hopper alone
+hopper='cuda:sm90_wgmma cuda:sm90_wgmma_bands cuda:sm90_wgmma_256 cuda:sm90_clusters cuda:sm90_clusters_256'  # what is for Hopper alone
+large='cuda:sm90_wgmma_bands cuda:sm90_wgmma_256 cuda:sm90_clusters_256'  # of that, what small problems do not come to
 # without NAME...: what is left out: what the caller leaves out, what faulted, and these.
 without() { printf '%s\n' "$asked_without" "$(cat "$out/without" 2>/dev/null)" "$@" | sed '/^$/d' | paste -sd, -; }
 
@@ -170,8 +171,10 @@ phase_sanitize() {
     # shellcheck disable=SC2046
     if REID_DEVICE=cuda REID_WITHOUT=$(without $(vendors) $those) most=$((seconds / 5)) step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
         "$build/reid_tests" -tc='problems: edges*' && [ -z "$those" ]; then
-      REID_DEVICE=cuda REID_ONLY=' cuda:sm90_wgmma_bands ' most=$((seconds / 16)) step sanitize "$tool, many tiles" compute-sanitizer --tool "$tool" --error-exitcode 9 \
-        "$build/reid_tests" -tc='problems: work*'
+      for name in $large; do
+        REID_DEVICE=cuda REID_ONLY=" $name " most=$((seconds / 16)) step sanitize "$tool, $name" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+          "$build/reid_tests" -tc='problems: work*'
+      done
     fi
     # Without a count of the tests nothing ran.
     if ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$out/sanitize-$tool.log" \

@@ -4,8 +4,10 @@
 //   dx[n, h, w, c] = sum over taps, k of dy[n, (h + pad - r) / stride, (w + pad - t) / stride, k] w[k, r, t, c], where that is whole
 //
 // Layout: as in conv/gather.cuh, and its phases: pixels of dx that meet the same taps are a convolution without stride.
-// Map: a block's 128 rows are a box of pixels (conv_boxes.cuh); 64 channels of one tap are a step of depth (wgmma_tile.cuh). Tiles have 128
-// columns, and 64 where there are no more, or where a norm's sums are taken (dy's boxes are fetched twice as often then).
+// Map: a block's 128 rows are a box of pixels (conv_boxes.cuh); 64 channels of one tap are a step of depth (wgmma_tile.cuh).
+//   sm90_wgmma      tiles have 128 columns, and 64 where there are no more, or where a norm's sums are taken (dy's boxes are fetched twice
+//                   as often then); two blocks a processor or more
+//   sm90_wgmma_256  256 columns, a block a processor: three quarters of the fetches from L2, where all processors have work
 // Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
 // Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Forward also takes the statistics of y
 // (conv/statistics.cuh), where boxes divide the maps, or has y pass a norm (norm.cuh), whose table each block makes and whose residual's
@@ -172,22 +174,26 @@ WgmmaConvolution<kColumns, forward> convolution(const ConvShape& s, const void* 
   return p;
 }
 
-void forward(const ConvForwardArgs& a, Stream& stream) {
+template <int kColumns>
+void forward_and_moments(const ConvForwardArgs& a, Stream& stream) {
   Moments* moments = room_for_moments(a, kPixels, stream);
-  with_extent(a.shape.k, [&](auto columns) {
-    const auto p = convolution<columns(), true>(a.shape, a.x, a.w, a.y, stream);
-    const int64_t boxes = p.boxes.count(a.shape.n);
-    if (a.finish.residual) {
-      const WgmmaExtras<columns(), true, 1> with{
-          p, {pixel_map(a.finish.residual, {a.shape.n, p.rows, p.columns, a.shape.k}, p.boxes, {1, 1})}};
-      run_wgmma(WgmmaForwardFinish<decltype(with)>{with, NormFinish(a.finish)}, 1, boxes, stream);
-    } else if (a.finish.mean) {
-      run_wgmma(WgmmaForwardFinish<decltype(p)>{p, NormFinish(a.finish)}, 1, boxes, stream);
-    } else {
-      moments ? run_wgmma(WgmmaForwardMoments<columns()>{p, moments}, 1, boxes, stream) : run_wgmma(p, 1, boxes, stream);
-    }
-  });
+  const auto p = convolution<kColumns, true>(a.shape, a.x, a.w, a.y, stream);
+  const int64_t boxes = p.boxes.count(a.shape.n);
+  moments ? run_wgmma(WgmmaForwardMoments<kColumns>{p, moments}, 1, boxes, stream) : run_wgmma(p, 1, boxes, stream);
   if (moments) merge_moments(a, moments, kPixels, stream);
+}
+template <int kColumns>
+void forward_and_finish(const ConvForwardArgs& a, Stream& stream) {
+  const auto p = convolution<kColumns, true>(a.shape, a.x, a.w, a.y, stream);
+  const int64_t boxes = p.boxes.count(a.shape.n);
+  const NormFinish finish(a.finish);
+  if (!a.finish.residual) return run_wgmma(WgmmaForwardFinish<decltype(p)>{p, finish}, 1, boxes, stream);
+  const WgmmaExtras<kColumns, true, 1> with{p, {pixel_map(a.finish.residual, {a.shape.n, p.rows, p.columns, a.shape.k}, p.boxes, {1, 1})}};
+  run_wgmma(WgmmaForwardFinish<decltype(with)>{with, finish}, 1, boxes, stream);
+}
+void forward(const ConvForwardArgs& a, Stream& stream) {
+  with_extent(a.shape.k,
+              [&](auto columns) { a.finish.mean ? forward_and_finish<columns()>(a, stream) : forward_and_moments<columns()>(a, stream); });
 }
 
 // A map laid out as dx, in the boxes of its phases.
@@ -196,11 +202,14 @@ TensorMap extra_map(const void* data, const ConvShape& s, const Boxes& boxes) {
 }
 
 template <int kColumns>
-void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
+void backward_data_alone(const ConvBackwardDataArgs& a, Stream& stream) {
   const auto p = convolution<kColumns, false>(a.shape, a.dy, a.w, a.dx, stream);
-  const int64_t boxes = p.boxes.count(a.shape.n);
-  if (a.addend) return run_wgmma(WgmmaExtras<kColumns, false, 1>{p, {extra_map(a.addend, a.shape, p.boxes)}}, p.phases, boxes, stream);
-  run_wgmma(p, p.phases, boxes, stream);
+  run_wgmma(p, p.phases, p.boxes.count(a.shape.n), stream);
+}
+template <int kColumns>
+void backward_data_and_addend(const ConvBackwardDataArgs& a, Stream& stream) {
+  const auto p = convolution<kColumns, false>(a.shape, a.dy, a.w, a.dx, stream);
+  run_wgmma(WgmmaExtras<kColumns, false, 1>{p, {extra_map(a.addend, a.shape, p.boxes)}}, p.phases, p.boxes.count(a.shape.n), stream);
 }
 
 void backward_data_and_sums(const ConvBackwardDataArgs& a, Stream& stream) {
@@ -219,7 +228,15 @@ void backward_data_and_sums(const ConvBackwardDataArgs& a, Stream& stream) {
 
 void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
   if (a.norm.x) return backward_data_and_sums(a, stream);
-  with_extent(a.shape.c, [&](auto columns) { backward_data<columns()>(a, stream); });
+  with_extent(a.shape.c,
+              [&](auto columns) { a.addend ? backward_data_and_addend<columns()>(a, stream) : backward_data_alone<columns()>(a, stream); });
+}
+
+// --- tiles of 256 columns, of which the registers and the stages leave no room for a norm or an addend ---
+
+void forward_wide(const ConvForwardArgs& a, Stream& stream) { a.finish.mean ? forward(a, stream) : forward_and_moments<kWide>(a, stream); }
+void backward_data_wide(const ConvBackwardDataArgs& a, Stream& stream) {
+  a.addend ? backward_data(a, stream) : backward_data_alone<kWide>(a, stream);
 }
 
 // --- conditions ---
@@ -245,10 +262,31 @@ const char* refuse_data(const ConvBackwardDataArgs& a) {
   if (a.norm.x && !a.addend) return "takes a norm's sums of what has an addend only";
   return a.shape.n * a.shape.h * a.shape.w < kPixels ? kFewPixels : refuse_wgmma(a, {a.dy, a.w, a.dx, a.addend, a.norm.x, a.norm.y});
 }
+// Tiles of 128 x 256 have a processor for themselves, where of 128 x 128 two share one: that is quicker where all have as many turns, and
+// where sums are so long that a tile's beginning and end, which nothing hides, are less than what fewer fetches save.
+const char* refuse_wide(const Boxes& boxes, int64_t images, int64_t columns, int64_t terms) {
+  const int64_t tiles_m = boxes.count(images), wide = tiles_m * ceil_div(columns, kWide), narrow = tiles_m * ceil_div(columns, kTile);
+  if (2 * ceil_div(wide, processors()) > ceil_div(narrow, processors())) return "takes tiles of 128 x 256 that fill all processors' turns";
+  return terms < deep_terms() ? "takes sums that are long for a tile of 128 x 256" : nullptr;
+}
+const char* refuse_wide_forward(const ConvForwardArgs& a) {
+  const ConvShape& s = a.shape;
+  const char* reason = refuse_forward(a);
+  return reason ? reason : refuse_wide(forward_boxes(s), s.n, s.k, s.r * s.s * s.c);
+}
+const char* refuse_wide_data(const ConvBackwardDataArgs& a) {
+  const ConvShape& s = a.shape;
+  if (s.stride[0] != 1 || s.stride[1] != 1) return "takes strides of one";
+  const char* reason = refuse_data(a);
+  return reason ? reason : refuse_wide({kPixels, s.h, s.w, {1, 1}}, s.n, s.c, s.r * s.s * s.k);
+}
+
 }  // namespace
 
 void register_sm90_conv() {
+  add<ConvForward>(REID_KERNEL_NAME("sm90_wgmma_256"), refuse_wide_forward, forward_wide);
   add<ConvForward>(REID_KERNEL_NAME("sm90_wgmma"), refuse_forward, forward);
+  add<ConvBackwardData>(REID_KERNEL_NAME("sm90_wgmma_256"), refuse_wide_data, backward_data_wide);
   add<ConvBackwardData>(REID_KERNEL_NAME("sm90_wgmma"), refuse_data, backward_data);
 }
 

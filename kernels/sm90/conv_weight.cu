@@ -4,9 +4,11 @@
 //
 // Layout: as in conv/gather.cuh. Map: filters by 64 channels of a tap; a box of 64 pixels (conv_boxes.cuh) is a step of depth, and both
 // operands lie across it. The boxes are cut into parts (parts_of), which the blocks of a cluster add up from each other's shared memory, in
-// order. Where eight are too few, clusters leave parts of dw that a second launch adds up: of 24 of ResNet-50's layers at batch 64, 21 us
-// by their bytes, where parts of single blocks of all 52 would be 407 (calculated). Tiles have 128 rows and columns, and 64 where there are
-// no more. A pixel that sticks out multiplies zeros of dy by what x holds there: infinities of x make NaN.
+// order. Where eight are too few, clusters leave parts of dw that a second launch adds up: of 24 of ResNet-50's layers at batch 64, 20 us
+// by their bytes, where parts of single blocks of all 52 would be 407 (calculated).
+//   sm90_clusters      tiles have 128 rows and columns, two blocks a processor; and 64 where there are no more
+//   sm90_clusters_256  128 x 256, a block a processor: three quarters of the fetches from L2
+// A pixel that sticks out multiplies zeros of dy by what x holds there: infinities of x make NaN.
 // Bytes: x, dy and dw once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790 Tflop/s.
 // Not measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu.
 
@@ -24,27 +26,27 @@ constexpr int kMostCluster = 8;
 
 // How boxes of pixels are cut: for each of the groups, of which dw is a part, a cluster's blocks have `each`.
 struct Parts {
-  int64_t each, groups;
+  int64_t cost, each, groups;
   int cluster;
 };
 
-// The cheapest by a count in thirds of a box's products, of which nothing was measured yet: processors have so many blocks in turn, and one
-// that is alone waits for its boxes; a block's beginning and end are two boxes' products, another launch eight.
-Parts parts_of(int64_t boxes, int64_t tiles) {
-  Parts best{};
-  const int64_t all = processors();
-  int64_t least = std::numeric_limits<int64_t>::max();
+// The cheapest by a count of which nothing was measured yet, in twelfths of a box's products for 128 x 128 sums. Processors have so many
+// blocks in turn; one that is alone waits for its boxes, and its beginning and end are two boxes' products, where nothing hides them
+// (tiles of 128 x 256) five. Those take 20 twelfths for a box, not 24: they fetch less. Another launch is eight boxes' products.
+Parts parts_of(int64_t boxes, int64_t tiles, bool wide) {
+  Parts best{std::numeric_limits<int64_t>::max(), 0, 0, 0};
+  const int64_t all = processors(), products = wide ? 20 : 12, alone = wide ? 20 : 16, ends = wide ? 60 : 24, again = 96;
   const auto consider = [&](int64_t groups, int cluster) {
     const int64_t blocks = groups * cluster, each = ceil_div(boxes, blocks), turns = ceil_div(tiles * blocks, all);
-    const int64_t cost = std::max<int64_t>(3 * turns, 4) * each + 6 * turns + (groups > 1 ? 24 : 0);
-    if (cost < least) least = cost, best = {each, groups, cluster};
+    const int64_t cost = std::max(products * turns, alone) * each + ends * turns + (groups > 1 ? again : 0);
+    if (cost < best.cost) best = {cost, each, groups, cluster};
   };
   for (int cluster = 1; cluster <= kMostCluster; ++cluster) consider(1, cluster);
   for (int64_t groups = 2; groups * tiles <= all; ++groups) consider(groups, kMostCluster);
   return best;
 }
 
-// A column of tiles is one or two pieces, each 64 channels of a tap; a block has a stretch of boxes of pixels.
+// A column of tiles is one, two or four pieces, each 64 channels of a tap; a block has a stretch of boxes of pixels.
 template <int kRows, int kColumns>
 struct WgmmaWeightGradient {
   static constexpr int kM = kRows, kN = kColumns;
@@ -103,25 +105,32 @@ struct WgmmaWeightGradient {
   }
 };
 
+int64_t chunks_of(const ConvShape& s) { return ceil_div(s.c, kChannels); }
+Boxes sum_boxes(const ConvShape& s) { return {kWgmmaDepth, s.p(), s.q(), {static_cast<int>(s.stride[0]), static_cast<int>(s.stride[1])}}; }
+// With tiles of rows x columns.
+Parts parts_of(const ConvShape& s, int rows, int columns) {
+  const int64_t tiles = ceil_div(s.k, rows) * ceil_div(s.r * s.s * chunks_of(s) * kChannels, columns);
+  return parts_of(sum_boxes(s).count(s.n), tiles, columns == kWide);
+}
+
 template <int kRows, int kColumns>
 void weight_gradient(const ConvBackwardWeightArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   const auto narrow = [](int64_t v) { return static_cast<int>(v); };
   use_device_of(stream);
   WgmmaWeightGradient<kRows, kColumns> p{};
-  const int64_t chunks = ceil_div(s.c, kChannels);
+  const int64_t chunks = chunks_of(s);
   p.m = s.k, p.n = s.r * s.s * chunks * kChannels, p.depth = s.r * s.s * s.c;
   p.channels = narrow(s.c), p.taps = narrow(s.r * s.s), p.by_filter_columns = Divisor(s.s), p.by_chunks = Divisor(chunks);
   for (int axis = 0; axis < 2; ++axis) p.stride[axis] = narrow(s.stride[axis]), p.pad[axis] = narrow(s.pad[axis]);
-  p.boxes = Boxes(kWgmmaDepth, s.p(), s.q(), p.stride);
+  p.boxes = sum_boxes(s);
   p.a = pixel_map(a.dy, {s.n, s.p(), s.q(), s.k}, p.boxes, {1, 1});
   p.b = pixel_map(a.x, {s.n, s.h, s.w, s.c}, p.boxes, p.stride);
-  const int64_t boxes = p.boxes.count(s.n), tiles_m = ceil_div(p.m, kRows);
-  const Parts parts = parts_of(boxes, tiles_m * ceil_div(p.n, kColumns));
-  p.all_boxes = narrow(boxes), p.part_boxes = narrow(parts.each), p.cluster = parts.cluster;
+  const Parts parts = parts_of(s, kRows, kColumns);
+  p.all_boxes = narrow(p.boxes.count(s.n)), p.part_boxes = narrow(parts.each), p.cluster = parts.cluster;
   const auto run = [&](float* partial) {
     p.partial = partial;
-    run_wgmma(p, parts.groups, tiles_m, stream);
+    run_wgmma(p, parts.groups, ceil_div(p.m, kRows), stream);
   };
   p.accumulate = parts.groups == 1 && a.accumulate;
   if (parts.groups == 1) return run(out<float>(a.dw));
@@ -137,9 +146,18 @@ const char* refuse(const ConvBackwardWeightArgs& a) {
   if (a.shape.n * a.shape.p() * a.shape.q() < kWgmmaDepth) return "takes sums of at least 64 pixels";
   return refuse_wgmma(a, {a.x, a.dy, a.dw});
 }
+const char* refuse_wide(const ConvBackwardWeightArgs& a) {
+  if (const char* reason = refuse(a)) return reason;
+  const ConvShape& s = a.shape;
+  if (s.k <= 64 || s.r * s.s * s.c <= kTile) return "takes more than 64 filters of more than 128 weights";
+  return parts_of(s, kTile, kWide).cost < parts_of(s, kTile, kTile).cost ? nullptr : "takes what tiles of 128 x 128 would do later";
+}
 
 }  // namespace
 
-void register_sm90_conv_weight() { add<ConvBackwardWeight>(REID_KERNEL_NAME("sm90_wgmma"), refuse, backward_weight); }
+void register_sm90_conv_weight() {
+  add<ConvBackwardWeight>(REID_KERNEL_NAME("sm90_clusters_256"), refuse_wide, weight_gradient<kTile, kWide>);
+  add<ConvBackwardWeight>(REID_KERNEL_NAME("sm90_clusters"), refuse, backward_weight);
+}
 
 }  // namespace reid::REID_TARGET

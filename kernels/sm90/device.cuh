@@ -7,9 +7,16 @@ namespace reid::REID_TARGET {
 
 void use_device_of(Stream& stream);      // before tensor_map: the driver encodes maps in the context that is current
 const char* refuse_other_than_hopper();  // null on the device that is current, and in emulation
-int processors();                        // of the device that is current; 2 in emulation, where blocks shall come to take several tiles
+int processors();                        // of the device that is current
+int64_t deep_terms();                    // of sums whose tiles may have a processor for themselves
 #ifndef __CUDACC__
-void set_processors(int count);  // of the emulated device
+// What the emulator answers: little, so that blocks come to take several tiles, and small problems to every kernel.
+struct Pretended {
+  int processors = 2;
+  int64_t deep_terms = 72;
+};
+inline constexpr Pretended kPretendedH200{132, 1024};
+void pretend(const Pretended& device);
 #endif
 
 }  // namespace reid::REID_TARGET

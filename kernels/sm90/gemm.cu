@@ -15,8 +15,6 @@ namespace reid::REID_TARGET {
 
 namespace {
 
-constexpr int kTile = 128, kWide = 256;
-
 template <int kColumns, bool transpose_a, bool transpose_b>
 struct WgmmaProduct {
   static constexpr int kM = kTile, kN = kColumns;

@@ -69,6 +69,7 @@ int processors() {
   if (error != cudaSuccess) launch_failed(error, "cudaDeviceGetAttribute", __FILE__, __LINE__);
   return count;
 }
+int64_t deep_terms() { return 1024; }
 
 #else
 
@@ -93,10 +94,11 @@ void use_device_of(Stream&) {}
 const char* refuse_other_than_hopper() { return nullptr; }
 
 namespace {
-int emulated_processors = 2;
+Pretended pretended;
 }
-int processors() { return emulated_processors; }
-void set_processors(int count) { emulated_processors = count; }
+int processors() { return pretended.processors; }
+int64_t deep_terms() { return pretended.deep_terms; }
+void pretend(const Pretended& device) { pretended = device; }
 
 #endif
 

@@ -44,6 +44,7 @@
 namespace reid::REID_TARGET {
 
 inline constexpr int kWgmmaDepth = 64;
+inline constexpr int kTile = 128, kWide = 256;  // extents of tiles
 
 template <class Problem>
 struct WgmmaBlock {

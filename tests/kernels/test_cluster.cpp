@@ -66,11 +66,6 @@ TEST_CASE("emulator: what goes wrong in a cluster is reported with its place") {
   check_says(error_of([] { neighbors_of(9, 9, Plant::none); }), {"clusters of 9"});
 }
 
-struct Processors {
-  explicit Processors(int count) { set_processors(count); }
-  ~Processors() { set_processors(2); }
-};
-
 // Small integers, whose sums are exact. -> dw, or what is added to it.
 Tensor weight_gradient(const ConvShape& s, const Impl<ConvBackwardWeight>& impl, bool accumulate) {
   Rng rng(7);
@@ -93,20 +88,21 @@ Tensor weight_gradient(const ConvShape& s, const Impl<ConvBackwardWeight>& impl,
 TEST_CASE("weights' gradient on Hopper: parts of a cluster, of several, and parts without work") {
   initialize();
   const auto& all = Registry::implementations<ConvBackwardWeight>(DeviceType::cpu);
-  const auto named = [&](const char* name) {
-    return *std::ranges::find_if(all, [&](const auto& i) { return !std::strcmp(i.name, name); });
-  };
-  const auto reference = named("reference"), hopper = named("emu:sm90_wgmma");
-  for (const int processors : {2, 7, 132}) {
-    const Processors with(processors);
-    for (const int64_t images : {1, 3, 41}) {
-      for (const bool accumulate : {false, true}) {
-        const ConvShape s{.n = images, .h = 9, .w = 17, .c = 72, .k = 64, .r = 1, .s = 3, .pad = {0, 1}};
-        CHECK_MESSAGE(reid::test::difference(weight_gradient(s, hopper, accumulate), weight_gradient(s, reference, accumulate), 0) == "",
-                      processors, " processors, ", images, " images, ", accumulate ? "added" : "");
-      }
+  const auto named = [&](std::string_view name) { return *std::ranges::find(all, name, &Impl<ConvBackwardWeight>::name); };
+  const auto check = [&](const char* implementation, const ConvShape& s) {
+    for (const bool accumulate : {false, true}) {
+      const Tensor got = weight_gradient(s, named(implementation), accumulate), right = weight_gradient(s, named("reference"), accumulate);
+      CHECK_MESSAGE(reid::test::difference(got, right, 0) == "", implementation, ", ", s.n, " images", accumulate ? ", added" : "");
     }
+  };
+  for (const int processors : {2, 7, 132}) {
+    pretend({.processors = processors});
+    for (const int64_t n : {1, 3, 41})
+      check("emu:sm90_clusters", {.n = n, .h = 9, .w = 17, .c = 72, .k = 64, .r = 1, .s = 3, .pad = {0, 1}});
   }
+  pretend({.processors = 8});
+  check("emu:sm90_clusters_256", {.n = 8, .h = 9, .w = 17, .c = 248, .k = 72, .r = 1, .s = 1});
+  pretend({});
 }
 
 }  // namespace
