@@ -63,6 +63,8 @@ TEST_CASE("problems: work for every processor of a GPU") {
 #ifdef REID_EMULATED_KERNELS
   emu::pretend(emu::kPretendedH200);
   const Sweep sweep = run_file("device.txt", {}, -1);
+  Sweep idle{.runs = false};  // half of the processors would have a tile of 256 columns, the others none
+  dense_families().at("conv")(parse_problem("conv n=64 h=16 w=8 c=256 k=256 r=3 s=3 pad=1 f32=0 bf16=1"), idle);
   emu::pretend({});
   if (std::getenv("REID_ONLY")) return;
   std::map<std::string, int> lines;  // that are there for an implementation, twice: two fills
@@ -75,6 +77,10 @@ TEST_CASE("problems: work for every processor of a GPU") {
   for (const auto& [implementation, count] : lines)
     CHECK_MESSAGE((sweep.ran.contains(implementation) && sweep.ran.at(implementation) == count), implementation);
   CHECK(lines.size() == 4);
+  for (const char* op : {"conv_forward", "conv_backward_data"}) {
+    CHECK(idle.ran.contains(str(op, " emu:sm90_wgmma bf16")));
+    CHECK_FALSE(idle.ran.contains(str(op, " emu:sm90_wgmma_256 bf16")));
+  }
 #endif
 }
 
