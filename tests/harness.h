@@ -1,10 +1,6 @@
 #pragma once
-// What the numeric tests share: goldens, comparison, problem lines, and running every implementation of an op on a problem.
-//
-// Design: an op's reference in double is the oracle. Each implementation is held against it with a bound computed from the
-// problem (see Bound), on outputs pre-filled with NaN between guard bytes. A line with bf16=1 is also run in bf16. The seed is a hash of
-// the problem line, so a line is all it takes to repeat a failure:
-//   REID_ONLY="conv_forward implicit_gemm normal f32 | conv n=2 h=5 ..." reid_tests -tc="problems*"
+// What the numeric tests share: goldens, comparison, problem lines and their memory. What runs every implementation of an op on a problem
+// is problem.h.
 
 #include <doctest/doctest.h>
 
@@ -13,10 +9,8 @@
 #include <cstring>
 #include <functional>
 #include <map>
-#include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "reid/engine/autograd.h"

@@ -1,7 +1,11 @@
 #pragma once
-// A problem of one op: its arguments, what they point to, how far results may be from the reference in double, and check_problem, which
-// holds every implementation against it.
+// A problem of one op: its arguments, what they point to, how far results may be from the reference, and check_problem, which holds every
+// implementation against it.
 //
+// Design: an op's reference in double is the oracle. Each implementation is held against it with a bound computed from the problem (see
+// Bound), on outputs pre-filled with NaN between guard bytes. A line with bf16=1 is also run in bf16. The seed is a hash of the problem
+// line, so a line is all it takes to repeat a failure:
+//   REID_ONLY="conv_forward implicit_gemm normal f32 | conv n=2 h=5 ..." reid_tests -tc="problems*"
 // Only what knows an op's types is a template: the driver (problem.cpp) sees fields and calls. Otherwise every op would compile its own.
 
 #include <functional>

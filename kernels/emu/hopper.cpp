@@ -169,33 +169,40 @@ unsigned char* HopperUnits::view(const void* address) {
   return seen.data() + (static_cast<const unsigned char*>(address) - array.start);
 }
 
-void HopperUnits::fence_view() {
+void HopperUnits::fence_view(Site site) {
+  for (const Thread& t : threads_) {  // before the view is made alike
+    for (const Pending& product : t.products) check_unchanged("fence_proxy_async", product, site);
+  }
   for (const SharedRange& array : detail::shared_arrays()) std::memcpy(view(array.start), array.start, array.bytes);
 }
 
 // --- products ---
 
-void HopperUnits::check_arrived(const SharedRange& operand, Site site) {
+bool HopperUnits::check_arrived(const SharedRange& operand, Site site) {
+  bool of_box = false;
   for (const auto& [start, origin] : origins_) {
     if (!operand.overlaps({start, origin.bytes})) continue;
+    of_box = true;
     const auto seen = mine().seen.find(origin.barrier);
     if (seen == mine().seen.end() || seen->second < origin.phase) {
       stop("wgmma", at(site), ": the thread did not wait for the box that it multiplies, phase ", origin.phase, " of its barrier");
     }
     if (watches() && !seen_alike(operand)) stop("wgmma", at(site), kOverwritten);
   }
+  return of_box || (watches() && seen_alike(operand));
 }
 
 void HopperUnits::multiply(float* sums, size_t count, SharedRange a, SharedRange b, Product run, Site site) {
   Thread& t = mine();
   if (!t.fenced) stop("wgmma", at(site), ": no wgmma_fence stands before the first product of its group");
+  bool alike = true;
   for (const SharedRange& operand : {a, b}) {
     detail::shared_array_of("wgmma", operand.start, operand.bytes, site);
     if (reinterpret_cast<uintptr_t>(operand.start) % 1024 >= 128) {
       stop("wgmma", at(site), ": an operand begins in row ", reinterpret_cast<uintptr_t>(operand.start) / 128 % 8,
            " of eight: with swizzled tiles it begins in row 0");
     }
-    check_arrived(operand, site);
+    alike = check_arrived(operand, site) && alike;
   }
   auto found = std::find_if(t.sums.begin(), t.sums.end(), [&](const Sums& s) { return s.place == sums; });
   if (found == t.sums.end()) found = t.sums.insert(found, Sums{sums, count * sizeof(float), 0, false, {}});
@@ -205,8 +212,11 @@ void HopperUnits::multiply(float* sums, size_t count, SharedRange a, SharedRange
     found->held = true;
   }
   ++found->pending, ++t.issued;
-  const bool watched = watches() && seen_alike(a) && seen_alike(b);
-  t.products.push_back({t.group, static_cast<size_t>(found - t.sums.begin()), a, b, std::move(run), watched});
+  t.products.push_back({t.group, static_cast<size_t>(found - t.sums.begin()), a, b, std::move(run), alike});
+}
+
+void HopperUnits::check_unchanged(const char* call, const Pending& product, Site site) {
+  if (product.alike && !(seen_alike(product.a) && seen_alike(product.b))) stop(call, at(site), kOverwritten);
 }
 
 void HopperUnits::multiply_fence() { mine().fenced = true; }
@@ -217,9 +227,7 @@ void HopperUnits::multiply_wait(unsigned groups_in_flight, Site site) {
   auto product = t.products.begin();
   for (; product != t.products.end() && product->group + groups_in_flight < t.group; ++product) {
     Sums& sums = t.sums[product->sums];
-    if (product->watched && !(seen_alike(product->a) && seen_alike(product->b))) {
-      stop("wgmma_wait", at(site), kOverwritten);
-    }
+    if (watches()) check_unchanged("wgmma_wait", *product, site);
     const auto distance = [&](const SharedRange& operand) {
       return reinterpret_cast<uintptr_t>(view(operand.start)) - reinterpret_cast<uintptr_t>(operand.start);
     };

@@ -50,7 +50,7 @@ class HopperUnits {
   void multiply_commit();
   void multiply_wait(unsigned groups_in_flight, Site site);
 
-  void fence_view();  // what was written by now becomes visible to the units
+  void fence_view(Site site);  // what was written by now becomes visible to the units
 
  private:
   static constexpr size_t kMostSums = 128;
@@ -84,7 +84,7 @@ class HopperUnits {
     size_t sums;  // among the thread's
     SharedRange a, b;
     Product run;
-    bool watched;  // the units see of a and b what threads see: that must stay until the product is made
+    bool alike;  // the units see of a and b what threads see: that must stay until the product is made
   };
   struct Thread {
     std::map<const void*, int64_t> seen;  // the last phase of each barrier that it waited for
@@ -99,7 +99,8 @@ class HopperUnits {
   std::string describe(const void* barrier, const Barrier& b) const;
   void end_phase(Barrier& b);
   void deliver(Barrier& b);
-  void check_arrived(const SharedRange& operand, Site site);
+  bool check_arrived(const SharedRange& operand, Site site);  // -> whether the units are known to see what threads see of it
+  void check_unchanged(const char* call, const Pending& product, Site site);
   void saw(const void* barrier, int64_t phase, Site site);
   unsigned char* view(const void* address);
   bool seen_alike(const SharedRange& range) { return std::memcmp(view(range.start), range.start, range.bytes) == 0; }
@@ -114,8 +115,6 @@ class HopperUnits {
 namespace detail {
 
 void cluster_barrier(Site site);
-unsigned cluster_rank();
-unsigned cluster_blocks();
 // Where block `rank` of the cluster has what the running one has at `pointer`.
 const void* of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site);
 

@@ -108,8 +108,6 @@ class Block {
   void thread_main();
   void barrier(Site site);
   void cluster_barrier(Site site);
-  unsigned rank() const { return blockIdx.x % shape_.cluster; }
-  unsigned cluster_blocks() const { return shape_.cluster; }
   const void* of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site) const;
   const detail::Exchange& exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site);
   void* shared_array(const void* declaration, size_t bytes, Site site);
@@ -406,7 +404,11 @@ static void run_cluster(Cluster& cluster, const LaunchShape& shape, uint64_t fir
   for (bool moved = true; moved;) {
     moved = false;
     for (size_t i = 0; i < cluster.blocks.size(); ++i) {
-      moved = cluster.blocks[last_first ? cluster.blocks.size() - 1 - i : i]->advance() || moved;
+      Block& block = *cluster.blocks[last_first ? cluster.blocks.size() - 1 - i : i];
+      while (block.advance()) {
+        moved = true;
+        if (chosen == Schedule::lockstep) break;  // else as far as it comes: barriers of blocks order nothing between them
+      }
     }
   }
   for (const auto& block : cluster.blocks) block->end();
@@ -428,8 +430,6 @@ void run_grid(const LaunchShape& shape, FunctionRef<void()> thread) {
 
 void block_barrier(Site site) { running_block("__syncthreads").barrier(site); }
 void cluster_barrier(Site site) { running_block("cluster_sync").cluster_barrier(site); }
-unsigned cluster_rank() { return running_block("cluster_rank").rank(); }
-unsigned cluster_blocks() { return running_block("cluster_blocks").cluster_blocks(); }
 const void* of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site) {
   return running_block("cluster_load").of_cluster(pointer, bytes, rank, site);
 }

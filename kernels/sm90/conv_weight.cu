@@ -4,7 +4,7 @@
 //
 // Layout: as in conv/gather.cuh. Map: filters by 64 channels of a tap; a box of 64 pixels (conv_boxes.cuh) is a step of depth, and both
 // operands lie across it. The boxes are cut into parts (parts_of), which the blocks of a cluster add up from each other's shared memory, in
-// order. Where eight are too few, clusters leave parts of dw that a second launch adds up: of 24 of ResNet-50's layers at batch 64, 20 us
+// order. Where eight are too few, clusters leave parts of dw that a second launch adds up: of 24 of ResNet-50's layers at batch 64, 19 us
 // by their bytes, where parts of single blocks of all 52 would be 407 (calculated).
 //   sm90_clusters      tiles have 128 rows and columns, two blocks a processor; and 64 where there are no more
 //   sm90_clusters_256  128 x 256, a block a processor: three quarters of the fetches from L2
@@ -22,8 +22,6 @@ namespace reid::REID_TARGET {
 
 namespace {
 
-constexpr int kMostCluster = 8;
-
 // How boxes of pixels are cut: for each of the groups, of which dw is a part, a cluster's blocks have `each`.
 struct Parts {
   int64_t cost, each, groups;
@@ -33,16 +31,17 @@ struct Parts {
 // The cheapest by a count of which nothing was measured yet, in twelfths of a box's products for 128 x 128 sums. Processors have so many
 // blocks in turn; one that is alone waits for its boxes, and its beginning and end are two boxes' products, where nothing hides them
 // (tiles of 128 x 256) five. Those take 20 twelfths for a box, not 24: they fetch less. Another launch is eight boxes' products.
-Parts parts_of(int64_t boxes, int64_t tiles, bool wide) {
+// processors: that clusters of so many blocks can keep at work.
+Parts cheapest_parts(int64_t boxes, int64_t tiles, bool wide, int64_t (*processors)(int cluster)) {
   Parts best{std::numeric_limits<int64_t>::max(), 0, 0, 0};
-  const int64_t all = processors(), products = wide ? 20 : 12, alone = wide ? 20 : 16, ends = wide ? 60 : 24, again = 96;
+  const int64_t products = wide ? 20 : 12, alone = wide ? 20 : 16, ends = wide ? 60 : 24, again = 96;
   const auto consider = [&](int64_t groups, int cluster) {
-    const int64_t blocks = groups * cluster, each = ceil_div(boxes, blocks), turns = ceil_div(tiles * blocks, all);
+    const int64_t blocks = groups * cluster, each = ceil_div(boxes, blocks), turns = ceil_div(tiles * blocks, processors(cluster));
     const int64_t cost = std::max(products * turns, alone) * each + ends * turns + (groups > 1 ? again : 0);
     if (cost < best.cost) best = {cost, each, groups, cluster};
   };
   for (int cluster = 1; cluster <= kMostCluster; ++cluster) consider(1, cluster);
-  for (int64_t groups = 2; groups * tiles <= all; ++groups) consider(groups, kMostCluster);
+  for (int64_t groups = 2; groups * tiles <= processors(kMostCluster); ++groups) consider(groups, kMostCluster);
   return best;
 }
 
@@ -87,15 +86,14 @@ struct WgmmaWeightGradient {
       load_box(tile + first * kWgmmaDepth, &b, channel, column, row, p.image, barrier);
     }
   }
-  __device__ float* line(const WgmmaPlace& at, int row) const {
+  __device__ float* place(const WgmmaPlace& at, int row, int64_t j) const {
     const int64_t k = int64_t{at.row} * kM + row;
-    return k < m ? partial + (at.part * m + k) * depth : nullptr;
-  }
-  __device__ void store(float* line, int64_t j, Vec<float> four) const {
     const int piece = static_cast<int>(j) / kChannels, tap = by_chunks.quotient(piece);
     const int channel = by_chunks.remainder(piece, tap) * kChannels + static_cast<int>(j) % kChannels;
-    if (tap >= taps || channel >= channels) return;  // channels are in eights
-    float* const to = line + int64_t{tap} * channels + channel;
+    if (k >= m || tap >= taps || channel >= channels) return nullptr;  // channels are in eights
+    return partial + (at.part * m + k) * depth + int64_t{tap} * channels + channel;
+  }
+  __device__ void store(float* to, Vec<float> four) const {
     if (accumulate) {
       const Vec<float> before = load_vec(to);
       UNROLL
@@ -107,10 +105,10 @@ struct WgmmaWeightGradient {
 
 int64_t chunks_of(const ConvShape& s) { return ceil_div(s.c, kChannels); }
 Boxes sum_boxes(const ConvShape& s) { return {kWgmmaDepth, s.p(), s.q(), {static_cast<int>(s.stride[0]), static_cast<int>(s.stride[1])}}; }
-// With tiles of rows x columns.
-Parts parts_of(const ConvShape& s, int rows, int columns) {
-  const int64_t tiles = ceil_div(s.k, rows) * ceil_div(s.r * s.s * chunks_of(s) * kChannels, columns);
-  return parts_of(sum_boxes(s).count(s.n), tiles, columns == kWide);
+template <int kRows, int kColumns>
+Parts parts_of(const ConvShape& s) {
+  const int64_t tiles = ceil_div(s.k, kRows) * ceil_div(s.r * s.s * chunks_of(s) * kChannels, kColumns);
+  return cheapest_parts(sum_boxes(s).count(s.n), tiles, kColumns == kWide, processors_for<WgmmaWeightGradient<kRows, kColumns>>);
 }
 
 template <int kRows, int kColumns>
@@ -126,7 +124,7 @@ void weight_gradient(const ConvBackwardWeightArgs& a, Stream& stream) {
   p.boxes = sum_boxes(s);
   p.a = pixel_map(a.dy, {s.n, s.p(), s.q(), s.k}, p.boxes, {1, 1});
   p.b = pixel_map(a.x, {s.n, s.h, s.w, s.c}, p.boxes, p.stride);
-  const Parts parts = parts_of(s, kRows, kColumns);
+  const Parts parts = parts_of<kRows, kColumns>(s);
   p.all_boxes = narrow(p.boxes.count(s.n)), p.part_boxes = narrow(parts.each), p.cluster = parts.cluster;
   const auto run = [&](float* partial) {
     p.partial = partial;
@@ -150,7 +148,7 @@ const char* refuse_wide(const ConvBackwardWeightArgs& a) {
   if (const char* reason = refuse(a)) return reason;
   const ConvShape& s = a.shape;
   if (s.k <= 64 || s.r * s.s * s.c <= kTile) return "takes more than 64 filters of more than 128 weights";
-  return parts_of(s, kTile, kWide).cost < parts_of(s, kTile, kTile).cost ? nullptr : "takes what tiles of 128 x 128 would do later";
+  return parts_of<kTile, kWide>(s).cost < parts_of<kTile, kTile>(s).cost ? nullptr : "takes what tiles of 128 x 128 would do later";
 }
 
 }  // namespace

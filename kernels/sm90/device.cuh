@@ -16,7 +16,10 @@ struct Pretended {
   int64_t deep_terms = 72;
 };
 inline constexpr Pretended kPretendedH200{132, 1024};
-void pretend(const Pretended& device);
+struct Pretending {  // it answers otherwise, for a scope
+  explicit Pretending(const Pretended& device);
+  ~Pretending();
+};
 #endif
 
 }  // namespace reid::REID_TARGET

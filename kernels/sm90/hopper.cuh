@@ -38,7 +38,7 @@ __device__ inline void mbarrier_arrive_expecting(Mbarrier* barrier, unsigned byt
 // Returns when the phase of this parity has ended: 0 for the first, 1 for the second, ...
 __device__ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity REID_AND_CALLED);
 // By every thread that wrote to shared memory, before the barrier behind which wgmma or the copy engine reads it.
-__device__ inline void fence_proxy_async();
+__device__ inline void fence_proxy_async(REID_CALLED);
 
 // --- the copy engine: boxes of arrays of up to four axes, innermost first; what lies beyond the array is zero ---
 
@@ -88,11 +88,11 @@ __device__ void wgmma_wait(REID_CALLED);
 
 // --- clusters: blocks that run at the same time and read each other's shared memory (launch_clusters) ---
 
-__device__ inline unsigned cluster_rank();    // of the block
-__device__ inline unsigned cluster_blocks();  // how many there are
+inline constexpr int kMostCluster = 8;  // blocks, on every device
 // By all threads of all blocks that have not returned: what each wrote to shared memory before is there for all.
 __device__ inline void cluster_sync(REID_CALLED);
-__device__ inline void cluster_stay(REID_CALLED);  // the same, for blocks that others may still read: no write is ordered
+// The same, for blocks that others may still read. It orders nothing: what was read must have been made use of before.
+__device__ inline void cluster_stay(REID_CALLED);
 // What block `rank` has where this one has `shared`, 16 bytes. It must be there already, and not have returned yet.
 __device__ inline Vec<float> cluster_load(const float* shared, unsigned rank REID_AND_CALLED);
 
@@ -170,16 +170,6 @@ __device__ inline void wgmma_commit() { REID_HOPPER("wgmma.commit_group.sync.ali
 template <int groups_in_flight>
 __device__ void wgmma_wait() {
   REID_HOPPER("wgmma.wait_group.sync.aligned %0;" ::"n"(groups_in_flight) : "memory");
-}
-__device__ inline unsigned cluster_rank() {
-  unsigned rank = 0;
-  REID_HOPPER("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-  return rank;
-}
-__device__ inline unsigned cluster_blocks() {
-  unsigned blocks = 0;
-  REID_HOPPER("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
-  return blocks;
 }
 __device__ inline void cluster_sync() {
   REID_HOPPER("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
@@ -261,7 +251,7 @@ inline void mbarrier_arrive_expecting(Mbarrier* barrier, unsigned bytes, const c
 inline void mbarrier_wait(Mbarrier* barrier, unsigned parity, const char* file, int line) {
   detail::hopper_units("mbarrier_wait").wait(barrier, parity, {file, line});
 }
-inline void fence_proxy_async() { detail::hopper_units("fence_proxy_async").fence_view(); }
+inline void fence_proxy_async(const char* file, int line) { detail::hopper_units("fence_proxy_async").fence_view({file, line}); }
 inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier, const char* file, int line) {
   const size_t bytes = static_cast<size_t>(map->shape.box[1] * map->shape.box[2] * map->shape.box[3]) * 128;
   // The thread that issued may have returned when the box arrives, and its parameters with it.
@@ -305,8 +295,6 @@ void wgmma_wait(const char* file, int line) {
   detail::exchange("wgmma_wait", kFullMask, 0, {file, line});
 }
 
-inline unsigned cluster_rank() { return detail::cluster_rank(); }
-inline unsigned cluster_blocks() { return detail::cluster_blocks(); }
 inline void cluster_sync(const char* file, int line) {
   detail::exchange("cluster_sync", kFullMask, 0, {file, line});
   detail::cluster_barrier({file, line});

@@ -98,7 +98,8 @@ Pretended pretended;
 }
 int processors() { return pretended.processors; }
 int64_t deep_terms() { return pretended.deep_terms; }
-void pretend(const Pretended& device) { pretended = device; }
+Pretending::Pretending(const Pretended& device) { pretended = device; }
+Pretending::~Pretending() { pretended = {}; }
 
 #endif
 

@@ -9,8 +9,8 @@
 //
 // Two to four blocks share a processor, as many as three stages leave room for: while one stores or waits for its first boxes, another
 // multiplies. Convolutions of 1 x 1 have one to eight steps of depth, so that most of a block's life is its beginning and its end. A tile
-// of 128 x 256 has a processor for itself, and four stages; its block stays for tile after tile (wgmma_bands.cuh): while one's sums are
-// stored, the boxes of the next are on their way.
+// of 128 x 256 has a processor for itself, and four stages. Of products its block stays for tile after tile (wgmma_bands.cuh): while one's
+// sums are stored, the boxes of the next are on their way. Of convolutions nothing hides a tile's end, and only long sums have such tiles.
 //
 // Shared memory reads of wgmma go once for 64 x 128 x 16 products, where mma.sync reads fragments for 64 x 32 x 16: the tensor core is fed
 // by tiles, not by registers, which is what lifts the 65 % that mma.sync reaches. 64 x 64 x 16 products, 4 KB of operands in 32 cycles,
@@ -28,14 +28,18 @@
 //   store(line, column j, vector)        for any j that is a multiple of the vector's length: it leaves out what is beyond n
 // It may ask for the moments of its columns (gemm/moments.cuh), of bf16 results, where every row of a tile is one of the result:
 //   moments, store_moments(place, column j, moments)      a member of that name; for j < n
-// It may have a part's sums made by the blocks of a cluster, each of some of the depth, which add them up (results of float):
+// It may have a part's sums made by the blocks of a cluster, each of some of the depth, which add them up (results of float). Then it has
 //   cluster                              a member: how many
+//   place(place, row, column j), store(place, vector)      in the place of line and store; null where nothing is stored
 // It may have extras, boxes of bf16 for what becomes of the sums: more steps of the copy engine's, which arrive while products run.
 //   kExtras, load_extra(which, tile, place, barrier)      each kM rows of 64 columns, then those of the next 64
 // The first is added to the sums; it is the residual where the Problem has results of bf16 finished by a norm (norm.cuh):
 //   finish                               a member of that name; for j < n
 // With three it asks for the sums of a norm's gradients (NormSumsArgs); the second is y, the third x:
 //   mean, store_gradient_sums(place, column j, sums)      a member of that name, for all columns; for j < n, products with x - mean
+
+#include <algorithm>
+#include <atomic>
 
 #include "gemm/moments.cuh"
 #include "norm.cuh"
@@ -292,19 +296,18 @@ __device__ void wgmma_end_in_cluster(const Problem& problem, const WgmmaPlace& a
     place[0] = sums[2 * pair], place[1] = sums[2 * pair + 1];
   }
   cluster_sync();
-  const unsigned blocks = cluster_blocks();
-  const int share = static_cast<int>(cluster_rank()) * Block::kConsumers, step = static_cast<int>(blocks) * Block::kConsumers;
-  for (int v = share + thread; v < Problem::kM * kFours; v += step) {
-    float* const line = problem.line(at, v / kFours);
-    if (!line) continue;
+  const int blocks = problem.cluster;
+  for (int v = at.rank * Block::kConsumers + thread; v < Problem::kM * kFours; v += blocks * Block::kConsumers) {
+    float* const to = problem.place(at, v / kFours, int64_t{at.column} * Problem::kN + v % kFours * 4);
+    if (!to) continue;  // before anything is read that nobody would wait for
     const float* const place = own + v / kFours * kLine + v % kFours * 4;
     Vec<float> all = cluster_load(place, 0);
-    for (unsigned block = 1; block < blocks; ++block) {
-      const Vec<float> part = cluster_load(place, block);
+    for (int block = 1; block < blocks; ++block) {
+      const Vec<float> part = cluster_load(place, static_cast<unsigned>(block));
       UNROLL
       for (int e = 0; e < 4; ++e) all[e] += part[e];
     }
-    problem.store(line, int64_t{at.column} * Problem::kN + v % kFours * 4, all);
+    problem.store(to, all);
   }
   cluster_stay();
 }
@@ -469,6 +472,24 @@ void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& s
   if constexpr (kInClusters<Problem>) cluster = static_cast<unsigned>(problem.cluster);
   launch_clusters(cluster, wgmma_kernel<Problem>, blocks_for(tiles * cluster, 1), Block::kThreads, Block::kBytes, stream, problem,
                   Divisor(tiles_m), Divisor(tiles_n));
+}
+
+// How many processors have work where all that fit of clusters of so many blocks are there: a cluster stays within a GPC, of 16 or 18.
+template <class Problem>
+int64_t processors_for(int cluster) {
+#ifdef __CUDACC__
+  using Block = WgmmaBlock<Problem>;
+  static std::atomic<int64_t> known[kMostCluster + 1];
+  std::atomic<int64_t>& all = known[cluster];
+  if (all == 0) {
+    const int clusters = clusters_at_once(static_cast<unsigned>(cluster), wgmma_kernel<Problem>, Block::kThreads, Block::kBytes);
+    all = std::max<int64_t>(1, clusters * cluster / Block::kShare);
+  }
+  return all;
+#else
+  static_cast<void>(cluster);
+  return processors();
+#endif
 }
 
 }  // namespace reid::REID_TARGET

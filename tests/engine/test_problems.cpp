@@ -61,11 +61,10 @@ TEST_CASE("problems: work for every processor of a GPU") {
     return;  // failures are reported by line
   }
 #ifdef REID_EMULATED_KERNELS
-  emu::pretend(emu::kPretendedH200);
+  const emu::Pretending device(emu::kPretendedH200);
   const Sweep sweep = run_file("device.txt", {}, -1);
   Sweep idle{.runs = false};  // half of the processors would have a tile of 256 columns, the others none
   dense_families().at("conv")(parse_problem("conv n=64 h=16 w=8 c=256 k=256 r=3 s=3 pad=1 f32=0 bf16=1"), idle);
-  emu::pretend({});
   if (std::getenv("REID_ONLY")) return;
   std::map<std::string, int> lines;  // that are there for an implementation, twice: two fills
   for (const ProblemLine& line : read_problems("device.txt")) {

@@ -10,41 +10,65 @@
 namespace reid::emu::test {
 namespace {
 
-enum class Plant { none, no_first_sync, no_last_sync, a_warp_stays_away, half_a_warp, beyond_the_cluster, outside, misaligned };
+enum class Plant {
+  none,
+  no_first_sync,
+  no_last_sync,
+  own_barrier_first,  // of the block, where the cluster's belongs
+  own_barrier_between,
+  a_warp_stays_away,
+  half_a_warp,
+  beyond_the_cluster,
+  outside,
+  misaligned
+};
 
-// y [blocks, 64, 4] = what the next block of the cluster laid down: its number and the places.
-__global__ void neighbors(float* y, const float* elsewhere, Plant bug) {
+// y [blocks, 64, 4] = what the next block of the cluster laid down: its number and the places. Then all lay down something else.
+__global__ void neighbors(float* y, const float* elsewhere, unsigned cluster, Plant bug) {
   SHARED_ARRAY(float, own, 256);
-  const unsigned rank = cluster_rank(), blocks = cluster_blocks(), thread = threadIdx.x;
+  const unsigned first = blockIdx.x / cluster * cluster, next = (blockIdx.x - first + 1) % cluster, thread = threadIdx.x;
   for (unsigned e = 0; e < 4; ++e) own[thread * 4 + e] = static_cast<float>(blockIdx.x * 1000 + thread * 4 + e);
   const bool away = bug == Plant::a_warp_stays_away ? thread / 32 == 1 : bug == Plant::half_a_warp ? thread < 16 : false;
   if (!away) {
-    if (bug != Plant::no_first_sync) cluster_sync();
+    if (bug == Plant::own_barrier_first) __syncthreads();
+    if (bug != Plant::no_first_sync && bug != Plant::own_barrier_first) cluster_sync();
     const float* const place = bug == Plant::outside ? elsewhere : own + thread * 4 + (bug == Plant::misaligned ? 1 : 0);
-    store_vec(y + (blockIdx.x * 64 + thread) * 4, cluster_load(place, bug == Plant::beyond_the_cluster ? blocks : (rank + 1) % blocks));
+    store_vec(y + (blockIdx.x * 64 + thread) * 4, cluster_load(place, bug == Plant::beyond_the_cluster ? cluster : next));
   }
-  if (bug != Plant::no_last_sync) cluster_stay();
+  if (bug == Plant::no_last_sync) return;
+  bug == Plant::own_barrier_between ? __syncthreads() : cluster_sync();
+  for (unsigned e = 0; e < 4; ++e) own[thread * 4 + e] = -2;
+  cluster_stay();
 }
 
 std::vector<float> neighbors_of(unsigned blocks, unsigned cluster, Plant bug) {
   Tensor y = Tensor::full({blocks, 64, 4}, -1, DType::f32), elsewhere = Tensor::zeros({256}, DType::f32);
-  launch_clusters(cluster, neighbors, blocks, 64, 0, stream(), y.data<float>(), elsewhere.data<float>(), bug);
+  launch_clusters(cluster, neighbors, blocks, 64, 0, stream(), y.data<float>(), elsewhere.data<float>(), cluster, bug);
   const auto all = y.span<float>();
   return {all.begin(), all.end()};
 }
 
+// Whether everyone saw the next block of the cluster as it was before.
+bool right(const std::vector<float>& seen, size_t cluster) {
+  for (size_t i = 0; i < seen.size(); ++i) {
+    const size_t block = i / 256, next = block / cluster * cluster + (block + 1) % cluster;
+    if (seen[i] != static_cast<float>(next * 1000 + i % 256)) return false;
+  }
+  return true;
+}
+
 TEST_CASE("emulator: blocks of a cluster see what each laid down before all met") {
   under_every_schedule([] {
-    for (const unsigned cluster : {1u, 3u, 8u}) {
-      const std::vector<float> seen = neighbors_of(cluster * 2, cluster, Plant::none);
-      size_t wrong = 0;
-      for (size_t i = 0; i < seen.size(); ++i) {
-        const size_t block = i / 256, next = block / cluster * cluster + (block + 1) % cluster;
-        wrong += seen[i] != static_cast<float>(next * 1000 + i % 256);
-      }
-      CHECK_MESSAGE(wrong == 0, "clusters of ", cluster);
-    }
+    for (const unsigned cluster : {1u, 3u, 8u}) CHECK(right(neighbors_of(cluster * 2, cluster, Plant::none), cluster));
   });
+}
+
+TEST_CASE("emulator: where a barrier of blocks stands for one of the cluster, some schedule shows it") {
+  for (const Schedule s : {Schedule::greedy_up, Schedule::greedy_down}) {
+    const WithSchedule with(s);
+    check_says(error_of([] { neighbors_of(4, 2, Plant::own_barrier_first); }), {"of the cluster has not begun"});
+    CHECK_FALSE(right(neighbors_of(4, 2, Plant::own_barrier_between), 2));
+  }
 }
 
 TEST_CASE("emulator: what goes wrong in a cluster is reported with its place") {
@@ -83,8 +107,8 @@ Tensor weight_gradient(const ConvShape& s, const Impl<ConvBackwardWeight>& impl,
   return dw;
 }
 
-// Where an H200's 132 processors are to have work, the six boxes of each of 41 images are cut into 40 parts of seven, in five clusters: the
-// last four have none.
+// Where an H200's 132 processors are to have work, the six boxes of each of 41 images are cut into 88 parts of three, in eleven clusters:
+// the last six have none.
 TEST_CASE("weights' gradient on Hopper: parts of a cluster, of several, and parts without work") {
   initialize();
   const auto& all = Registry::implementations<ConvBackwardWeight>(DeviceType::cpu);
@@ -96,13 +120,12 @@ TEST_CASE("weights' gradient on Hopper: parts of a cluster, of several, and part
     }
   };
   for (const int processors : {2, 7, 132}) {
-    pretend({.processors = processors});
+    const Pretending device({.processors = processors});
     for (const int64_t n : {1, 3, 41})
       check("emu:sm90_clusters", {.n = n, .h = 9, .w = 17, .c = 72, .k = 64, .r = 1, .s = 3, .pad = {0, 1}});
   }
-  pretend({.processors = 8});
+  const Pretending device({.processors = 8});
   check("emu:sm90_clusters_256", {.n = 8, .h = 9, .w = 17, .c = 248, .k = 72, .r = 1, .s = 1});
-  pretend({});
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ enum class Plant {
   sums_read_early,
   sums_written_early,
   operand_overwritten,
+  operand_overwritten_and_fenced,
   half_a_warpgroup,
   operand_in_row_1,
   operand_outside,
@@ -77,7 +78,10 @@ void consume(bf16* stages, Mbarrier* full, Mbarrier* empty, float (&sums)[64], f
     if (bug != Plant::no_commit || !last) wgmma_commit();
     if (bug == Plant::released_too_early && threadIdx.x % 32 == 0) mbarrier_arrive(&empty[s]);
     if (bug == Plant::sums_written_early) sums[5] = 0;
-    if (bug == Plant::operand_overwritten && threadIdx.x == 40) stages[s * kStage + 3] = to_bf16(8);  // no factor is as large
+    if (bug == Plant::operand_overwritten || bug == Plant::operand_overwritten_and_fenced) {
+      if (threadIdx.x == 40) stages[s * kStage + 3] = to_bf16(8);  // no factor is as large
+      if (bug == Plant::operand_overwritten_and_fenced) fence_proxy_async();
+    }
     seen = sums[0];
     if (bug == Plant::released_too_early ? last : bug != Plant::no_wait || !last) wgmma_wait<0>();
     if (bug != Plant::released_too_early && threadIdx.x % 32 == 0) mbarrier_arrive(&empty[s]);
@@ -181,6 +185,7 @@ constexpr Report kReports[] = {
     {Plant::sums_read_early, {"NaN"}},
     {Plant::sums_written_early, {"the thread wrote to sums that wgmma was still adding to"}},
     {Plant::operand_overwritten, {"a thread wrote over an operand that wgmma reads"}},
+    {Plant::operand_overwritten_and_fenced, {"a thread wrote over an operand that wgmma reads"}},
     {Plant::half_a_warpgroup, {"thread 64 took part in 0 wgmma, the first thread of its warpgroup in 5"}},
     {Plant::operand_in_row_1, {"an operand begins in row 1 of eight"}},
     {Plant::operand_outside, {"bytes outside of the block's shared memory"}},

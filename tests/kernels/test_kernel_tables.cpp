@@ -74,7 +74,7 @@ Problem problem_of(const std::string& row, const std::string& op, DType dtype) {
 }
 
 TEST_CASE("kernels' tables: every version that takes a problem, in the order of their ideas, with the problem's bytes and flop") {
-  emu::pretend(emu::kPretendedH200);
+  const emu::Pretending device(emu::kPretendedH200);
   const Json kernels = record();
   CHECK(kernels.at("batch").integer() == 64);
   for (const Json& family : kernels.at("families").items()) {
@@ -94,7 +94,6 @@ TEST_CASE("kernels' tables: every version that takes a problem, in the order of 
       CHECK(joined(listed) == joined(expected.versions));
     }
   }
-  emu::pretend({});
 }
 
 }  // namespace
