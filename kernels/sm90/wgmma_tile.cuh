@@ -474,7 +474,7 @@ void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& s
                   Divisor(tiles_m), Divisor(tiles_n));
 }
 
-// How many processors have work where all that fit of clusters of so many blocks are there: a cluster stays within a GPC, of 16 or 18.
+// How many processors clusters of so many blocks can keep at work: a cluster stays within a GPC, whose processors it may not divide.
 template <class Problem>
 int64_t processors_for(int cluster) {
 #ifdef __CUDACC__
@@ -483,7 +483,7 @@ int64_t processors_for(int cluster) {
   std::atomic<int64_t>& all = known[cluster];
   if (all == 0) {
     const int clusters = clusters_at_once(static_cast<unsigned>(cluster), wgmma_kernel<Problem>, Block::kThreads, Block::kBytes);
-    all = std::max<int64_t>(1, clusters * cluster / Block::kShare);
+    all = std::clamp<int64_t>(clusters * cluster / Block::kShare, 1, processors());
   }
   return all;
 #else
