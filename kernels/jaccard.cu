@@ -272,6 +272,17 @@ __device__ int64_t expanded_set(const ReciprocalRowsArgs& a, const Table& table,
   return count;
 }
 
+__device__ inline double distance_of(const ReciprocalRowsArgs& a, double square) {
+  if (a.largest) return __dsqrt_rn(square);
+  return square < 4 ? __dmul_rn(square, 0.5) : 2;
+}
+// Of e in the weight of row i, negated.
+__device__ inline double exponent(const ReciprocalRowsArgs& a, int64_t i, double distance) {
+  if (!a.largest) return __dmul_rn(2, distance);
+  const double share = __ddiv_rn(distance, a.largest[i]), square = __dmul_rn(share, share);
+  return a.power == 4 ? __dmul_rn(square, square) : square;
+}
+
 template <class T>
 __global__ void reciprocal_rows_kernel(ReciprocalRowsArgs a, int32_t* counts) {
   after_predecessors();
@@ -299,10 +310,10 @@ __global__ void reciprocal_rows_kernel(ReciprocalRowsArgs a, int32_t* counts) {
     const int64_t j = column[m];
     const double square = squared_difference(x + i * a.depth, a.scale[i], x + j * a.depth, a.scale[j], a.depth);
     __syncwarp();
-    if (lane() == 0) value[m] = square < 4 ? __dmul_rn(square, 0.5) : 2;
+    if (lane() == 0) value[m] = distance_of(a, square);
   }
   __syncwarp();
-  for (int64_t m = lane(); m < count; m += kWarpSize) value[m] = exponential(__dmul_rn(-2, value[m]));
+  for (int64_t m = lane(); m < count; m += kWarpSize) value[m] = exponential(-exponent(a, i, value[m]));
   __syncwarp();
   double sum = 0;  // in every lane
   for (int64_t m = 0; m < count; ++m) sum = __dadd_rn(sum, value[m]);
@@ -408,7 +419,15 @@ __global__ void within_kernel(JaccardWithinArgs a) {
   const Table table{columns, sums, taken};
   const int64_t r = blockIdx.x, i = a.first + r, start = a.offset[i];
   int32_t* const found = a.found + r * a.capacity;
-  for (int64_t c = lane(); c < a.capacity; c += kWarpSize) found[c] = -1;
+  double* const distance = a.distance ? a.distance + r * a.capacity : nullptr;
+  for (int64_t c = lane(); c < a.capacity; c += kWarpSize) {
+    found[c] = -1;
+    if (distance) distance[c] = 1;
+  }
+  const auto apart = [](double s) {
+    const double d = __dsub_rn(1, __ddiv_rn(s, __dsub_rn(2, s)));
+    return d > 0 ? d : 0;
+  };
   int64_t count = 0;
   const auto add_shared = [&](int64_t first, int64_t end) {
     add_rows(
@@ -416,15 +435,13 @@ __global__ void within_kernel(JaccardWithinArgs a) {
         [&](int64_t e) { return a.column[start + e]; }, [&](int64_t e) { return a.value[start + e]; },
         [](double own, double other) { return own < other ? own : other; });
   };
-  for_ranges(table, i + 1, a.total, add_shared, [&](int64_t, int64_t) {
+  for_ranges(table, i + 1 > a.first_column ? i + 1 : a.first_column, a.total, add_shared, [&](int64_t, int64_t) {
     count = table.in_order(
-        count,
-        [&](double s) {
-          const double d = __dsub_rn(1, __ddiv_rn(s, __dsub_rn(2, s)));
-          return (d > 0 ? d : 0) <= a.radius;
-        },
-        [&](int32_t j, double, int64_t place) {
-          if (place < a.capacity) found[place] = j;
+        count, [&](double s) { return apart(s) <= a.radius; },
+        [&](int32_t j, double s, int64_t place) {
+          if (place >= a.capacity) return;
+          found[place] = j;
+          if (distance) distance[place] = apart(s);
         });
   });
   if (lane() == 0) a.count[r] = static_cast<int32_t>(count);

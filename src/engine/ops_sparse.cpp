@@ -61,7 +61,8 @@ ReciprocalSets reciprocal_members(const Tensor& index, int64_t full, int64_t hal
   return sets;
 }
 
-SparseRows reciprocal_rows(const Tensor& x, const Tensor& scale, const Tensor& index, const Tensor& distance, const ReciprocalSets& sets) {
+SparseRows reciprocal_rows(const Tensor& x, const Tensor& scale, const Tensor& index, const Tensor& distance, const ReciprocalSets& sets,
+                           const Tensor& largest, int power) {
   constexpr const char* op = "reciprocal_rows";
   require_lists(op, index);
   REID_CHECK(x.defined() && x.shape().rank() == 2 && x.dim(0) == index.dim(0), "[", op, "] x must be [", index.dim(0), ", D]");
@@ -69,11 +70,14 @@ SparseRows reciprocal_rows(const Tensor& x, const Tensor& scale, const Tensor& i
   require(op, "distance", distance, index.shape(), DType::f64);
   REID_CHECK(sets.member.defined() && sets.member.shape().rank() == 2 && sets.member.dim(1) <= index.dim(1), "[", op,
              "] sets are not those of the lists");
+  if (largest.defined()) require(op, "largest", largest, {x.dim(0)}, DType::f64);
+  REID_CHECK(power == 2 || power == 4, "[", op, "] power is ", power, ", expected 2 or 4");
   const int64_t full = sets.member.dim(1);
   require(op, "member", sets.member, {x.dim(0), full}, DType::u8);
   require(op, "joins", sets.joins, {x.dim(0), full}, DType::u8);
   return counted<ReciprocalRows>(x.device(), {.x = x.raw(),
                                               .scale = scale.address<double>(),
+                                              .largest = largest.defined() ? largest.address<double>() : nullptr,
                                               .index = index.address<int32_t>(),
                                               .distance = distance.address<double>(),
                                               .member = sets.member.address<uint8_t>(),
@@ -88,6 +92,7 @@ SparseRows reciprocal_rows(const Tensor& x, const Tensor& scale, const Tensor& i
                                               .half = sets.half,
                                               .depth = x.dim(1),
                                               .entries = 0,
+                                              .power = power,
                                               .dtype = x.dtype()});
 }
 
@@ -128,7 +133,8 @@ SparseRows transpose_rows(const SparseRows& rows) {
   return result;
 }
 
-RowsWithin jaccard_within(const SparseRows& v, const SparseRows& inverse, int64_t first, int64_t end, double radius, int64_t capacity) {
+RowsWithin jaccard_within(const SparseRows& v, const SparseRows& inverse, int64_t first, int64_t end, double radius, int64_t capacity,
+                          int64_t first_column, bool distances) {
   constexpr const char* op = "jaccard_within";
   require_rows(op, v);
   require_rows(op, inverse);
@@ -138,8 +144,11 @@ RowsWithin jaccard_within(const SparseRows& v, const SparseRows& inverse, int64_
   REID_CHECK(first >= 0 && first <= end && end <= total && capacity >= 1, "[", op, "] rows ", first, "..", end, " of ", total,
              ", capacity ", capacity);
   REID_CHECK(radius < 1, "[", op, "] all pairs lie within ", radius);
+  REID_CHECK(first_column >= 0 && first_column <= total, "[", op, "] columns from ", first_column, " on of ", total);
   const Device device = v.offset.device();
-  RowsWithin r{Tensor::empty({end - first}, DType::i32, device), Tensor::empty({end - first, capacity}, DType::i32, device)};
+  const Shape shape{end - first, capacity};
+  RowsWithin r{Tensor::empty({end - first}, DType::i32, device), Tensor::empty(shape, DType::i32, device), {}};
+  if (distances) r.distance = Tensor::empty(shape, DType::f64, device);
   dispatch<JaccardWithin>(device, {.offset = v.offset.address<int64_t>(),
                                    .column = v.column.address<int32_t>(),
                                    .value = v.value.address<double>(),
@@ -148,11 +157,13 @@ RowsWithin jaccard_within(const SparseRows& v, const SparseRows& inverse, int64_
                                    .inverse_value = inverse.value.address<double>(),
                                    .count = r.count.address<int32_t>(),
                                    .found = r.found.address<int32_t>(),
+                                   .distance = distances ? r.distance.address<double>() : nullptr,
                                    .total = total,
                                    .first = first,
                                    .rows = end - first,
                                    .capacity = capacity,
                                    .entries = v.column.dim(0),
+                                   .first_column = first_column,
                                    .radius = radius});
   return r;
 }

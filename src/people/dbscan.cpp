@@ -247,7 +247,8 @@ Clusters dbscan_jaccard(const Tensor& features, const JaccardOptions& jaccard, c
                            encoding.for_each_pair_within(options.eps, on_pairs, use);
                          });
   };
-  return pairs.device() == Device{} ? cluster(encode(pairs, jaccard, progress)) : cluster(encode_there(pairs, jaccard, progress));
+  const auto there = [&] { return encode_there(pairs, encoding_lists(pairs, jaccard, progress), encoding_options(jaccard)); };
+  return pairs.device() == Device{} ? cluster(encode(pairs, jaccard, progress)) : cluster(there());
 }
 
 int64_t dbscan_features_bytes(int64_t rows, int64_t columns, const DbscanOptions& options) {

@@ -147,6 +147,16 @@ DistanceTiles::DistanceTiles(const Tensor& features, const std::string& what, Me
   there_a_ = there_b_ = features.to(device);
 }
 
+DistanceTiles DistanceTiles::split_at(int64_t row) const {
+  DistanceTiles split = *this;
+  split.same_ = false;
+  split.a_ = a_.rows(0, row), split.there_a_ = there_a_.rows(0, row);
+  split.b_ = a_.rows(row, count()), split.there_b_ = there_a_.rows(row, count());
+  split.squared_a_.assign(squared_a_.begin(), squared_a_.begin() + row);
+  split.squared_b_.assign(squared_a_.begin() + row, squared_a_.end());
+  return split;
+}
+
 int64_t DistanceTiles::rows_per_block() const {
   constexpr int64_t kTileBytes = int64_t{64} << 20;
   return std::max<int64_t>(1, kTileBytes / (width() * size_of(dtype())));

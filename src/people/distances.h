@@ -23,6 +23,8 @@ class DistanceTiles {
   // Checks both (`what_*` name them in errors). Keeps the features alive. Searches among them happen on `device`, which gets a copy.
   DistanceTiles(const Tensor& a, const std::string& what_a, const Tensor& b, const std::string& what_b, Metric metric, Device device = {});
   DistanceTiles(const Tensor& features, const std::string& what, Metric metric, Device device = {});  // among themselves
+  // Of a set among itself the rows before `row` to those from it on, which share its memory.
+  DistanceTiles split_at(int64_t row) const;
 
   int64_t count() const { return a_.dim(0); }
   int64_t width() const { return b_.dim(0); }

@@ -107,11 +107,9 @@ SparseRows weights(const DistanceTiles& pairs, const Neighbors& neighbors, const
   return pack_rows(pairs.count(), [&](int64_t i, int, SparseRow& row) {
     double sum = 0;
     with_distances(pairs, neighbors, i, expanded_set(full[static_cast<size_t>(i)], half), [&](int32_t j, double distance) {
-      const double weight = options.weight ? options.weight(i, distance) : exponential(-2 * distance);  // at least e^-4 under cosine
-      if (weight > 0) row.emplace_back(j, weight);
-      sum += weight;
+      row.emplace_back(j, options.weights(i, distance));  // at least e^-4 under cosine
+      sum += row.back().second;
     });
-    REID_CHECK(sum > 0 && std::isfinite(sum), "[jaccard_distance] the weights of row ", i, " sum to ", sum, ", expected a number above 0");
     for (auto& [column, value] : row) value /= sum;
   });
 }
@@ -162,6 +160,10 @@ SparseRows transpose(const SparseRows& rows) {
 int64_t half_to_even(int64_t k) { return k / 2 + (k % 4 == 3 ? 1 : 0); }  // round(k / 2)
 
 }  // namespace
+
+double EncodingWeights::operator()(int64_t i, double distance) const {
+  return exponential(largest.empty() ? -2 * distance : -scaled_distance(distance, largest[static_cast<size_t>(i)], power));
+}
 
 EncodingLengths::EncodingLengths(const EncodingOptions& options, int64_t count) {
   REID_CHECK(options.k1 >= 1, "[jaccard_distance] k1 is ", options.k1, ", expected at least 1");
@@ -260,7 +262,7 @@ void KReciprocalEncoding::for_each_pair_within(double radius, const Progress& pr
 }
 
 EncodingOptions encoding_options(const JaccardOptions& options) {
-  return {.k1 = options.k1, .k2 = options.k2, .k1_counts_self = options.k1_counts_self, .weight = {}};
+  return {.k1 = options.k1, .k2 = options.k2, .k1_counts_self = options.k1_counts_self};
 }
 
 Neighbors encoding_lists(const DistanceTiles& pairs, const JaccardOptions& options, const ClusterProgress& progress) {

@@ -2,7 +2,6 @@
 // Inside the people wing: k-reciprocal encodings (Zhong et al., CVPR 2017) and their Jaccard distance, sparse throughout.
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -26,12 +25,25 @@ struct SparseRows {
   size_t size_of_row(int64_t i) const { return static_cast<size_t>(offsets[static_cast<size_t>(i) + 1] - begin_of(i)); }
 };
 
+// (distance / largest)^power, where power is 2 or 4.
+inline double scaled_distance(double distance, double largest, int power) {
+  const double share = distance / largest, square = share * share;
+  return power == 4 ? square * square : square;
+}
+
+// The weight of j in row i, before the row is scaled to sum 1: exp(-2 d), which under cosine is exp(-|z_i - z_j|^2), or, where rows are
+// given their largest distances [N], all above 0, exp(-scaled_distance()).
+struct EncodingWeights {
+  std::span<const double> largest;
+  int power = 2;
+
+  double operator()(int64_t i, double distance) const;
+};
+
 struct EncodingOptions {
   int64_t k1 = 30, k2 = 6;  // >= 1
   bool k1_counts_self = true;
-  // The weight of j in row i, before the row is scaled to sum 1, from the distance of i and j: >= 0, and above 0 for the row itself.
-  // Called from several threads. Empty: exp(-2 d), which under cosine is exp(-|z_i - z_j|^2).
-  std::function<double(int64_t i, double distance)> weight;
+  EncodingWeights weights = {};
 };
 
 // List entries that stand for k1, for k1/2 and for k2. Lists longer than the set are cut, so k may be anything: bounded before adding.

@@ -11,8 +11,8 @@ class DeviceEncoding {
  public:
   // All on one device, lists at least encoding_list_length() wide:
   //   features [N, D] f32 or f64, no row of zeros, all finite
-  //   scales   f64 [N], 1 / |row|: 1 / sqrt of squared_lengths()
-  //   index    i32 [N, width], distance f64 [N, width]: Neighbors of the cosine distance of the set among itself
+  //   scales   f64 [N], 1 / |row|: 1 / sqrt of squared_lengths(); with largest distances (EncodingWeights) of 1
+  //   index    i32 [N, width], distance f64 [N, width]: Neighbors of the set among itself, by cosine distance, or by euclidean
   DeviceEncoding(const Tensor& features, const Tensor& scales, const Tensor& index, const Tensor& distance, const EncodingOptions& options);
 
   int64_t count() const { return rows_.offset.dim(0) - 1; }
@@ -23,15 +23,19 @@ class DeviceEncoding {
   void for_each_pair_within(double radius, const Progress& progress, FunctionRef<void(int64_t i, std::span<const int32_t> columns)> use,
                             int64_t block_bytes = int64_t{16} << 20) const;
 
+  // The distances below 1 of rows [begin, end) to the rows from first_column >= end on, on the host.
+  SparseRows distances(int64_t begin, int64_t end, int64_t first_column, int64_t block_bytes = int64_t{16} << 20) const;
+
  private:
+  struct Block;
+  void for_each_block(int64_t begin, int64_t end, double radius, int64_t first_column, bool distances, int64_t block_bytes,
+                      FunctionRef<void(const Block&)> use) const;
+
   ops::SparseRows rows_, inverse_;
 };
 
-// The encoding of jaccard_distance from these, see DeviceEncoding. Beside them the device holds 2 k1 bytes a row, and as much as
-// encoding_bytes() says of V and its transpose.
-DeviceEncoding encode_on_device(const Tensor& features, const Tensor& scales, const Tensor& index, const Tensor& distance,
-                                const JaccardOptions& options);
-// encode() of jaccard.h where pairs.device() is, from lists that are found there; phases as there.
-DeviceEncoding encode_there(const DistanceTiles& pairs, const JaccardOptions& options, const ClusterProgress& progress);
+// KReciprocalEncoding's, where pairs.device() is; cosine distances, or euclidean ones with largest distances. Beside the features the
+// device holds the lists, 2 k1 bytes a row, and as much as encoding_bytes() says of V and its transpose.
+DeviceEncoding encode_there(const DistanceTiles& pairs, const Neighbors& lists, const EncodingOptions& options);
 
 }  // namespace reid

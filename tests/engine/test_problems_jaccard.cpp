@@ -109,7 +109,7 @@ void check_within(const ProblemLine& line, Sweep& sweep, const ops::SparseRows& 
   const int64_t n = line.at("n"), first = line.get("first", 0), rows = line.get("rows", n - first), capacity = line.get("capacity", 8);
   Given<JaccardWithin> g;
   g.p.args.total = n, g.p.args.first = first, g.p.args.rows = rows, g.p.args.capacity = capacity, g.p.args.entries = v.column.dim(0);
-  g.p.args.radius = line.real("radius", 0.7);
+  g.p.args.radius = line.real("radius", 0.7), g.p.args.first_column = line.get("from", 0);
   g.in("offset", &A::offset, v.offset);
   g.in("column", &A::column, v.column);
   g.in("value", &A::value, v.value);
@@ -118,6 +118,7 @@ void check_within(const ProblemLine& line, Sweep& sweep, const ops::SparseRows& 
   g.in("inverse_value", &A::inverse_value, inverse.value);
   g.out("count", &A::count, {rows}, DType::i32);
   g.out("found", &A::found, {rows, capacity}, DType::i32);
+  if (line.get("distances", 0) != 0) g.out("distance", &A::distance, {rows, capacity}, DType::f64);
   g.check(line, sweep);
 }
 
@@ -158,17 +159,25 @@ void jaccard(const ProblemLine& line, Sweep& sweep) {
   const int64_t terms = line.get("terms", 1), depth = line.get("depth", 5);
   const Tensor index = lists(line), x = normal_tensor(line.text, {n, depth}, DType::f32);
   const Tensor scale = Tensor::full({n}, 0.4, DType::f64), distance = Tensor::empty({n, width}, DType::f64);
+  const int power = static_cast<int>(line.get("power", 0));  // 0: no largest distances
   Rng rng = Rng(6).at(line.text);
   for (double& d : distance.span<double>()) d = 2 * rng.uniform();
+  Tensor largest;
+  if (power != 0) {
+    largest = Tensor::empty({n}, DType::f64);
+    for (double& l : largest.span<double>()) l = 2 + rng.uniform();
+  }
   check_members(line, sweep, index, full, half);
   const ops::ReciprocalSets sets = ops::reciprocal_members(index, full, half);
-  const ops::SparseRows plain = ops::reciprocal_rows(x, scale, index, distance, sets);
+  const ops::SparseRows plain = ops::reciprocal_rows(x, scale, index, distance, sets, largest, power == 0 ? 2 : power);
   check_counted<ReciprocalRows>(line, sweep, plain, [&](Given<ReciprocalRows>& g) {
     using A = ReciprocalRowsArgs;
     given_lists(g, index);
     g.p.args.full = full, g.p.args.half = half, g.p.args.depth = depth;
     g.in("x", &A::x, x);
     g.in("scale", &A::scale, scale);
+    if (power != 0) g.in("largest", &A::largest, largest);
+    g.p.args.power = power;
     g.in("distance", &A::distance, distance);
     g.in("member", &A::member, sets.member);
     g.in("joins", &A::joins, sets.joins);

@@ -53,19 +53,32 @@ Pairs pairs_of(const Encoding& encoding, double radius, More... more) {
   return pairs;
 }
 
+// The distances of the first third of the rows to the last third, all at once and some rows at a time.
+void check_distances(const KReciprocalEncoding& expected, const DeviceEncoding& found) {
+  const int64_t rows = found.count(), end = rows / 3, from = rows - rows / 3;
+  const SparseRows wanted = expected.distances(0, end, from);
+  for (const int64_t bytes : {int64_t{16} << 20, int64_t{3000}}) {
+    const SparseRows got = found.distances(0, end, from, bytes);
+    CHECK(got.offsets == wanted.offsets);
+    CHECK(got.columns == wanted.columns);
+    CHECK(got.values == wanted.values);
+  }
+  if (end > 1) CHECK(found.distances(1, end, from).columns_of(0).size() == wanted.columns_of(1).size());
+}
+
 void check_encoding(const Tensor& features, const JaccardOptions& options, const std::vector<double>& radii) {
   const DistanceTiles pairs(features, "features", Metric::cosine);
-  const EncodingOptions o{.k1 = options.k1, .k2 = options.k2, .k1_counts_self = options.k1_counts_self, .weight = {}};
+  const EncodingOptions o = encoding_options(options);
   const Lists lists = lists_of(pairs, encoding_list_length(o, pairs.count()));
   const KReciprocalEncoding expected = encode(pairs, options);
   const Device device = test_device();
-  const DeviceEncoding found =
-      encode_on_device(features.to(device), lists.scales.to(device), lists.index.to(device), lists.distance.to(device), options);
+  const DeviceEncoding found(features.to(device), lists.scales.to(device), lists.index.to(device), lists.distance.to(device), o);
   CHECK(found.count() == expected.count());
   const SparseRows& rows = expected.rows();
   CHECK(bitwise_equal(found.rows().offset.to(Device{}), Tensor::from(rows.offsets)));
   CHECK(bitwise_equal(found.rows().column.to(Device{}), Tensor::from(rows.columns)));
   CHECK(bitwise_equal(found.rows().value.to(Device{}), Tensor::from(rows.values)));
+  check_distances(expected, found);
   for (const double radius : radii) {
     const Pairs wanted = pairs_of(expected, radius);
     CHECK(pairs_of(found, radius) == wanted);
@@ -101,6 +114,25 @@ TEST_CASE("jaccard device: rows and pairs have the host's bits") {
   });
 }
 
+TEST_CASE("jaccard device: weights by the largest distance of a row") {
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    const DistanceTiles here(clusters(120, 19, 8, dtype, 31), "x", Metric::euclidean),
+        there(here.a(), "x", Metric::euclidean, test_device());
+    EncodingOptions options{.k1 = 14, .k2 = 4, .k1_counts_self = false};
+    const Neighbors lists =
+        nearest_neighbors(here, encoding_list_length(options, 120), {.distances = true, .farthest = true, .progress = {}});
+    for (const int power : {2, 4}) {
+      options.weights = {lists.farthest, power};
+      const KReciprocalEncoding expected(here, lists, options);
+      const DeviceEncoding found = encode_there(there, lists, options);
+      CHECK(bitwise_equal(found.rows().value.to(Device{}), Tensor::from(expected.rows().values)));
+      check_distances(expected, found);
+    }
+    options.weights = {};
+    CHECK_THROWS_WITH_AS(encode_there(there, lists, options), "[jaccard_distance] euclidean distances and weights do not fit", Error);
+  }
+}
+
 TEST_CASE("jaccard device: a radius that is itself a distance includes it, one ulp less does not") {
   const Tensor x = clusters(90, 11, 6, DType::f32, 23);
   const JaccardOptions options{.k1 = 10, .k2 = 3, .k1_counts_self = true};
@@ -126,7 +158,7 @@ TEST_CASE("jaccard device: what does not fit together is refused") {
   const Lists lists = lists_of(pairs, 10);
   const auto failure = [&](const Tensor& features, const Tensor& scales, const Tensor& index, const JaccardOptions& options) {
     try {
-      encode_on_device(features, scales, index, lists.distance, options);
+      DeviceEncoding(features, scales, index, lists.distance, encoding_options(options));
     } catch (const Error& e) {
       return std::string(e.what());
     }
@@ -140,7 +172,8 @@ TEST_CASE("jaccard device: what does not fit together is refused") {
   CHECK(failure(x, lists.scales.to(DType::f32), lists.index, options).find("scale is f32, expected f64") != std::string::npos);
   CHECK(failure(x, lists.scales, lists.index.to(DType::i64), options).find("index must be [N, width] i32") != std::string::npos);
   CHECK(failure(x, lists.scales, lists.index.to(test_device()), options).find("lies on") != std::string::npos);
-  const DeviceEncoding encoding = encode_on_device(x, lists.scales, lists.index, lists.distance, options);
+  const DeviceEncoding encoding(x, lists.scales, lists.index, lists.distance, encoding_options(options));
+  CHECK_THROWS_WITH_AS(encoding.distances(4, 9, 8), "[jaccard_distance] rows 4..9 from column 8 of 30", Error);
   CHECK_THROWS_WITH_AS(encoding.for_each_pair_within(1, {}, [](int64_t, std::span<const int32_t>) {}),
                        "[jaccard_within] all pairs lie within 1", Error);
 }

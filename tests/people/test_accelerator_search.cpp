@@ -225,14 +225,28 @@ TEST_CASE("accelerator search: CMC, mAP and mINP are the CPU's, with junk, ties 
   }
 }
 
-TEST_CASE("accelerator search: re-ranked distances are the CPU's") {
-  const SmallTiles tiles(32);
+TEST_CASE("accelerator search: re-ranked distances and what is measured of them are the CPU's") {
+  const SmallTiles tiles(32, 50);
   const Tensor query = people_features(12, 16, DType::f32, 41), gallery = people_features(60, 16, DType::f32, 41);
+  RetrievalLabels labels;
+  for (int64_t q = 0; q < 12; ++q) labels.query_ids.push_back(q * 5 % 3), labels.query_cameras.push_back(q % 3);
+  for (int64_t j = 0; j < 60; ++j) labels.gallery_ids.push_back(j % 9 == 0 ? -1 : j * 5 % 11), labels.gallery_cameras.push_back(j % 4);
   for (RerankVariant variant : {RerankVariant::zhong, RerankVariant::bot, RerankVariant::torchreid, RerankVariant::fastreid}) {
     RerankOptions options{.k1 = 8, .k2 = 3, .lambda = 0.3, .variant = variant};
     const DistanceRows want = rerank(query, gallery, options);
     options.device = test_device();
-    CHECK(bitwise_equal(rerank(query, gallery, options).rows(0, 12), want.rows(0, 12)));
+    const DistanceRows got = rerank(query, gallery, options);
+    CHECK(bitwise_equal(got.rows(0, 12), want.rows(0, 12)));
+    for (const char* preset : {"fastreid", "openreid"}) {
+      EvaluationOptions how = evaluation_preset(preset);
+      how.per_query = true;
+      const EvaluationReport there = evaluate(labels, got, how), here = evaluate(labels, want, how);
+      CHECK(there.mAP == here.mAP);
+      CHECK(there.mINP == here.mINP);
+      CHECK(there.cmc == here.cmc);
+      REQUIRE(there.queries.size() == 12);
+      for (size_t q = 0; q < 12; ++q) CHECK(there.queries[q].average_precision == here.queries[q].average_precision);
+    }
   }
 }
 

@@ -6,7 +6,9 @@
 #include <cmath>
 
 #include "formats/scratch.h"
+#include "people/evaluation/stack.h"
 #include "people/golden_evaluation.h"
+#include "people/jaccard.h"
 #include "reid/people/rerank.h"
 
 using namespace reid;
@@ -28,6 +30,46 @@ RerankOptions golden_options(const Golden& golden, RerankVariant variant) {
   options.lambda = golden.number("weight");
   options.variant = variant;
   return options;
+}
+
+// What places are counted by, f32 rows by the definitions: each pair's distance in double, scaled, and its Jaccard distance.
+DistanceRows exact_rows(const EvaluationInput& in, const RerankOptions& o) {
+  const bool unit = o.variant == RerankVariant::bot || o.variant == RerankVariant::fastreid, cosine = o.variant == RerankVariant::fastreid;
+  const Tensor rows = stacked(in.query, in.gallery);
+  if (unit) scale_to_unit(rows);
+  const DistanceTiles all(rows, "rows", cosine ? Metric::cosine : Metric::euclidean);
+  EncodingOptions encoding{.k1 = o.k1, .k2 = o.k2, .k1_counts_self = cosine};
+  const Neighbors lists =
+      nearest_neighbors(all, encoding_list_length(encoding, all.count()), {.distances = true, .farthest = true, .progress = {}});
+  const int power = o.variant == RerankVariant::torchreid ? 4 : 2;
+  if (!cosine) encoding.weights = {lists.farthest, power};
+  const KReciprocalEncoding encoded(all, lists, encoding);
+  const int64_t queries = in.query.dim(0), gallery = in.gallery.dim(0);
+  const Tensor result = Tensor::empty({queries, gallery}, DType::f32);
+  for (int64_t q = 0; q < queries; ++q) {
+    const SparseRows jaccard = encoded.distances(q, q + 1, queries);
+    for (int64_t j = 0; j < gallery; ++j) {
+      const auto columns = jaccard.columns_of(0);
+      const auto at = std::find(columns.begin(), columns.end(), static_cast<int32_t>(queries + j)) - columns.begin();
+      const double shared = at == std::ssize(columns) ? 1 : jaccard.values_of(0)[static_cast<size_t>(at)];
+      const double d = all.pair(q, queries + j), share = d / lists.farthest[static_cast<size_t>(q)];
+      const double base = cosine ? d : power == 2 ? share * share : (share * share) * (share * share);
+      result.data<float>()[q * gallery + j] = static_cast<float>((1 - o.lambda) * shared + o.lambda * base);
+    }
+  }
+  return {queries, gallery, [result](int64_t begin, int64_t end) { return result.rows(begin, end).clone(); }};
+}
+
+void check_same(const EvaluationReport& found, const EvaluationReport& expected) {
+  CHECK(found.mAP == expected.mAP);
+  CHECK(found.mINP == expected.mINP);
+  CHECK(found.cmc == expected.cmc);
+  REQUIRE(found.queries.size() == expected.queries.size());
+  for (size_t q = 0; q < found.queries.size(); ++q) {
+    CHECK(found.queries[q].first_rank == expected.queries[q].first_rank);
+    CHECK(found.queries[q].last_rank == expected.queries[q].last_rank);
+    CHECK(found.queries[q].average_precision == expected.queries[q].average_precision);
+  }
 }
 
 constexpr RerankVariant kVariants[] = {RerankVariant::zhong, RerankVariant::bot, RerankVariant::torchreid, RerankVariant::fastreid};
@@ -85,6 +127,37 @@ TEST_CASE("rerank: rows depend on neither blocks nor threads, and evaluate() tak
                              return tile;
                            }};
   CHECK(evaluate(in, truth, {}).mAP == 1);
+}
+
+TEST_CASE("rerank: places are counted as rows of exact distances have them, without such rows") {
+  EvaluationInput in = input_of(Golden("evaluation", "plain"));
+  for (int64_t j = 0; j < 90; ++j) in.gallery.rows(j, j + 1).copy_from(in.gallery.rows(j / 30 * 30 + 100, j / 30 * 30 + 101));  // ties
+  int64_t alone = 0;
+  for (const DType dtype : {DType::f32, DType::f64}) {
+    in.query = in.query.to(dtype), in.gallery = in.gallery.to(dtype);
+    for (RerankVariant variant : kVariants) {
+      for (const double lambda : {1.0 / 64, 0.3, 1.0}) {
+        const RerankOptions options{.k1 = 9, .k2 = 3, .lambda = lambda, .variant = variant};
+        const DistanceRows exact = exact_rows(in, options);
+        DistanceRows distances = rerank(in.query, in.gallery, options);
+        const Tensor all = all_rows(distances);
+        CHECK(largest_difference(all, all_rows(exact)) < 1e-6);
+        for (const float d : all.span<float>()) alone += static_cast<double>(d) >= 1 - lambda ? 0 : 1;
+        distances.rows = [](int64_t, int64_t) -> Tensor { fail("rows were asked for"); };
+        for (const char* preset : {"fastreid", "torchreid", "openreid", "market-matlab"}) {
+          CAPTURE(str(name_of(variant), ", lambda ", lambda, ", ", preset, ", ", dtype));
+          EvaluationOptions how = evaluation_preset(preset);
+          how.per_query = true;
+          check_same(evaluate(in, distances, how), evaluate(in, exact, how));
+        }
+      }
+    }
+  }
+  CHECK(alone > 1000);                                      // pairs that no distance alone could have brought so near
+  const RerankOptions flat{.k1 = 9, .k2 = 3, .lambda = 0};  // too many tie: rows are compared
+  CHECK(rerank(in.query, in.gallery, flat).ranking == nullptr);
+  check_same(evaluate(in, rerank(in.query, in.gallery, flat), {.per_query = true}),
+             evaluate(in, exact_rows(in, flat), {.per_query = true}));
 }
 
 TEST_CASE("rerank: lambda 1 is the base distance, scaled; k beyond the set is cut; progress is told") {

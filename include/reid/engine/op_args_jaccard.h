@@ -26,10 +26,13 @@ struct ReciprocalMembers {
 
 // V without query expansion: row i has the columns R*(i), weights exp(-2 d) over their sum, which is taken by ascending columns. d is what
 // the list of i says or, where j is not in it, the cosine distance min(2, |scale_i x_i - scale_j x_j|^2 / 2), whose sum has 32 parts: the
-// elements modulo 32, of which upper halves are added to lower ones until one is left.
+// elements modulo 32, of which upper halves are added to lower ones until one is left. With `largest`, d is the euclidean distance
+// |scale_i x_i - scale_j x_j|, its square summed like that, and weights are exp(-(d / largest_i)^power): power 2 or, as a square's
+// square, 4.
 struct ReciprocalRowsArgs {
   const void* x;                  // [N, depth]
-  const double* scale;            // [N] 1 / |x_i|
+  const double* scale;            // [N] 1 / |x_i|; with `largest` of 1
+  const double* largest;          // [N] > 0, the largest distance of each row; may be null
   const int32_t* index;           // [N, width]
   const double* distance;         // [N, width] >= 0
   const uint8_t *member, *joins;  // [N, full] of reciprocal_members
@@ -38,6 +41,7 @@ struct ReciprocalRowsArgs {
   int32_t* column;                // [entries], as the next
   double* value;
   int64_t rows, width, full, half, depth, entries;
+  int power;    // with `largest`
   DType dtype;  // of x
   void describe(Visitor&) const;
 };
@@ -80,8 +84,8 @@ struct TransposeRows {
   static constexpr const char* name = "transpose_rows";
 };
 
-// Of rows i = first, ..., first + rows - 1 the columns j > i with 1 - s / (2 - s) <= radius < 1, where s = sum over the columns g of row i,
-// ascending, of min(V[i, g], V[j, g]).
+// Of rows i = first, ..., first + rows - 1 the columns j > i, from first_column on, with d = max(0, 1 - s / (2 - s)) <= radius < 1, where
+// s = sum over the columns g of row i, ascending, of min(V[i, g], V[j, g]).
 struct JaccardWithinArgs {
   const int64_t* offset;  // V
   const int32_t* column;
@@ -91,7 +95,9 @@ struct JaccardWithinArgs {
   const double* inverse_value;
   int32_t* count;                                 // [rows] how many there are, also where that is more than capacity
   int32_t* found;                                 // [rows, capacity] the first of them, ascending, then -1
+  double* distance;                               // [rows, capacity] their d, then 1; may be null
   int64_t total, first, rows, capacity, entries;  // total: N
+  int64_t first_column;
   double radius;
   void describe(Visitor&) const;
 };

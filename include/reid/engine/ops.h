@@ -176,14 +176,18 @@ struct ReciprocalSets {
   int64_t half;
 };
 ReciprocalSets reciprocal_members(const Tensor& index, int64_t full, int64_t half);
-// x [N, D] f32 or f64, scale f64 [N], distance f64 [N, width]. Waits for the number of entries, as mean_rows does.
-SparseRows reciprocal_rows(const Tensor& x, const Tensor& scale, const Tensor& index, const Tensor& distance, const ReciprocalSets& sets);
+// x [N, D] f32 or f64, scale f64 [N], distance f64 [N, width]; largest f64 [N], or undefined. Waits for the number of entries, as mean_rows
+// does.
+SparseRows reciprocal_rows(const Tensor& x, const Tensor& scale, const Tensor& index, const Tensor& distance, const ReciprocalSets& sets,
+                           const Tensor& largest = {}, int power = 2);
 SparseRows mean_rows(const SparseRows& rows, const Tensor& index, int64_t terms);
 SparseRows transpose_rows(const SparseRows& rows);
 struct RowsWithin {
-  Tensor count, found;  // i32 [rows], [rows, capacity]; where count is above capacity the last are missing
+  Tensor count, found, distance;  // i32 [rows], i32 and f64 [rows, capacity]; where count is above capacity the last are missing
 };
-RowsWithin jaccard_within(const SparseRows& v, const SparseRows& inverse, int64_t first, int64_t end, double radius, int64_t capacity);
+// Of rows [first, end), columns from first_column on; distances where they are wanted.
+RowsWithin jaccard_within(const SparseRows& v, const SparseRows& inverse, int64_t first, int64_t end, double radius, int64_t capacity,
+                          int64_t first_column = 0, bool distances = false);
 
 // --- metric learning ---
 Tensor row_distances(const Tensor& x, const Tensor& y, double floor = 1e-12);  // [M, K], [N, K] -> [M, N]; the floor is of the square

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -39,11 +40,14 @@ struct EvaluationInput : RetrievalLabels {
 // The labels of a data set's query and gallery. Files are numbered by their canonical paths where cameras are unknown.
 RetrievalLabels retrieval_labels(const Dataset& set);
 
+class Ranking;
+
 // Distances from queries to the whole gallery, some rows at a time. rows(begin, end) returns a fresh [end - begin, gallery] tensor,
 // f32 or f64, finite, which the caller may overwrite; a row depends on its query alone, not on the block.
 struct DistanceRows {
   int64_t queries = 0, gallery = 0;
   std::function<Tensor(int64_t begin, int64_t end)> rows;
+  std::shared_ptr<const Ranking> ranking = nullptr;  // the library's own: lets evaluate() count without rows
 };
 
 // Of features; checks them as check_features does and that they fit each other. Keeps the features alive.

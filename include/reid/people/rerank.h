@@ -1,8 +1,8 @@
 #pragma once
 // Rankings made better by the rankings of their neighbors: k-reciprocal re-ranking, and query and database expansion.
 //
-// Design: sparse and by blocks: no matrix over queries and gallery together ever exists, only neighbor lists, k-reciprocal encodings of
-// some hundred entries a row, and blocks of final distances that evaluate() consumes. Results depend on the features alone.
+// Design: sparse: no matrix over queries and gallery together ever exists, only neighbor lists and k-reciprocal encodings of some hundred
+// entries a row. Results depend on the features alone.
 
 #include <cstdint>
 #include <functional>
@@ -33,15 +33,17 @@ struct RerankOptions {
   int64_t k1 = 20, k2 = 6;  // >= 1: neighbors looked at, rows averaged by the local query expansion
   double lambda = 0.3;      // in [0, 1]: the share of the base distance
   RerankVariant variant = RerankVariant::zhong;
-  Device device = {};  // where neighbors are searched, with the same result
+  Device device = {};  // where neighbors are searched, encoded and counted, with the same result
 };
 
 // The final distances, f32 rows made when they are asked for; the neighbor search and the encodings happen here. Equals the references to
-// 1e-5, where no neighbor's place is decided by less than their rounding; ties there go to the lower row of the union.
+// 1e-5, where no neighbor's place is decided by less than their rounding; ties there go to the lower row of the union. evaluate() asks for
+// no rows (but for draws, or where lambda is below 1/64): it counts by the same distances from single pairs, in double and rounded to f32.
+// Rows come from a product in the dtype of the features, on the CPU, and may differ from those in the last digits.
 // Cost: the matrix product of the union with itself, then about (entries of an encoding)^2 for each query.
 DistanceRows rerank(const Tensor& query, const Tensor& gallery, const RerankOptions& options = {}, const WorkProgress& progress = {});
-// What rerank() and one block of its distances take beside the features that are handed in. An estimate, as the entries of the encodings
-// depend on the data: features without any structure took twice as much.
+// What rerank() and evaluate() or one block of its distances take beside the features that are handed in. An estimate, as the entries of
+// the encodings depend on the data: features without any structure took twice as much.
 int64_t rerank_bytes(int64_t queries, int64_t gallery, int64_t width, DType dtype, const RerankOptions& options);
 
 // --- expansion by the nearest neighbors ---

@@ -43,6 +43,13 @@ void reciprocal_members(const ReciprocalMembersArgs& a) {
   }
 }
 
+double distance(const ReciprocalRowsArgs& a, double square) { return a.largest ? std::sqrt(square) : std::min(2.0, square / 2); }
+double exponent(const ReciprocalRowsArgs& a, int64_t i, double d) {
+  if (!a.largest) return 2 * d;
+  const double share = d / a.largest[i], square = share * share;
+  return a.power == 4 ? square * square : square;
+}
+
 template <class T>
 void reciprocal_rows(const ReciprocalRowsArgs& a) {
   if (!a.offset) a.made[0] = 0;
@@ -67,7 +74,7 @@ void reciprocal_rows(const ReciprocalRowsArgs& a) {
         return double{in<T>(a.x)[i * a.depth + k]} * a.scale[i] - double{in<T>(a.x)[j * a.depth + k]} * a.scale[j];
       });
       a.column[at] = j;
-      a.value[at] = exponential(-2 * (e < a.width ? a.distance[i * a.width + e] : std::min(2.0, square / 2)));
+      a.value[at] = exponential(-exponent(a, i, e < a.width ? a.distance[i * a.width + e] : distance(a, square)));
       sum += a.value[at++];
     }
     std::for_each(a.value + a.offset[i], a.value + at, [&](double& v) { v /= sum; });
@@ -122,11 +129,13 @@ void jaccard_within(const JaccardWithinArgs& a) {
     }
     int32_t* found = a.found + r * a.capacity;
     std::fill_n(found, a.capacity, -1);
+    if (a.distance) std::fill_n(a.distance + r * a.capacity, a.capacity, 1.0);
     a.count[r] = 0;
-    for (int64_t j = i + 1; j < a.total; ++j) {
-      const double s = shared[static_cast<size_t>(j)];
-      if (std::max(0.0, 1 - s / (2 - s)) > a.radius) continue;
+    for (int64_t j = std::max(i + 1, a.first_column); j < a.total; ++j) {
+      const double s = shared[static_cast<size_t>(j)], d = std::max(0.0, 1 - s / (2 - s));
+      if (d > a.radius) continue;
       if (a.count[r] < a.capacity) found[a.count[r]] = static_cast<int32_t>(j);
+      if (a.count[r] < a.capacity && a.distance) a.distance[r * a.capacity + a.count[r]] = d;
       ++a.count[r];
     }
   }

@@ -57,7 +57,7 @@ void compare(const Comparison<T>& c) {
 // A value at its distance comes before an entry exactly when its index does: in chunks that end before the entry's index "at" counts as
 // below, after it it does not, and the chunk around it is looked through once more.
 template <class T>
-void by_comparison(const T* values, int64_t count, const std::vector<std::pair<T, int64_t>>& entries, std::vector<int64_t>& before) {
+void by_comparison(const T* values, int64_t count, const Places<T>& entries, std::vector<int64_t>& before) {
   std::vector<T> limits(entries.size());
   for (int64_t begin = 0; begin < count; begin += kChunk) {
     const int64_t end = std::min(begin + kChunk, count);
@@ -72,7 +72,7 @@ void by_comparison(const T* values, int64_t count, const std::vector<std::pair<T
 }
 
 template <class T>
-void by_search(const T* values, int64_t count, const std::vector<std::pair<T, int64_t>>& entries, std::vector<int64_t>& before) {
+void by_search(const T* values, int64_t count, const Places<T>& entries, std::vector<int64_t>& before) {
   for (int64_t j = 0; j < count; ++j) {
     if (values[j] > entries.back().first) continue;
     const auto place = std::upper_bound(entries.begin(), entries.end(), std::pair<T, int64_t>(values[j], j));
@@ -84,7 +84,7 @@ void by_search(const T* values, int64_t count, const std::vector<std::pair<T, in
 }  // namespace
 
 template <class T>
-void count_before(const T* values, int64_t count, const std::vector<std::pair<T, int64_t>>& entries, std::vector<int64_t>& before) {
+void count_before(const T* values, int64_t count, const Places<T>& entries, std::vector<int64_t>& before) {
   before.assign(entries.size(), 0);
   if (entries.empty()) return;
   if (static_cast<int64_t>(entries.size()) < kManyEntries) {
@@ -94,7 +94,7 @@ void count_before(const T* values, int64_t count, const std::vector<std::pair<T,
   }
 }
 
-template void count_before(const float*, int64_t, const std::vector<std::pair<float, int64_t>>&, std::vector<int64_t>&);
-template void count_before(const double*, int64_t, const std::vector<std::pair<double, int64_t>>&, std::vector<int64_t>&);
+template void count_before(const float*, int64_t, const Places<float>&, std::vector<int64_t>&);
+template void count_before(const double*, int64_t, const Places<double>&, std::vector<int64_t>&);
 
 }  // namespace reid

@@ -34,19 +34,6 @@ double untied_precision(PrecisionForm form, const std::vector<int64_t>& before) 
   return sum / static_cast<double>(before.size());
 }
 
-template <class T>
-using Places = std::vector<std::pair<T, int64_t>>;  // (distance, gallery index), ascending
-
-// Behind all entries at the distance of each match.
-template <class T>
-Places<T> ends_of_ties(const Places<T>& matches, int64_t gallery) {
-  Places<T> ends;
-  for (const auto& [distance, j] : matches) {
-    if (ends.empty() || ends.back().first != distance) ends.emplace_back(distance, gallery);
-  }
-  return ends;
-}
-
 // Each match has the precision of all entries up to its distance; up_to[g]: kept entries ahead of end g.
 template <class T>
 double tied_precision(const Places<T>& matches, const Places<T>& ends, const std::vector<int64_t>& up_to) {
@@ -94,7 +81,7 @@ class Ranker {
  private:
   double precision(const T* distances) {
     if (options_.precision != PrecisionForm::tied) return untied_precision(options_.precision, before_);
-    const std::vector<std::pair<T, int64_t>> ends = ends_of_ties(matches_, gallery_);
+    const Places<T> ends = ends_of_ties(matches_, gallery_);
     count_before(distances, gallery_, ends, before_);
     return tied_precision(matches_, ends, before_);
   }
@@ -133,7 +120,7 @@ class Ranker {
   const EvaluationOptions& options_;
   int64_t gallery_;
   std::vector<int64_t> indices_, removed_, before_, kept_;
-  std::vector<std::pair<T, int64_t>> matches_;  // (distance, gallery index), ascending
+  Places<T> matches_;  // (distance, gallery index)
 };
 
 struct Results {
@@ -214,23 +201,16 @@ DistanceRows distance_rows(const Tensor& query, const Tensor& gallery, Metric me
 namespace {
 
 // Without draws every rank that counts is that of a match (and of the end of its tie): no row of distances is needed.
-void rank_matches(const DistanceTiles& pairs, const RetrievalFilter& filter, const EvaluationOptions& options, Results& results) {
-  std::vector<Standing> standings = match_places(pairs, filter);
-  std::vector<Places<double>> ends(standings.size());
+void rank_matches(const Ranking& ranking, const RetrievalFilter& filter, const EvaluationOptions& options, Results& results) {
   const bool tied = options.precision == PrecisionForm::tied;
-  for (size_t q = 0; tied && q < standings.size(); ++q) {
-    Places<double>& places = standings[q].places;
-    ends[q] = ends_of_ties(places, pairs.width());
-    places.insert(places.end(), ends[q].begin(), ends[q].end());
-    std::sort(places.begin(), places.end());
-  }
-  count_before(pairs, filter, standings);
+  const int64_t gallery = ranking.pairs().width();
+  const std::vector<Standing> standings = standings_of(ranking, filter, tied);
   for (size_t q = 0; q < standings.size(); ++q) {
-    Places<double> matches;
+    Places<double> matches, ends;
     std::vector<int64_t> before, up_to;
     for (size_t m = 0; m < standings[q].places.size(); ++m) {
-      const bool end = standings[q].places[m].second == pairs.width();
-      if (!end) matches.push_back(standings[q].places[m]);
+      const bool end = standings[q].places[m].second == gallery;
+      (end ? ends : matches).push_back(standings[q].places[m]);
       (end ? up_to : before).push_back(standings[q].before[m]);
     }
     if (matches.empty()) continue;
@@ -239,7 +219,7 @@ void rank_matches(const DistanceTiles& pairs, const RetrievalFilter& filter, con
               .matches = static_cast<int64_t>(matches.size()),
               .first_rank = before.front() + 1,
               .last_rank = before.back() + 1,
-              .average_precision = tied ? tied_precision(matches, ends[q], up_to) : untied_precision(options.precision, before)};
+              .average_precision = tied ? tied_precision(matches, ends, up_to) : untied_precision(options.precision, before)};
     int64_t* hits = results.hits.data() + q * options.ranks.size();
     for (size_t k = 0; k < options.ranks.size(); ++k) hits[k] = result.first_rank <= options.ranks[k] ? 1 : 0;
   }
@@ -252,14 +232,7 @@ Results empty_results(int64_t queries, const EvaluationOptions& options) {
   return results;
 }
 
-}  // namespace
-
-EvaluationReport evaluate(const RetrievalLabels& labels, const DistanceRows& distances, const EvaluationOptions& options) {
-  const RetrievalFilter filter(labels, distances.queries, distances.gallery);
-  check_options(labels, options);
-  EvaluationReport report;
-  count_lists(filter, report);
-  Results results = empty_results(distances.queries, options);
+void rank_rows(const DistanceRows& distances, const RetrievalFilter& filter, const EvaluationOptions& options, Results& results) {
   const Protocol protocol{filter, options};
   const int64_t step = queries_per_block(distances.gallery);
   for (int64_t begin = 0; begin < distances.queries; begin += step) {
@@ -270,9 +243,32 @@ EvaluationReport evaluate(const RetrievalLabels& labels, const DistanceRows& dis
       rank_tile<double>(protocol, begin, tile, results);
     }
   }
+}
+
+// rank(filter, results) fills the results.
+template <class Rank>
+EvaluationReport report_of(const RetrievalLabels& labels, int64_t queries, int64_t gallery, const EvaluationOptions& options, Rank rank) {
+  const RetrievalFilter filter(labels, queries, gallery);
+  check_options(labels, options);
+  EvaluationReport report;
+  count_lists(filter, report);
+  Results results = empty_results(queries, options);
+  rank(filter, results);
   summarize(results, options, report);
   add_hints(labels, options, report);
   return report;
+}
+
+}  // namespace
+
+EvaluationReport evaluate(const RetrievalLabels& labels, const DistanceRows& distances, const EvaluationOptions& options) {
+  return report_of(labels, distances.queries, distances.gallery, options, [&](const RetrievalFilter& filter, Results& results) {
+    if (distances.ranking && !options.single_shot) {
+      rank_matches(*distances.ranking, filter, options, results);
+    } else {
+      rank_rows(distances, filter, options, results);
+    }
+  });
 }
 
 EvaluationReport evaluate(const EvaluationInput& input, const EvaluationOptions& options) {
@@ -281,13 +277,9 @@ EvaluationReport evaluate(const EvaluationInput& input, const EvaluationOptions&
     report = evaluate(input, distance_rows(input.query, input.gallery, options.metric), options);
   } else {
     const DistanceTiles pairs(input.query, "[evaluate] query", input.gallery, "[evaluate] gallery", options.metric, options.device);
-    const RetrievalFilter filter(input, pairs.count(), pairs.width());
-    check_options(input, options);
-    count_lists(filter, report);
-    Results results = empty_results(pairs.count(), options);
-    rank_matches(pairs, filter, options, results);
-    summarize(results, options, report);
-    add_hints(input, options, report);
+    report = report_of(input, pairs.count(), pairs.width(), options, [&](const RetrievalFilter& filter, Results& results) {
+      rank_matches(DistanceRanking(pairs), filter, options, results);
+    });
   }
   add_feature_hints(input, report);
   return report;

@@ -13,15 +13,16 @@ namespace reid {
 namespace {
 
 template <class T>
-void unit_rows_as(const Tensor& features, const Tensor& out) {
-  const std::vector<double> squared = squared_lengths(features);
-  const int64_t width = features.dim(1);
-  for (int64_t i = 0; i < features.dim(0); ++i) {
-    const double scale = 1 / std::sqrt(squared[static_cast<size_t>(i)]);
-    const T* x = features.data<T>() + i * width;
-    T* y = out.data<T>() + i * width;
-    for (int64_t d = 0; d < width; ++d) y[d] = static_cast<T>(static_cast<double>(x[d]) * scale);
-  }
+void scale_to_unit_as(const Tensor& rows) {
+  const std::vector<double> squared = squared_lengths(rows);
+  const int64_t width = rows.dim(1);
+  parallel_for(rows.dim(0), 64, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      const double scale = 1 / std::sqrt(squared[static_cast<size_t>(i)]);
+      T* x = rows.data<T>() + i * width;
+      for (int64_t d = 0; d < width; ++d) x[d] = static_cast<T>(static_cast<double>(x[d]) * scale);
+    }
+  });
 }
 
 // Row i of the result: the mean of `own` row i (when given, with weight 1) and of its neighbors among `others`.
@@ -80,15 +81,7 @@ Tensor stacked(const Tensor& a, const Tensor& b) {
   return all;
 }
 
-Tensor unit_rows(const Tensor& features) {
-  const Tensor out = Tensor::empty(features.shape(), features.dtype());
-  if (features.dtype() == DType::f32) {
-    unit_rows_as<float>(features, out);
-  } else {
-    unit_rows_as<double>(features, out);
-  }
-  return out;
-}
+void scale_to_unit(const Tensor& rows) { rows.dtype() == DType::f32 ? scale_to_unit_as<float>(rows) : scale_to_unit_as<double>(rows); }
 
 Tensor expand_queries(const Tensor& query, const Tensor& gallery, const ExpansionOptions& options) {
   check(options);

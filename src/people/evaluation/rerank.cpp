@@ -1,16 +1,18 @@
-// k-reciprocal re-ranking: the encoding of the union, and final distances by blocks of queries.
+// k-reciprocal re-ranking: the encoding of the union, and final distances: of single pairs, from which places are counted, or by blocks of
+// queries.
 
 #include "reid/people/rerank.h"
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
+#include <optional>
 
-#include "people/distances.h"
 #include "people/evaluation/blocks.h"
+#include "people/evaluation/ranking.h"
 #include "people/evaluation/stack.h"
-#include "people/jaccard.h"
-#include "people/neighbors.h"
+#include "people/jaccard_device.h"
 #include "reid/engine/ops.h"
 
 namespace reid {
@@ -36,12 +38,6 @@ const VariantRule& rule_of(RerankVariant variant) { return kRules[static_cast<si
 
 Metric base_metric(const VariantRule& rule) { return rule.power == 0 ? Metric::cosine : Metric::euclidean; }
 
-// (d / largest)^power.
-double scaled(double distance, double largest, int power) {
-  const double share = distance / largest, square = share * share;
-  return power == 4 ? square * square : square;
-}
-
 void check(const RerankOptions& options) {
   REID_CHECK(options.k1 >= 1, "[rerank] k1 is ", options.k1, ", expected at least 1");
   REID_CHECK(options.k2 >= 1, "[rerank] k2 is ", options.k2, ", expected at least 1");
@@ -56,76 +52,107 @@ EncodingOptions encoding_options(const RerankOptions& options) {
   return encoding;
 }
 
-class Reranking {
+Tensor union_of(const Tensor& query, const Tensor& gallery, const VariantRule& rule) {
+  const Metric metric = rule.unit ? Metric::cosine : Metric::euclidean;
+  check_features(query, metric, "[rerank] query");
+  check_features(gallery, metric, "[rerank] gallery");
+  const Tensor all = stacked(query, gallery);
+  if (rule.unit) scale_to_unit(all);
+  return all;
+}
+
+class Reranking final : public Ranking {
  public:
   Reranking(const Tensor& query, const Tensor& gallery, const RerankOptions& options, const WorkProgress& progress)
       : rule_(rule_of(options.variant)),
         lambda_(options.lambda),
-        base_(prepare(query, "[rerank] query"), "[rerank] query", prepare(gallery, "[rerank] gallery"), "[rerank] gallery",
-              base_metric(rule_)) {
-    const DistanceTiles all(stacked(base_.a(), base_.b()), "[rerank] query and gallery", base_metric(rule_), options.device);
+        all_(union_of(query, gallery, rule_), "[rerank] query and gallery", base_metric(rule_), options.device),
+        base_(all_.split_at(query.dim(0))) {
     EncodingOptions encoding = encoding_options(options);
     NeighborOptions search;
     search.distances = true;
     search.farthest = rule_.power != 0;
     search.progress = progress;
-    Neighbors neighbors = nearest_neighbors(all, encoding_list_length(encoding, all.count()), search);
+    Neighbors neighbors = nearest_neighbors(all_, encoding_list_length(encoding, all_.count()), search);
+    release_cached_memory({});  // the search's blocks, of sizes that nothing else asks for
     if (rule_.power != 0) {
       largest_ = std::move(neighbors.farthest);
       for (size_t i = 0; i < largest_.size(); ++i) REID_CHECK(largest_[i] > 0, "[rerank] all rows are equal: there is nothing to rank");
-      encoding.weight = [this](int64_t i, double distance) {
-        return std::exp(-scaled(distance, largest_[static_cast<size_t>(i)], rule_.power));
-      };
+      encoding.weights = {largest_, rule_.power};
     }
-    encoding_ = std::make_unique<KReciprocalEncoding>(all, neighbors, encoding);
-    largest_.resize(std::min(largest_.size(), static_cast<size_t>(base_.count())));
+    if (all_.device() == Device{}) {
+      here_.emplace(all_, neighbors, encoding);
+    } else {
+      there_.emplace(encode_there(all_, neighbors, encoding));
+    }
   }
 
-  DistanceRows rows() const { return {base_.count(), base_.width(), {}}; }
+  const DistanceTiles& pairs() const override { return base_; }
 
+  double value(int64_t query, double distance, double jaccard) const override {
+    const double own = rule_.power == 0 ? distance : scaled_distance(distance, largest_[static_cast<size_t>(query)], rule_.power);
+    return double{static_cast<float>((1 - lambda_) * jaccard + lambda_ * own)};
+  }
+
+  // Between `value` and its neighbors in f32 lies far more than the roundings of value() and of its inverse in double.
+  std::pair<double, double> around(int64_t query, double value) const override {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    const auto f32 = static_cast<float>(value);
+    const auto share = [&](float next) { return std::max(0.0, (double{next} - (1 - lambda_)) / lambda_); };
+    const auto distance = [&](double share_of_largest) {
+      if (rule_.power == 0) return share_of_largest;
+      const double root = std::sqrt(share_of_largest);
+      return largest_[static_cast<size_t>(query)] * (rule_.power == 4 ? std::sqrt(root) : root);
+    };
+    return {distance(share(std::nextafter(f32, -kInfinity))), distance(share(std::nextafter(f32, kInfinity)))};
+  }
+
+  SparseRows close(int64_t begin, int64_t end) const override {
+    const int64_t queries = base_.count();
+    SparseRows rows = here_ ? here_->distances(begin, end, queries) : there_->distances(begin, end, queries);
+    for (int32_t& column : rows.columns) column -= static_cast<int32_t>(queries);
+    return rows;
+  }
+
+  // Base distances by products in the dtype of the features, mixed with the Jaccard distances.
   Tensor rows(int64_t begin, int64_t end) const {
     const Tensor tile = base_.rows(begin, end).to(DType::f32);
     // The Jaccard rows of some queries at a time: where all rows overlap they are not sparse.
     const int64_t step = std::clamp<int64_t>((int64_t{1} << 22) / base_.width(), 16, 256);
     for (int64_t first = begin; first < end; first += step) {
       const int64_t last = std::min(first + step, end);
-      mix(first, encoding_->distances(first, last, base_.count()), tile.rows(first - begin, last - begin));
+      mix(first, close(first, last), tile.rows(first - begin, last - begin));
     }
     return tile;
   }
 
  private:
   // Base distances of queries from `first` on, in place, into final ones.
-  void mix(int64_t first, const SparseRows& jaccard, const Tensor& tile) const {
+  void mix(int64_t first, const SparseRows& close, const Tensor& tile) const {
     const int64_t columns = base_.width();
     parallel_for(tile.dim(0), 4, [&](int64_t begin, int64_t end, int) {
-      std::vector<double> distances(static_cast<size_t>(columns));
+      std::vector<double> jaccard(static_cast<size_t>(columns));
       for (int64_t r = begin; r < end; ++r) {
+        std::fill(jaccard.begin(), jaccard.end(), 1.0);
+        const std::span<const int32_t> near = close.columns_of(r);
+        for (size_t e = 0; e < near.size(); ++e) jaccard[static_cast<size_t>(near[e])] = close.values_of(r)[e];
         float* row = tile.data<float>() + r * columns;
-        std::fill(distances.begin(), distances.end(), 1.0);
-        const std::span<const int32_t> near = jaccard.columns_of(r);
-        for (size_t e = 0; e < near.size(); ++e) distances[static_cast<size_t>(near[e] - base_.count())] = jaccard.values_of(r)[e];
-        const double largest = rule_.power == 0 ? 1 : largest_[static_cast<size_t>(first + r)];
-        for (int64_t j = 0; j < columns; ++j) {
-          const auto own = static_cast<double>(row[j]);
-          const double mixed = rule_.power == 0 ? own : scaled(own, largest, rule_.power);
-          row[j] = static_cast<float>((1 - lambda_) * distances[static_cast<size_t>(j)] + lambda_ * mixed);
-        }
+        for (int64_t j = 0; j < columns; ++j)
+          row[j] = static_cast<float>(Reranking::value(first + r, double{row[j]}, jaccard[static_cast<size_t>(j)]));
       }
     });
   }
 
-  Tensor prepare(const Tensor& features, const char* what) const {
-    check_features(features, rule_.unit ? Metric::cosine : Metric::euclidean, what);
-    return rule_.unit ? unit_rows(features) : features;
-  }
-
   const VariantRule& rule_;
   double lambda_;
-  DistanceTiles base_;           // query against gallery
-  std::vector<double> largest_;  // the largest distance of each row of the union, later of each query
-  std::unique_ptr<KReciprocalEncoding> encoding_;
+  DistanceTiles all_, base_;     // the union among itself; query to gallery
+  std::vector<double> largest_;  // the largest distance of each row of the union
+  std::optional<KReciprocalEncoding> here_;
+  std::optional<DeviceEncoding> there_;
 };
+
+// Below this share of the distance thousands of entries may tie in f32, and be measured one by one.
+constexpr double kLeastLambda = 1.0 / 64;
 
 }  // namespace
 
@@ -142,23 +169,20 @@ RerankVariant parse_rerank_variant(std::string_view name) {
 
 DistanceRows rerank(const Tensor& query, const Tensor& gallery, const RerankOptions& options, const WorkProgress& progress) {
   check(options);
-  const auto ranking = std::make_shared<Reranking>(query, gallery, options, progress);
-  DistanceRows result = ranking->rows();
-  result.rows = [ranking](int64_t begin, int64_t end) { return ranking->rows(begin, end); };
-  return result;
+  const auto ranking = std::make_shared<const Reranking>(query, gallery, options, progress);
+  const auto rows = [ranking](int64_t begin, int64_t end) { return ranking->rows(begin, end); };
+  return {ranking->pairs().count(), ranking->pairs().width(), rows, options.lambda < kLeastLambda ? nullptr : ranking};
 }
 
 int64_t rerank_bytes(int64_t queries, int64_t gallery, int64_t width, DType dtype, const RerankOptions& options) {
   check(options);
   const EncodingOptions encoding = encoding_options(options);
   const int64_t all = queries + gallery, list = encoding_list_length(encoding, all);
-  const int64_t copies = rule_of(options.variant).unit ? 2 : 1;  // the union, and unit rows
-  const int64_t features = copies * all * width * size_of(dtype);
+  const int64_t rows = all * width * size_of(dtype), encoded = encoding_bytes(encoding, all);
   const int64_t product = int64_t{48} << 20, overlaps = int64_t{64} << 20;  // packed rows of a product; Jaccard rows on their way
   const int64_t block = std::min(queries, queries_per_block(gallery)) * gallery * (size_of(dtype) + (dtype == DType::f32 ? 0 : 4));
-  const int64_t encoded = encoding_bytes(encoding, all);
-  return std::max({features + neighbor_bytes(all, all, width, true, list, true), features + all * list * 12 + encoded,
-                   encoded + block + product + overlaps});
+  return rows + std::max({neighbor_bytes(all, all, width, true, list, true), all * list * 12 + encoded,
+                          encoded + block + product + overlaps, encoded + PairFilter::bytes(queries, gallery, width, false)});
 }
 
 }  // namespace reid

@@ -6,6 +6,6 @@
 namespace reid {
 
 Tensor stacked(const Tensor& a, const Tensor& b);  // the rows of a, then those of b; same width and dtype
-Tensor unit_rows(const Tensor& features);          // each row divided by its length, in double; no row of zeros
+void scale_to_unit(const Tensor& rows);            // divides each row by its length, in double; no row of zeros
 
 }  // namespace reid

@@ -14,6 +14,7 @@ namespace reid {
 namespace {
 
 constexpr int64_t kChunk = 256;       // products compared with every place while they lie in the first-level cache
+constexpr int64_t kQueries = 1024;    // whose single entries are looked at together
 constexpr int64_t kManyPlaces = 256;  // from here on a search for each product costs less than a comparison with each place
 
 // With p the product, a pair lies surely before a place when p - upper_j > upper_bar, and perhaps when p - lower_j >= lower_bar.
@@ -25,30 +26,17 @@ struct Bounds {
   }
 };
 
-double rounded(double distance, DType dtype) { return dtype == DType::f32 ? double{static_cast<float>(distance)} : distance; }
-
-double distance_of(const DistanceTiles& pairs, int64_t query, int64_t j) { return rounded(pairs.pair(query, j), pairs.dtype()); }
-
-// The next number of the dtype, upwards or downwards.
-double neighbor(double distance, int direction, DType dtype) {
-  const double limit = direction * std::numeric_limits<double>::infinity();
-  if (dtype == DType::f64) return std::nextafter(distance, limit);
-  return double{std::nextafter(static_cast<float>(distance), static_cast<float>(limit))};
-}
-
 // The bars of one query's places, which descend.
 struct Bars {
   std::vector<float> upper, lower;
 
-  void set(const PairFilter& filter, DType dtype, int64_t query, const Standing& standing) {
+  void set(const PairFilter& filter, const Ranking& ranking, int64_t query, const Standing& standing) {
     const double half = filter.half_a()[static_cast<size_t>(query)];
     upper.clear(), lower.clear();
-    for (const auto& [distance, j] : standing.places) {
-      // Below the previous number a pair is rounded to less than the place's distance, above the next one to more.
-      const double below = filter.half_square(std::max(0.0, neighbor(distance, -1, dtype)));
-      const double above = filter.half_square(neighbor(distance, 1, dtype));
-      upper.push_back(to_float((1 + filter.margin()) * half + filter.absolute() - below));
-      lower.push_back(to_float((1 - filter.margin()) * half - filter.absolute() - above));
+    for (const auto& [value, j] : standing.places) {
+      const auto [below, above] = ranking.around(query, value);
+      upper.push_back(to_float((1 + filter.margin()) * half + filter.absolute() - filter.half_square(below)));
+      lower.push_back(to_float((1 - filter.margin()) * half - filter.absolute() - filter.half_square(above)));
     }
   }
 };
@@ -56,12 +44,12 @@ struct Bars {
 // One query against the products of a tile.
 class Counter {
  public:
-  Counter(const DistanceTiles& pairs, const PairFilter& filter, const Bounds& bounds) : pairs_(pairs), filter_(filter), bounds_(bounds) {}
+  Counter(const Ranking& ranking, const PairFilter& filter, const Bounds& bounds) : ranking_(ranking), filter_(filter), bounds_(bounds) {}
 
   // Adds to standing.before.
   void add(int64_t query, const float* products, int64_t column, int64_t count, Standing& standing) {
     const size_t places = standing.places.size();
-    bars_.set(filter_, pairs_.dtype(), query, standing);
+    bars_.set(filter_, ranking_, query, standing);
     for (int64_t from = 0; from < count; from += kChunk) {
       const int64_t some = std::min(kChunk, count - from);
       const float* upper = bounds_.upper.data() + column + from;
@@ -95,7 +83,7 @@ class Counter {
     const std::ptrdiff_t end = first_sure - bars_.upper.begin(), ahead = std::min(first_maybe - bars_.lower.begin(), end);
     if (count_sure) add_one(end, static_cast<std::ptrdiff_t>(standing.places.size()), standing);
     if (ahead == end) return;
-    const std::pair<double, int64_t> own(distance_of(pairs_, query, j), j);
+    const std::pair<double, int64_t> own(ranking_.value(query, ranking_.pairs().pair(query, j)), j);
     const auto begin = standing.places.begin();
     add_one(std::upper_bound(begin + ahead, begin + end, own) - begin, end, standing);
   }
@@ -104,7 +92,7 @@ class Counter {
     for (std::ptrdiff_t m = from; m < to; ++m) ++standing.before[static_cast<size_t>(m)];
   }
 
-  const DistanceTiles& pairs_;
+  const Ranking& ranking_;
   const PairFilter& filter_;
   const Bounds& bounds_;
   Bars bars_;
@@ -112,43 +100,109 @@ class Counter {
   alignas(64) uint8_t undecided_[kChunk];
 };
 
-// Adds `change` to all places that gallery entry j at `distance` comes before.
-void add_one(double distance, int64_t j, int change, Standing& standing) {
-  const auto first = std::upper_bound(standing.places.begin(), standing.places.end(), std::pair(distance, j));
+// Adds `change` to all places that gallery entry j of `value` comes before.
+void add_one(double value, int64_t j, int change, Standing& standing) {
+  const auto first = std::upper_bound(standing.places.begin(), standing.places.end(), std::pair(value, j));
   for (size_t m = static_cast<size_t>(first - standing.places.begin()); m < standing.before.size(); ++m) standing.before[m] += change;
 }
 
-// What the protocol leaves out of one query's ranking was counted with everything else.
-void subtract_removed(const DistanceTiles& pairs, int64_t query, const std::vector<int64_t>& removed, Standing& standing) {
-  for (int64_t j : removed) add_one(distance_of(pairs, query, j), j, -1, standing);
-}
+// --- the entries that are looked at one by one ---
 
-// --- on an accelerator ---
-
-enum class Entries : uint8_t { matches, removed };
-
-// Calls use(query, gallery entry, distance) for the entries of all queries, in order.
-template <class Use>
-void for_entries_there(const DistanceTiles& pairs, const RetrievalFilter& filter, Entries kind, Use&& use) {
-  std::vector<int64_t> matches, removed;
-  std::vector<int32_t> indices;
-  for (int64_t q = 0; q < pairs.count(); ++q) {
-    filter.entries(q, matches, removed);
-    for (int64_t j : kind == Entries::matches ? matches : removed) {
-      indices.push_back(static_cast<int32_t>(q));
-      indices.push_back(static_cast<int32_t>(j));
+// Some queries' matches, what their rankings leave out besides junk, and what is close, with their distances.
+class SingleEntries {
+ public:
+  SingleEntries(const Ranking& ranking, const RetrievalFilter& filter, int64_t begin, int64_t end)
+      : ranking_(ranking), begin_(begin), close_(ranking.close(begin, end)) {
+    for (int64_t q = begin; q < end; ++q) {
+      matches_.emplace_back(), removed_.emplace_back();
+      filter.entries(q, matches_.back(), removed_.back());
+      first_.push_back(static_cast<int64_t>(pairs_.size()) / 2);
+      if (matches_.back().empty()) continue;
+      for (int64_t j : matches_.back()) add(q, j);
+      for (int64_t j : removed_.back()) add(q, j);
+      for (int32_t j : close_.columns_of(q - begin)) add(q, j);
     }
+    distances_ = distances_of(ranking.pairs(), pairs_);
   }
-  const std::vector<double> distances = distances_there(pairs, indices);
-  for (size_t e = 0; e < distances.size(); ++e) use(indices[2 * e], indices[2 * e + 1], rounded(distances[e], pairs.dtype()));
+
+  // The places of query q, and what the entries that are known by now change in a count of all others by their distances alone.
+  Standing standing(int64_t q, const std::vector<bool>& junk, bool ends) const {
+    const size_t at = static_cast<size_t>(q - begin_);
+    const std::vector<int64_t>&matches = matches_[at], &removed = removed_[at];
+    const std::span<const int32_t> close = close_.columns_of(q - begin_);
+    const double* distance = distances_.data() + first_[at];
+    Standing standing;
+    if (matches.empty()) return standing;
+    const auto value = [&](int64_t j, double d) { return ranking_.value(q, d, jaccard(q, j)); };
+    for (int64_t j : matches) standing.places.emplace_back(value(j, *distance++), j);
+    std::sort(standing.places.begin(), standing.places.end());
+    if (ends) add(ends_of_ties(standing.places, ranking_.pairs().width()), standing.places);
+    standing.before.assign(standing.places.size(), 0);
+    for (int64_t j : removed) add_one(value(j, *distance++), j, -1, standing);
+    for (int32_t j : close) {
+      const double d = *distance++;
+      if (junk[static_cast<size_t>(j)]) continue;
+      add_one(value(j, d), j, 1, standing);
+      add_one(ranking_.value(q, d), j, -1, standing);
+    }
+    return standing;
+  }
+
+ private:
+  void add(int64_t q, int64_t j) { pairs_.push_back(static_cast<int32_t>(q)), pairs_.push_back(static_cast<int32_t>(j)); }
+
+  double jaccard(int64_t q, int64_t j) const {
+    const std::span<const int32_t> columns = close_.columns_of(q - begin_);
+    const auto found = std::lower_bound(columns.begin(), columns.end(), static_cast<int32_t>(j));
+    if (found == columns.end() || *found != j) return 1;
+    return close_.values_of(q - begin_)[static_cast<size_t>(found - columns.begin())];
+  }
+
+  static std::vector<double> distances_of(const DistanceTiles& pairs, const std::vector<int32_t>& indices) {
+    if (pairs.device() != Device{}) return distances_there(pairs, indices);
+    std::vector<double> distances(indices.size() / 2);
+    parallel_for(static_cast<int64_t>(distances.size()), 64, [&](int64_t begin, int64_t end, int) {
+      for (size_t p = static_cast<size_t>(begin); p < static_cast<size_t>(end); ++p)
+        distances[p] = pairs.pair(indices[2 * p], indices[2 * p + 1]);
+    });
+    return distances;
+  }
+
+  static void add(const Places<double>& more, Places<double>& places) {
+    places.insert(places.end(), more.begin(), more.end());
+    std::sort(places.begin(), places.end());
+  }
+
+  const Ranking& ranking_;
+  int64_t begin_;
+  SparseRows close_;
+  std::vector<std::vector<int64_t>> matches_, removed_;
+  std::vector<int64_t> first_;  // of each query's pairs
+  std::vector<int32_t> pairs_;  // (query, entry) one behind the other
+  std::vector<double> distances_;
+};
+
+// --- all others, by products ---
+
+void count_here(const Ranking& ranking, const PairFilter& products, const Bounds& bounds, std::vector<Standing>& standings) {
+  products.for_each({}, [&](const ProductTile& tile) {
+    parallel_for(tile.rows, 4, [&](int64_t first, int64_t last, int) {
+      Counter counter(ranking, products, bounds);
+      for (int64_t r = first; r < last; ++r) {
+        Standing& standing = standings[static_cast<size_t>(tile.row + r)];
+        if (standing.places.empty()) continue;
+        counter.add(tile.row + r, tile.products + r * tile.columns, tile.column, tile.columns, standing);
+      }
+    });
+  });
 }
 
-void count_before_there(const DistanceTiles& pairs, const RetrievalFilter& filter, const PairFilter& products, const Bounds& bounds,
-                        std::vector<Standing>& standings) {
+void count_there(const Ranking& ranking, const PairFilter& products, const Bounds& bounds, std::vector<Standing>& standings) {
+  const DistanceTiles& pairs = ranking.pairs();
   RankedPlaces places{bounds.upper, bounds.lower, {0}, {}, {}};
   Bars bars;
   for (size_t q = 0; q < standings.size(); ++q) {
-    bars.set(products, pairs.dtype(), static_cast<int64_t>(q), standings[q]);
+    bars.set(products, ranking, static_cast<int64_t>(q), standings[q]);
     places.sure_bars.insert(places.sure_bars.end(), bars.upper.begin(), bars.upper.end());
     places.maybe_bars.insert(places.maybe_bars.end(), bars.lower.begin(), bars.lower.end());
     REID_CHECK(std::in_range<int32_t>(places.sure_bars.size()), "[evaluate] queries have 2^31 matches or more, too many to number on ",
@@ -157,62 +211,58 @@ void count_before_there(const DistanceTiles& pairs, const RetrievalFilter& filte
   }
   if (places.sure_bars.empty()) return;
   const std::vector<int32_t> before =
-      reid::count_before_there(pairs, products, places, [&](std::span<const int32_t> indices, std::span<const double> distances) {
-        for (size_t p = 0; p < distances.size(); ++p)
-          add_one(rounded(distances[p], pairs.dtype()), indices[2 * p + 1], 1, standings[static_cast<size_t>(indices[2 * p])]);
+      count_before_there(pairs, products, places, [&](std::span<const int32_t> indices, std::span<const double> distances) {
+        for (size_t p = 0; p < distances.size(); ++p) {
+          const int32_t q = indices[2 * p];
+          add_one(ranking.value(q, distances[p]), indices[2 * p + 1], 1, standings[static_cast<size_t>(q)]);
+        }
       });
   auto next = before.begin();
   for (Standing& standing : standings) {
     for (int64_t& count : standing.before) count += *next++;
   }
-  for_entries_there(pairs, filter, Entries::removed,
-                    [&](int64_t q, int64_t j, double distance) { add_one(distance, j, -1, standings[static_cast<size_t>(q)]); });
+}
+
+// The next number of the dtype, upwards or downwards.
+double neighbor(double distance, int direction, DType dtype) {
+  const double limit = direction * std::numeric_limits<double>::infinity();
+  if (dtype == DType::f64) return std::nextafter(distance, limit);
+  return double{std::nextafter(static_cast<float>(distance), static_cast<float>(limit))};
 }
 
 }  // namespace
 
-std::vector<Standing> match_places(const DistanceTiles& pairs, const RetrievalFilter& filter) {
-  std::vector<Standing> standings(static_cast<size_t>(pairs.count()));
-  if (pairs.device() != Device{}) {
-    for_entries_there(pairs, filter, Entries::matches,
-                      [&](int64_t q, int64_t j, double distance) { standings[static_cast<size_t>(q)].places.emplace_back(distance, j); });
-    for (Standing& standing : standings) std::sort(standing.places.begin(), standing.places.end());
-    return standings;
-  }
-  parallel_for(pairs.count(), 16, [&](int64_t begin, int64_t end, int) {
-    std::vector<int64_t> matches, removed;
-    for (int64_t q = begin; q < end; ++q) {
-      Standing& standing = standings[static_cast<size_t>(q)];
-      filter.entries(q, matches, removed);
-      for (int64_t j : matches) standing.places.emplace_back(distance_of(pairs, q, j), j);
-      std::sort(standing.places.begin(), standing.places.end());
-    }
-  });
-  return standings;
+double DistanceRanking::value(int64_t, double distance, double) const {
+  return pairs_.dtype() == DType::f32 ? double{static_cast<float>(distance)} : distance;
 }
 
-void count_before(const DistanceTiles& pairs, const RetrievalFilter& filter, std::vector<Standing>& standings) {
-  for (Standing& standing : standings) standing.before.assign(standing.places.size(), 0);
+// Below the previous number a pair is rounded to less, above the next one to more.
+std::pair<double, double> DistanceRanking::around(int64_t, double value) const {
+  return {std::max(0.0, neighbor(value, -1, pairs_.dtype())), neighbor(value, 1, pairs_.dtype())};
+}
+
+SparseRows DistanceRanking::close(int64_t begin, int64_t end) const {
+  SparseRows none;
+  none.offsets.assign(static_cast<size_t>(end - begin) + 1, 0);
+  return none;
+}
+
+std::vector<Standing> standings_of(const Ranking& ranking, const RetrievalFilter& filter, bool ends) {
+  const DistanceTiles& pairs = ranking.pairs();
+  std::vector<bool> junk(static_cast<size_t>(pairs.width()), false);
+  for (int64_t j : filter.junk()) junk[static_cast<size_t>(j)] = true;
+  std::vector<Standing> standings(static_cast<size_t>(pairs.count()));
+  for (int64_t begin = 0; begin < pairs.count(); begin += kQueries) {
+    const int64_t last = std::min(begin + kQueries, pairs.count());
+    const SingleEntries entries(ranking, filter, begin, last);
+    parallel_for(last - begin, 16, [&](int64_t first, int64_t end, int) {
+      for (int64_t q = begin + first; q < begin + end; ++q) standings[static_cast<size_t>(q)] = entries.standing(q, junk, ends);
+    });
+  }
   const PairFilter products(pairs);
   const Bounds bounds(products, filter.junk());
-  if (pairs.device() != Device{}) return count_before_there(pairs, filter, products, bounds, standings);
-  products.for_each({}, [&](const ProductTile& tile) {
-    parallel_for(tile.rows, 4, [&](int64_t first, int64_t last, int) {
-      Counter counter(pairs, products, bounds);
-      for (int64_t r = first; r < last; ++r) {
-        Standing& standing = standings[static_cast<size_t>(tile.row + r)];
-        if (standing.places.empty()) continue;
-        counter.add(tile.row + r, tile.products + r * tile.columns, tile.column, tile.columns, standing);
-      }
-    });
-  });
-  parallel_for(pairs.count(), 64, [&](int64_t begin, int64_t end, int) {
-    std::vector<int64_t> matches, removed;
-    for (int64_t q = begin; q < end; ++q) {
-      filter.entries(q, matches, removed);
-      subtract_removed(pairs, q, removed, standings[static_cast<size_t>(q)]);
-    }
-  });
+  (pairs.device() == Device{} ? count_here : count_there)(ranking, products, bounds, standings);
+  return standings;
 }
 
 }  // namespace reid
