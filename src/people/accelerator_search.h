@@ -12,10 +12,8 @@ namespace reid {
 // Hears of pairs (i, j), one behind the other, and of pair() of each.
 using UsePairs = FunctionRef<void(std::span<const int32_t> pairs, std::span<const double> distances)>;
 
-// pair() of the (i, j) that stand one behind the other.
+// For pairs.device() other than the CPU: what neighbors.h has hands over to these.
 std::vector<double> distances_there(const DistanceTiles& pairs, const std::vector<int32_t>& indices);
-
-// For pairs.device() other than the CPU: nearest_neighbors() and for_each_pair_within() hand over to these.
 Neighbors nearest_there(const DistanceTiles& pairs, const PairFilter& filter, int64_t width, const NeighborOptions& options);
 void for_each_pair_within_there(const DistanceTiles& pairs, const PairFilter& filter, double radius, const Progress& progress,
                                 FunctionRef<void(int64_t i, std::span<const int32_t> columns)> use);

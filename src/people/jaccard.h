@@ -18,10 +18,10 @@ struct SparseRows {
   int64_t count() const { return static_cast<int64_t>(offsets.size()) - 1; }
   std::span<const int32_t> columns_of(int64_t i) const { return {columns.data() + begin_of(i), size_of_row(i)}; }
   std::span<const double> values_of(int64_t i) const { return {values.data() + begin_of(i), size_of_row(i)}; }
+  int64_t begin_of(int64_t i) const { return offsets[static_cast<size_t>(i)]; }
   int64_t bytes() const { return static_cast<int64_t>(offsets.size() * 8 + columns.size() * 4 + values.size() * 8); }
 
  private:
-  int64_t begin_of(int64_t i) const { return offsets[static_cast<size_t>(i)]; }
   size_t size_of_row(int64_t i) const { return static_cast<size_t>(offsets[static_cast<size_t>(i) + 1] - begin_of(i)); }
 };
 

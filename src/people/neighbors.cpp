@@ -277,4 +277,14 @@ int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same,
   return PairFilter::bytes(rows_a, rows_b, columns, same) + 8 * PairFilter::tile_pairs(rows_a, rows_b, same) + rows_b * 4;
 }
 
+std::vector<double> pair_distances(const DistanceTiles& pairs, const std::vector<int32_t>& indices) {
+  if (pairs.device() != Device{}) return distances_there(pairs, indices);
+  std::vector<double> distances(indices.size() / 2);
+  parallel_for(static_cast<int64_t>(distances.size()), 64, [&](int64_t begin, int64_t end, int) {
+    for (size_t p = static_cast<size_t>(begin); p < static_cast<size_t>(end); ++p)
+      distances[p] = pairs.pair(indices[2 * p], indices[2 * p + 1]);
+  });
+  return distances;
+}
+
 }  // namespace reid

@@ -51,4 +51,7 @@ void for_each_pair_within(const DistanceTiles& pairs, double radius, const Progr
                           FunctionRef<void(int64_t i, std::span<const int32_t> columns)> use);
 int64_t radius_bytes(int64_t rows_a, int64_t rows_b, int64_t columns, bool same, Device device = {});
 
+// pair() of the (i, j) that stand one behind the other, measured where pairs.device() says.
+std::vector<double> pair_distances(const DistanceTiles& pairs, const std::vector<int32_t>& indices);
+
 }  // namespace reid

@@ -116,7 +116,7 @@ void SearchScreen::finish(const std::string& what) const {
 }
 
 DistanceRows Refinement::distances(const Context& context, const Tensor& query, const Tensor& gallery, Metric metric) const {
-  if (!rerank) return distance_rows(query, gallery, metric);
+  if (!rerank) return distance_rows(query, gallery, metric, context.device);
   note_few_rows(context, "--rerank", std::max(rerank->k1, rerank->k2), query.dim(0) + gallery.dim(0));
   context.say("re-ranking ", query.dim(0), " queries and ", gallery.dim(0), " gallery images: about ",
               memory_words(rerank_bytes(query.dim(0), gallery.dim(0), query.dim(1), query.dtype(), *rerank)), " beside the features");

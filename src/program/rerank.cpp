@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <charconv>
 #include <memory>
-#include <numeric>
 
 namespace reid::program {
 namespace {
@@ -33,59 +32,15 @@ void declare(Flags& f, Options& o) {
 }
 
 struct Lists {
-  int64_t top = 0;
-  std::vector<int64_t> index;   // [Q, top]
-  std::vector<float> distance;  // [Q, top]
+  int64_t top;
+  Tensor index, distance;  // i64 and f32 [Q, top]
 };
 
-// Where lists are longer, measuring their entries one by one takes longer than all distances.
-bool is_short(int64_t top, int64_t gallery) { return top <= std::max<int64_t>(32, gallery / 8); }
-
-// By distances in double, rounded.
-Lists nearest(const Context& context, const Tensor& query, const Tensor& gallery, Metric metric, int64_t top) {
+Lists lists_of(const Context& context, const DistanceRows& distances, int64_t top) {
   const SearchScreen screen(context);
-  const NearestRows rows = nearest_rows(query, gallery, metric, top, context.device, screen.progress());
-  screen.finish("neighbors found");
-  Lists lists;
-  lists.top = rows.index.dim(1);
-  lists.index.assign(rows.index.data<int32_t>(), rows.index.data<int32_t>() + rows.index.numel());
-  const Tensor rounded = rows.distance.to(DType::f32);
-  lists.distance.assign(rounded.data<float>(), rounded.data<float>() + rounded.numel());
-  return lists;
-}
-
-constexpr int64_t kBlockValues = int64_t{1} << 24;  // distances at a time: 64 MB
-
-template <class Use>
-void for_each_block(const DistanceRows& rows, Use&& use) {
-  const int64_t step = std::max<int64_t>(1, kBlockValues / rows.gallery);
-  for (int64_t begin = 0; begin < rows.queries; begin += step)
-    use(begin, rows.rows(begin, std::min(begin + step, rows.queries)).to(DType::f32));
-}
-
-// Ties by gallery row.
-Lists best_of(const DistanceRows& rows, int64_t top) {
-  Lists lists;
-  lists.top = std::min(top, rows.gallery);
-  lists.index.resize(static_cast<size_t>(rows.queries * lists.top));
-  lists.distance.resize(lists.index.size());
-  for_each_block(rows, [&](int64_t begin, const Tensor& tile) {
-    parallel_for(tile.dim(0), 4, [&](int64_t first, int64_t last, int) {
-      std::vector<int64_t> order(static_cast<size_t>(rows.gallery));
-      for (int64_t r = first; r < last; ++r) {
-        const float* d = tile.data<float>() + r * rows.gallery;
-        std::iota(order.begin(), order.end(), int64_t{0});
-        std::partial_sort(order.begin(), order.begin() + lists.top, order.end(),
-                          [d](int64_t a, int64_t b) { return d[a] != d[b] ? d[a] < d[b] : a < b; });
-        for (int64_t k = 0; k < lists.top; ++k) {
-          const auto to = static_cast<size_t>((begin + r) * lists.top + k);
-          lists.index[to] = order[static_cast<size_t>(k)];
-          lists.distance[to] = d[order[static_cast<size_t>(k)]];
-        }
-      }
-    });
-  });
-  return lists;
+  const NearestRows rows = first_ranked(distances, top, screen.progress());
+  screen.finish("lists made");
+  return {rows.index.dim(1), rows.index.to(DType::i64), rows.distance.to(DType::f32)};
 }
 
 // Columns query_path and gallery_path when both files carry paths.
@@ -93,10 +48,10 @@ std::string as_csv(const Lists& lists, const std::vector<std::string>& queries, 
   const bool named = !queries.empty() && !gallery.empty();
   std::string text = named ? "query,rank,gallery,distance,query_path,gallery_path\n" : "query,rank,gallery,distance\n";
   char digits[32];  // the fewest that read back as the same float
-  for (size_t at = 0; at < lists.index.size(); ++at) {
-    const size_t q = at / static_cast<size_t>(lists.top), j = static_cast<size_t>(lists.index[at]);
-    text += str(q, ",", at % static_cast<size_t>(lists.top) + 1, ",", j, ",");
-    text.append(digits, std::to_chars(digits, digits + sizeof digits, lists.distance[at]).ptr);
+  for (int64_t at = 0; at < lists.index.numel(); ++at) {
+    const auto q = static_cast<size_t>(at / lists.top), j = static_cast<size_t>(lists.index.data<int64_t>()[at]);
+    text += str(q, ",", at % lists.top + 1, ",", j, ",");
+    text.append(digits, std::to_chars(digits, digits + sizeof digits, lists.distance.data<float>()[at]).ptr);
     if (named) text += "," + csv_field(queries[q]) + "," + csv_field(gallery[j]);
     text += '\n';
   }
@@ -109,17 +64,23 @@ void write_lists(const Options& o, const Lists& lists, int64_t queries, int64_t 
     return;
   }
   NamedTensors content;
-  content.add("index", Tensor::from(lists.index, {queries, lists.top}));
-  content.add("distance", Tensor::from(lists.distance, {queries, lists.top}));
+  content.add("index", lists.index);
+  content.add("distance", lists.distance);
   content.metadata = {{"format", "reid.lists.v1"}, {"refinement", refinement}};
   write_safetensors(o.out, content);
 }
+
+constexpr int64_t kBlockValues = int64_t{1} << 24;  // distances at a time: 64 MB in f32
 
 // From features in f64 by blocks, which are rounded; else the block of all queries is what is written.
 Tensor all_distances(const DistanceRows& rows, bool wide) {
   if (!wide) return rows.rows(0, rows.queries);
   const Tensor all = Tensor::empty({rows.queries, rows.gallery}, DType::f32);
-  for_each_block(rows, [&](int64_t begin, const Tensor& tile) { all.rows(begin, begin + tile.dim(0)).copy_from(tile); });
+  const int64_t step = std::max<int64_t>(1, kBlockValues / rows.gallery);
+  for (int64_t begin = 0; begin < rows.queries; begin += step) {
+    const int64_t end = std::min(begin + step, rows.queries);
+    all.rows(begin, end).copy_from(rows.rows(begin, end).to(DType::f32));
+  }
   return all;
 }
 
@@ -152,15 +113,14 @@ void run(const Context& context, const Options& o) {
   Json result = Json::object({{"out", o.out}, {"queries", shape[0]}, {"gallery", shape[1]}});
   result["refinement"] = refinement.describe();
   const std::string how = refinement.any() ? refinement.describe() : str(o.metric, " distance");
+  const DistanceRows rows = refinement.distances(context, query, gallery, metric);
   if (o.distances) {
-    const Tensor distances = all_distances(refinement.distances(context, query, gallery, metric), wide);
+    const Tensor distances = all_distances(rows, wide);
     result["seconds"] = watch.seconds();  // without reading and writing
     write_distances(o, distances, refinement.describe());
     context.say(how, ": distances ", shape, " -> ", o.out);
   } else {
-    const bool by_search = !refinement.rerank && is_short(o.top, shape[1]);
-    const Lists lists =
-        by_search ? nearest(context, query, gallery, metric, o.top) : best_of(refinement.distances(context, query, gallery, metric), o.top);
+    const Lists lists = lists_of(context, rows, o.top);
     result["seconds"] = watch.seconds();
     if (lists.top < o.top) context.say("note: --top ", o.top, " is more than the gallery: lists have all ", lists.top);
     write_lists(o, lists, shape[0], shape[1], refinement.describe());

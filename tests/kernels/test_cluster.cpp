@@ -119,11 +119,13 @@ TEST_CASE("weights' gradient on Hopper: parts of a cluster, of several, and part
       CHECK_MESSAGE(reid::test::difference(got, right, 0) == "", implementation, ", ", s.n, " images", accumulate ? ", added" : "");
     }
   };
-  for (const int processors : {2, 7, 132}) {
+  const auto check_images = [&](int processors, std::initializer_list<int64_t> images) {
     const Pretending device({.processors = processors});
-    for (const int64_t n : {1, 3, 41})
-      check("emu:sm90_clusters", {.n = n, .h = 9, .w = 17, .c = 72, .k = 64, .r = 1, .s = 3, .pad = {0, 1}});
-  }
+    for (const int64_t n : images) check("emu:sm90_clusters", {.n = n, .h = 9, .w = 17, .c = 72, .k = 64, .r = 1, .s = 3, .pad = {0, 1}});
+  };
+  check_images(2, {1, 3});
+  check_images(7, {1, 3});
+  check_images(132, {1, 3, 41});
   const Pretending device({.processors = 8});
   check("emu:sm90_clusters_256", {.n = 8, .h = 9, .w = 17, .c = 248, .k = 72, .r = 1, .s = 1});
 }

@@ -7,6 +7,7 @@
 
 #include "harness.h"
 #include "reid/engine/device.h"
+#include "reid/people/cluster.h"
 
 namespace reid::test {
 
@@ -27,6 +28,10 @@ inline Tensor random_features(int64_t rows, int64_t width, DType dtype, uint64_t
   std::vector<double> values(static_cast<size_t>(rows * width));
   for (double& v : values) v = rng.normal();
   return Tensor::from(values, {rows, width}).to(dtype);
+}
+
+inline bool same_lists(const NearestRows& a, const NearestRows& b) {
+  return bitwise_equal(a.index, b.index) && bitwise_equal(a.distance, b.distance);
 }
 
 // Runs the action with each number of threads and demands equal results.

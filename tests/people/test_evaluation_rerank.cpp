@@ -18,6 +18,7 @@ using reid::test::Golden;
 using reid::test::input_of;
 using reid::test::largest_difference;
 using reid::test::random_features;
+using reid::test::same_lists;
 
 namespace {
 
@@ -129,7 +130,7 @@ TEST_CASE("rerank: rows depend on neither blocks nor threads, and evaluate() tak
   CHECK(evaluate(in, truth, {}).mAP == 1);
 }
 
-TEST_CASE("rerank: places are counted as rows of exact distances have them, without such rows") {
+TEST_CASE("rerank: places are counted and lists are made as rows of exact distances have them, without such rows") {
   EvaluationInput in = input_of(Golden("evaluation", "plain"));
   for (int64_t j = 0; j < 90; ++j) in.gallery.rows(j, j + 1).copy_from(in.gallery.rows(j / 30 * 30 + 100, j / 30 * 30 + 101));  // ties
   int64_t alone = 0;
@@ -144,6 +145,7 @@ TEST_CASE("rerank: places are counted as rows of exact distances have them, with
         CHECK(largest_difference(all, all_rows(exact)) < 1e-6);
         for (const float d : all.span<float>()) alone += static_cast<double>(d) >= 1 - lambda ? 0 : 1;
         distances.rows = [](int64_t, int64_t) -> Tensor { fail("rows were asked for"); };
+        for (const int64_t length : {1, 5, 32}) CHECK(same_lists(first_ranked(distances, length), first_ranked(exact, length)));
         for (const char* preset : {"fastreid", "torchreid", "openreid", "market-matlab"}) {
           CAPTURE(str(name_of(variant), ", lambda ", lambda, ", ", preset, ", ", dtype));
           EvaluationOptions how = evaluation_preset(preset);

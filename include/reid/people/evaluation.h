@@ -47,11 +47,17 @@ class Ranking;
 struct DistanceRows {
   int64_t queries = 0, gallery = 0;
   std::function<Tensor(int64_t begin, int64_t end)> rows;
-  std::shared_ptr<const Ranking> ranking = nullptr;  // the library's own: lets evaluate() count without rows
+  std::shared_ptr<const Ranking> ranking = nullptr;  // the library's own: lets evaluate() and first_ranked() do without rows
 };
 
-// Of features; checks them as check_features does and that they fit each other. Keeps the features alive.
-DistanceRows distance_rows(const Tensor& query, const Tensor& gallery, Metric metric);
+// Of features; checks them as check_features does and that they fit each other. Keeps the features alive, and a copy on `device`, where
+// they meet when no rows are asked for; the same distances in double, rounded to the dtype of the features.
+DistanceRows distance_rows(const Tensor& query, const Tensor& gallery, Metric metric, Device device = {});
+
+// The `count` gallery entries that each query ranks first, 1 <= count, cut at what there is; ties by index. Found as nearest_rows() does,
+// beside those that share neighbors with the query where it re-ranks, by what evaluate() counts by and with the same result on every
+// device. Lists longer than an eighth of the gallery, and those of distances without a ranking, are sorted rows.
+NearestRows first_ranked(const DistanceRows& distances, int64_t count, const std::function<void(double share)>& progress = {});
 
 // --- protocols ---
 

@@ -193,9 +193,11 @@ double EvaluationReport::rank(int64_t k) const {
   fail(str("[evaluate] rank-", k, " was not asked for: add it to EvaluationOptions::ranks"));
 }
 
-DistanceRows distance_rows(const Tensor& query, const Tensor& gallery, Metric metric) {
-  const auto tiles = std::make_shared<DistanceTiles>(query, "[evaluate] query", gallery, "[evaluate] gallery", metric);
-  return {tiles->count(), tiles->width(), [tiles](int64_t begin, int64_t end) { return tiles->rows(begin, end); }};
+DistanceRows distance_rows(const Tensor& query, const Tensor& gallery, Metric metric, Device device) {
+  DistanceTiles pairs(query, "[evaluate] query", gallery, "[evaluate] gallery", metric, device);
+  const auto ranking = std::make_shared<const DistanceRanking>(std::move(pairs));
+  const auto rows = [ranking](int64_t begin, int64_t end) { return ranking->pairs().rows(begin, end); };
+  return {ranking->pairs().count(), ranking->pairs().width(), rows, ranking};
 }
 
 namespace {
@@ -245,42 +247,27 @@ void rank_rows(const DistanceRows& distances, const RetrievalFilter& filter, con
   }
 }
 
-// rank(filter, results) fills the results.
-template <class Rank>
-EvaluationReport report_of(const RetrievalLabels& labels, int64_t queries, int64_t gallery, const EvaluationOptions& options, Rank rank) {
-  const RetrievalFilter filter(labels, queries, gallery);
+}  // namespace
+
+EvaluationReport evaluate(const RetrievalLabels& labels, const DistanceRows& distances, const EvaluationOptions& options) {
+  const RetrievalFilter filter(labels, distances.queries, distances.gallery);
   check_options(labels, options);
   EvaluationReport report;
   count_lists(filter, report);
-  Results results = empty_results(queries, options);
-  rank(filter, results);
+  Results results = empty_results(distances.queries, options);
+  if (distances.ranking && !options.single_shot) {
+    rank_matches(*distances.ranking, filter, options, results);
+  } else {
+    rank_rows(distances, filter, options, results);
+  }
   summarize(results, options, report);
   add_hints(labels, options, report);
   return report;
 }
 
-}  // namespace
-
-EvaluationReport evaluate(const RetrievalLabels& labels, const DistanceRows& distances, const EvaluationOptions& options) {
-  return report_of(labels, distances.queries, distances.gallery, options, [&](const RetrievalFilter& filter, Results& results) {
-    if (distances.ranking && !options.single_shot) {
-      rank_matches(*distances.ranking, filter, options, results);
-    } else {
-      rank_rows(distances, filter, options, results);
-    }
-  });
-}
-
 EvaluationReport evaluate(const EvaluationInput& input, const EvaluationOptions& options) {
-  EvaluationReport report;
-  if (options.single_shot) {
-    report = evaluate(input, distance_rows(input.query, input.gallery, options.metric), options);
-  } else {
-    const DistanceTiles pairs(input.query, "[evaluate] query", input.gallery, "[evaluate] gallery", options.metric, options.device);
-    report = report_of(input, pairs.count(), pairs.width(), options, [&](const RetrievalFilter& filter, Results& results) {
-      rank_matches(DistanceRanking(pairs), filter, options, results);
-    });
-  }
+  const Device device = options.single_shot ? Device{} : options.device;
+  EvaluationReport report = evaluate(input, distance_rows(input.query, input.gallery, options.metric, device), options);
   add_feature_hints(input, report);
   return report;
 }

@@ -122,7 +122,7 @@ class SingleEntries {
       for (int64_t j : removed_.back()) add(q, j);
       for (int32_t j : close_.columns_of(q - begin)) add(q, j);
     }
-    distances_ = distances_of(ranking.pairs(), pairs_);
+    distances_ = pair_distances(ranking.pairs(), pairs_);
   }
 
   // The places of query q, and what the entries that are known by now change in a count of all others by their distances alone.
@@ -156,16 +156,6 @@ class SingleEntries {
     const auto found = std::lower_bound(columns.begin(), columns.end(), static_cast<int32_t>(j));
     if (found == columns.end() || *found != j) return 1;
     return close_.values_of(q - begin_)[static_cast<size_t>(found - columns.begin())];
-  }
-
-  static std::vector<double> distances_of(const DistanceTiles& pairs, const std::vector<int32_t>& indices) {
-    if (pairs.device() != Device{}) return distances_there(pairs, indices);
-    std::vector<double> distances(indices.size() / 2);
-    parallel_for(static_cast<int64_t>(distances.size()), 64, [&](int64_t begin, int64_t end, int) {
-      for (size_t p = static_cast<size_t>(begin); p < static_cast<size_t>(end); ++p)
-        distances[p] = pairs.pair(indices[2 * p], indices[2 * p + 1]);
-    });
-    return distances;
   }
 
   static void add(const Places<double>& more, Places<double>& places) {

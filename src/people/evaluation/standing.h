@@ -13,7 +13,7 @@ namespace reid {
 // By DistanceTiles::pair rounded to the dtype of the features. The rounding lets distances tie that only the order of a sum tells apart.
 class DistanceRanking final : public Ranking {
  public:
-  explicit DistanceRanking(const DistanceTiles& pairs) : pairs_(pairs) {}  // `pairs` must stay
+  explicit DistanceRanking(DistanceTiles pairs) : pairs_(std::move(pairs)) {}
 
   const DistanceTiles& pairs() const override { return pairs_; }
   double value(int64_t query, double distance, double jaccard) const override;
@@ -21,7 +21,7 @@ class DistanceRanking final : public Ranking {
   SparseRows close(int64_t begin, int64_t end) const override;
 
  private:
-  const DistanceTiles& pairs_;
+  DistanceTiles pairs_;
 };
 
 // One query's ranking at a few places.
