@@ -164,24 +164,26 @@ Tensor PPLR::embed(const Tensor& images, WeightCache& made) {
   return network_.encoder.encoder()(Var(images.to(cfg_.common.device)), cfg_.common.model.inference(&made)).value();
 }
 
-// All views of an image come from one pass and stand side by side while they are gathered: [N, views, D].
+// All views come from one pass; those of a batch stand one behind the other [views, B, D] while batches are gathered.
 std::vector<Tensor> PPLR::extract_views(Run& run) {
   const int64_t width = network_.encoder.encoder().features(), count = cfg_.parts + 1;
-  const auto place = [&](const Tensor& all, int64_t image, int64_t view) { return all.data<float>() + (image * count + view) * width; };
+  const auto view_of = [&](const Tensor& batch, int64_t view) {
+    const int64_t images = batch.dim(0);
+    return batch.reshape({count * images, width}).rows(view * images, (view + 1) * images);
+  };
   const Tensor all = run.extract(images_.samples, [&](const Tensor& images, WeightCache& made) {
     const std::vector<Var> views = network_.encoder(Var(images.to(cfg_.common.device)), cfg_.common.model.inference(&made));
-    const Tensor batch = Tensor::empty({images.dim(0), count * width}, DType::f32);
-    for (int64_t view = 0; view < count; ++view) {
-      const Tensor here = views[static_cast<size_t>(view)].value().to(Device{});
-      const float* rows = here.data<float>();
-      for (int64_t i = 0; i < images.dim(0); ++i) std::copy_n(rows + i * width, width, place(batch, i, view));
-    }
+    const Tensor batch = Tensor::empty({images.dim(0), count * width}, DType::f32, cfg_.common.device);
+    for (int64_t view = 0; view < count; ++view) view_of(batch, view).copy_from(views[static_cast<size_t>(view)].value());
     return batch;
   });
   std::vector<Tensor> views;
   for (int64_t view = 0; view < count; ++view) {
     const Tensor rows = Tensor::empty({all.dim(0), width}, DType::f32);
-    for (int64_t i = 0; i < all.dim(0); ++i) std::copy_n(place(all, i, view), width, rows.data<float>() + i * width);
+    for (int64_t begin = 0; begin < all.dim(0); begin += cfg_.common.data.embed_batch) {
+      const int64_t end = std::min(begin + cfg_.common.data.embed_batch, all.dim(0));
+      rows.rows(begin, end).copy_from(view_of(all.rows(begin, end), view));
+    }
     views.push_back(ops::l2_normalize(rows).y);
   }
   return views;

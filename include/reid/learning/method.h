@@ -66,8 +66,9 @@ struct RunConfig {
 
 using Embed = std::function<Tensor(const Tensor& images)>;  // [B, H, W, 3] -> [B, D], wherever it was computed
 
-// Images in the order given, as weak views, through `embed`: [N, D], on the CPU. Rows do not depend on the batch size. Damaged images fail.
-// On an accelerator loading, uploads, computing and the rows' way back go on beside each other, if `embed` waits for nothing.
+// Images in the order given, data.embed_batch at a time, as weak views, through `embed`: [N, D], on the CPU. Rows do not depend on the
+// batch size. Damaged images fail. On an accelerator loading, uploads, computing and the rows' way back go on beside each other, if `embed`
+// waits for nothing.
 Tensor extract(const std::vector<Sample>& samples, const Embed& embed, const DataSettings& data, Feed& feed,
                const std::shared_ptr<ImageCache>& cache, int64_t workers);
 
