@@ -33,15 +33,15 @@ std::vector<int64_t> integers_of(const NamedTensors& file, const char* tensor, i
   return {span.begin(), span.end()};
 }
 
-std::vector<std::string> paths_of(const NamedTensors& file, int64_t count, const std::string& name) {
+NamedFeatures named_features_of(const NamedTensors& file, const std::string& name) {
+  NamedFeatures out{features_of(file, name), {}};
   const std::string* text = file.note("paths");
-  if (text == nullptr) return {};
+  if (text == nullptr) return out;
   const Json list = parse_json(*text, name + " (metadata 'paths')");
-  std::vector<std::string> paths;
-  for (const Json& path : list.items()) paths.push_back(path.string());
-  REID_CHECK(static_cast<int64_t>(paths.size()) == count, name, ": the metadata names ", paths.size(), " paths for ", count,
-             " rows of 'features'");
-  return paths;
+  for (const Json& path : list.items()) out.paths.push_back(path.string());
+  REID_CHECK(static_cast<int64_t>(out.paths.size()) == out.features.dim(0), name, ": the metadata names ", out.paths.size(), " paths for ",
+             out.features.dim(0), " rows of 'features'");
+  return out;
 }
 
 bool is_image_name(const fs::path& file) {
@@ -54,17 +54,15 @@ bool is_image_name(const fs::path& file) {
 
 Tensor read_features(const std::string& file) { return features_of(read_safetensors(file), file); }
 
+NamedFeatures read_named_features(const std::string& file) { return named_features_of(read_safetensors(file), file); }
+
 LabeledFeatures read_labeled_features(const std::string& file) {
   const NamedTensors content = read_safetensors(file);
-  LabeledFeatures out;
-  out.features = features_of(content, file);
+  LabeledFeatures out{named_features_of(content, file), {}, {}};
   out.ids = integers_of(content, "ids", out.features.dim(0), file);
   if (content.find("cameras") != nullptr) out.cameras = integers_of(content, "cameras", out.features.dim(0), file);
-  out.paths = paths_of(content, out.features.dim(0), file);
   return out;
 }
-
-std::vector<std::string> read_paths(const std::string& file, int64_t rows) { return paths_of(read_safetensors(file), rows, file); }
 
 void add_images(std::vector<Sample>& samples, const std::string& name) {
   std::error_code ignored;  // whatever it is, reading the image will meet it too and say so

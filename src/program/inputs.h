@@ -13,15 +13,18 @@ namespace reid::program {
 // The `features` [N, D] (f32 or f64) of a safetensors file; throws naming the file when it is missing, empty or of another kind.
 Tensor read_features(const std::string& file);
 
-// A whole feature file for evaluation: `features` [N, D], `ids` [N] and, where they are known, `cameras` [N] as 64-bit integers; the
-// metadata `paths`, a JSON list, as reid embed writes it.
-struct LabeledFeatures {
+// With the metadata `paths`, a JSON list, as reid embed writes it.
+struct NamedFeatures {
   Tensor features;
+  std::vector<std::string> paths;  // one for each row, or none
+};
+NamedFeatures read_named_features(const std::string& file);
+
+// A whole feature file for evaluation: also `ids` [N] and, where they are known, `cameras` [N] as 64-bit integers.
+struct LabeledFeatures : NamedFeatures {
   std::vector<int64_t> ids, cameras;  // no cameras: they are unknown
-  std::vector<std::string> paths;     // one for each row, or none
 };
 LabeledFeatures read_labeled_features(const std::string& file);
-std::vector<std::string> read_paths(const std::string& file, int64_t rows);  // the metadata `paths`; empty without
 
 // An image, or the images of a folder (.jpg, .jpeg, .png, at any depth, in the order of their names); throws when a folder has none.
 // Whether an image exists shows when it is read.

@@ -31,6 +31,24 @@ void declare(Flags& f, Options& o) {
   declare_refinement(f, o.refine);
 }
 
+struct Inputs {
+  NamedFeatures query, gallery;
+};
+
+// Of one dtype, f64 where one side is.
+Inputs read_inputs(const Options& o, Metric metric) {
+  Inputs in{read_named_features(o.query), read_named_features(o.gallery)};
+  Tensor &query = in.query.features, &gallery = in.gallery.features;
+  check_features(query, metric, o.query);
+  check_features(gallery, metric, o.gallery);
+  REID_CHECK(query.dim(1) == gallery.dim(1), "features have ", query.dim(1), " columns in ", o.query, " but ", gallery.dim(1), " in ",
+             o.gallery);
+  const bool wide = query.dtype() == DType::f64 || gallery.dtype() == DType::f64;
+  query = query.to(wide ? DType::f64 : DType::f32);
+  gallery = gallery.to(wide ? DType::f64 : DType::f32);
+  return in;
+}
+
 struct Lists {
   int64_t top;
   Tensor index, distance;  // i64 and f32 [Q, top]
@@ -58,9 +76,9 @@ std::string as_csv(const Lists& lists, const std::vector<std::string>& queries, 
   return text;
 }
 
-void write_lists(const Options& o, const Lists& lists, int64_t queries, int64_t gallery, const std::string& refinement) {
+void write_lists(const Options& o, const Lists& lists, const Inputs& inputs, const std::string& refinement) {
   if (o.out.ends_with(".csv")) {
-    write_file(o.out, as_csv(lists, read_paths(o.query, queries), read_paths(o.gallery, gallery)));
+    write_file(o.out, as_csv(lists, inputs.query.paths, inputs.gallery.paths));
     return;
   }
   NamedTensors content;
@@ -98,34 +116,28 @@ void run(const Context& context, const Options& o) {
   const Refinement refinement = parse_refinement(o.refine, "", context.device);
   check_can_write(o.out);
   const Metric metric = parse_metric(o.metric);
-  Tensor query = read_features(o.query), gallery = read_features(o.gallery);
-  check_features(query, metric, o.query);
-  check_features(gallery, metric, o.gallery);
-  REID_CHECK(query.dim(1) == gallery.dim(1), "features have ", query.dim(1), " columns in ", o.query, " but ", gallery.dim(1), " in ",
-             o.gallery);
-  const bool wide = query.dtype() == DType::f64 || gallery.dtype() == DType::f64;
-  query = query.to(wide ? DType::f64 : DType::f32);
-  gallery = gallery.to(wide ? DType::f64 : DType::f32);
+  Inputs in = read_inputs(o, metric);
+  const bool wide = in.query.features.dtype() == DType::f64;
   const Stopwatch watch;
-  refinement.expand(context, query, gallery);
+  refinement.expand(context, in.query.features, in.gallery.features);
+  const DistanceRows rows = refinement.distances(context, in.query.features, in.gallery.features, metric);
+  in.query.features = in.gallery.features = {};  // re-ranking has a copy
 
-  const Shape shape{query.dim(0), gallery.dim(0)};
-  Json result = Json::object({{"out", o.out}, {"queries", shape[0]}, {"gallery", shape[1]}});
+  Json result = Json::object({{"out", o.out}, {"queries", rows.queries}, {"gallery", rows.gallery}});
   result["refinement"] = refinement.describe();
   const std::string how = refinement.any() ? refinement.describe() : str(o.metric, " distance");
-  const DistanceRows rows = refinement.distances(context, query, gallery, metric);
   if (o.distances) {
     const Tensor distances = all_distances(rows, wide);
     result["seconds"] = watch.seconds();  // without reading and writing
     write_distances(o, distances, refinement.describe());
-    context.say(how, ": distances ", shape, " -> ", o.out);
+    context.say(how, ": distances ", distances.shape(), " -> ", o.out);
   } else {
     const Lists lists = lists_of(context, rows, o.top);
     result["seconds"] = watch.seconds();
     if (lists.top < o.top) context.say("note: --top ", o.top, " is more than the gallery: lists have all ", lists.top);
-    write_lists(o, lists, shape[0], shape[1], refinement.describe());
+    write_lists(o, lists, in, refinement.describe());
     result["top"] = lists.top;
-    context.say(how, ": the best ", lists.top, " of ", shape[1], " for each of ", shape[0], " queries -> ", o.out);
+    context.say(how, ": the best ", lists.top, " of ", rows.gallery, " for each of ", rows.queries, " queries -> ", o.out);
   }
   context.write_json(result);
 }
