@@ -66,11 +66,6 @@ void allow_shared(void (*kernel)(P...), size_t shared, const char* file, int lin
   if (shared > 0) set(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
   if (shared >= 48 * 1024) set(cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
 }
-inline cudaLaunchAttribute cluster_attribute(unsigned cluster) {
-  cudaLaunchAttribute blocks = {};
-  blocks.id = cudaLaunchAttributeClusterDimension, blocks.val.clusterDim = {cluster, 1, 1};
-  return blocks;
-}
 
 template <class... P, class... A>
 void launch_clusters(unsigned cluster, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, LaunchSite site, const A&... arguments) {
@@ -83,23 +78,13 @@ void launch_clusters(unsigned cluster, void (*kernel)(P...), dim3 grid, dim3 blo
     cudaLaunchAttribute& overlap = attributes[config.numAttrs++];
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization, overlap.val.programmaticStreamSerializationAllowed = 1;
   }
-  if (cluster > 1) attributes[config.numAttrs++] = cluster_attribute(cluster);
+  if (cluster > 1) {
+    cudaLaunchAttribute& blocks = attributes[config.numAttrs++];
+    blocks.id = cudaLaunchAttributeClusterDimension, blocks.val.clusterDim = {cluster, 1, 1};
+  }
   allow_shared(kernel, shared, site.file, site.line);
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<P>(arguments)...);
   if (error != cudaSuccess) launch_failed(error, "cudaLaunchKernelEx", site.file, site.line);
-}
-
-// How many clusters the device that is current can hold.
-template <class... P>
-int clusters_at_once(unsigned cluster, void (*kernel)(P...), dim3 block, size_t shared) {
-  cudaLaunchAttribute attribute = cluster_attribute(cluster);
-  cudaLaunchConfig_t config = {};
-  config.gridDim = cluster, config.blockDim = block, config.dynamicSmemBytes = shared, config.attrs = &attribute, config.numAttrs = 1;
-  allow_shared(kernel, shared, __FILE__, __LINE__);
-  int count = 0;
-  const cudaError_t error = cudaOccupancyMaxActiveClusters(&count, kernel, &config);
-  if (error != cudaSuccess) launch_failed(error, "cudaOccupancyMaxActiveClusters", __FILE__, __LINE__);
-  return count;
 }
 
 #else

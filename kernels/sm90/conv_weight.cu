@@ -4,7 +4,7 @@
 //
 // Layout: as in conv/gather.cuh. Map: filters by 64 channels of a tap; a box of 64 pixels (conv_boxes.cuh) is a step of depth, and both
 // operands lie across it. The boxes are cut into parts (parts_of), which the blocks of a cluster add up from each other's shared memory, in
-// order. Where eight are too few, clusters leave parts of dw that a second launch adds up: of 24 of ResNet-50's layers at batch 64, 19 us
+// order. Where eight are too few, clusters leave parts of dw that a second launch adds up: of 24 of ResNet-50's layers at batch 64, 18 us
 // by their bytes, where parts of single blocks of all 52 would be 407 (calculated).
 //   sm90_clusters      tiles have 128 rows and columns, two blocks a processor; and 64 where there are no more
 //   sm90_clusters_256  128 x 256, a block a processor: three quarters of the fetches from L2
@@ -31,17 +31,17 @@ struct Parts {
 // The cheapest by a count of which nothing was measured yet, in twelfths of a box's products for 128 x 128 sums. Processors have so many
 // blocks in turn; one that is alone waits for its boxes, and its beginning and end are two boxes' products, where nothing hides them
 // (tiles of 128 x 256) five. Those take 20 twelfths for a box, not 24: they fetch less. Another launch is eight boxes' products.
-// processors: that clusters of so many blocks can keep at work.
-Parts cheapest_parts(int64_t boxes, int64_t tiles, bool wide, int64_t (*processors)(int cluster)) {
+Parts cheapest_parts(int64_t boxes, int64_t tiles, bool wide, int share) {
   Parts best{std::numeric_limits<int64_t>::max(), 0, 0, 0};
   const int64_t products = wide ? 20 : 12, alone = wide ? 20 : 16, ends = wide ? 60 : 24, again = 96;
   const auto consider = [&](int64_t groups, int cluster) {
-    const int64_t blocks = groups * cluster, each = ceil_div(boxes, blocks), turns = ceil_div(tiles * blocks, processors(cluster));
+    const int64_t blocks = groups * cluster, each = ceil_div(boxes, blocks),
+                  turns = ceil_div(tiles * blocks, processors_for(cluster, share));
     const int64_t cost = std::max(products * turns, alone) * each + ends * turns + (groups > 1 ? again : 0);
     if (cost < best.cost) best = {cost, each, groups, cluster};
   };
   for (int cluster = 1; cluster <= kMostCluster; ++cluster) consider(1, cluster);
-  for (int64_t groups = 2; groups * tiles <= processors(kMostCluster); ++groups) consider(groups, kMostCluster);
+  for (int64_t groups = 2; groups * tiles <= processors_for(kMostCluster, share); ++groups) consider(groups, kMostCluster);
   return best;
 }
 
@@ -108,7 +108,7 @@ Boxes sum_boxes(const ConvShape& s) { return {kWgmmaDepth, s.p(), s.q(), {static
 template <int kRows, int kColumns>
 Parts parts_of(const ConvShape& s) {
   const int64_t tiles = ceil_div(s.k, kRows) * ceil_div(s.r * s.s * chunks_of(s) * kChannels, kColumns);
-  return cheapest_parts(sum_boxes(s).count(s.n), tiles, kColumns == kWide, processors_for<WgmmaWeightGradient<kRows, kColumns>>);
+  return cheapest_parts(sum_boxes(s).count(s.n), tiles, kColumns == kWide, WgmmaBlock<WgmmaWeightGradient<kRows, kColumns>>::kShare);
 }
 
 template <int kRows, int kColumns>

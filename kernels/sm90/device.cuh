@@ -8,7 +8,10 @@ namespace reid::REID_TARGET {
 void use_device_of(Stream& stream);      // before tensor_map: the driver encodes maps in the context that is current
 const char* refuse_other_than_hopper();  // null on the device that is current, and in emulation
 int processors();                        // of the device that is current
-int64_t deep_terms();                    // of sums whose tiles may have a processor for themselves
+// How many of them clusters of so many blocks keep at work, `share` blocks each. A cluster stays within a GPC, of which chips lose other
+// processors each: what the driver would say differs between cards of one kind, and with it sums would. So it is that of a likely card.
+int64_t processors_for(int cluster, int share);
+int64_t deep_terms();  // of sums whose tiles may have a processor for themselves
 #ifndef __CUDACC__
 // What the emulator answers: little, so that blocks come to take several tiles, and small problems to every kernel.
 struct Pretended {

@@ -1,5 +1,8 @@
 // How the copy engine learns of an array: the driver encodes its map. And whether the device is the one that sm90/ is for.
 
+#include <algorithm>
+#include <iterator>
+
 #include "sm90/device.cuh"
 
 #ifdef __CUDACC__
@@ -102,5 +105,20 @@ Pretending::Pretending(const Pretended& device) { pretended = device; }
 Pretending::~Pretending() { pretended = {}; }
 
 #endif
+
+// An H100 with 132 processors held 15 clusters of eight (github.com/NVIDIA/cutlass/issues/1921): so these have. Less than a GPC is an
+// emulator, or a slice of a card.
+int64_t processors_for(int cluster, int share) {
+  constexpr int kGpcs[] = {18, 18, 18, 16, 16, 16, 16, 14}, kMore = 16;
+  const int64_t all = processors();
+  if (all < kGpcs[0]) return all;
+  int64_t left = all, blocks = 0;
+  for (size_t g = 0; left > 0; ++g) {
+    const int64_t here = std::min<int64_t>(left, g < std::size(kGpcs) ? kGpcs[g] : kMore);
+    blocks += here * share / cluster * cluster;
+    left -= here;
+  }
+  return blocks / share;
+}
 
 }  // namespace reid::REID_TARGET

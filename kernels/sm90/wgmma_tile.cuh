@@ -39,7 +39,6 @@
 //   mean, store_gradient_sums(place, column j, sums)      a member of that name, for all columns; for j < n, products with x - mean
 
 #include <algorithm>
-#include <atomic>
 
 #include "gemm/moments.cuh"
 #include "norm.cuh"
@@ -472,24 +471,6 @@ void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& s
   if constexpr (kInClusters<Problem>) cluster = static_cast<unsigned>(problem.cluster);
   launch_clusters(cluster, wgmma_kernel<Problem>, blocks_for(tiles * cluster, 1), Block::kThreads, Block::kBytes, stream, problem,
                   Divisor(tiles_m), Divisor(tiles_n));
-}
-
-// How many processors clusters of so many blocks can keep at work: a cluster stays within a GPC, whose processors it may not divide.
-template <class Problem>
-int64_t processors_for(int cluster) {
-#ifdef __CUDACC__
-  using Block = WgmmaBlock<Problem>;
-  static std::atomic<int64_t> known[kMostCluster + 1];
-  std::atomic<int64_t>& all = known[cluster];
-  if (all == 0) {
-    const int clusters = clusters_at_once(static_cast<unsigned>(cluster), wgmma_kernel<Problem>, Block::kThreads, Block::kBytes);
-    all = std::clamp<int64_t>(clusters * cluster / Block::kShare, 1, processors());
-  }
-  return all;
-#else
-  static_cast<void>(cluster);
-  return processors();
-#endif
 }
 
 }  // namespace reid::REID_TARGET

@@ -107,8 +107,19 @@ Tensor weight_gradient(const ConvShape& s, const Impl<ConvBackwardWeight>& impl,
   return dw;
 }
 
-// Where an H200's 132 processors are to have work, the six boxes of each of 41 images are cut into 88 parts of three, in eleven clusters:
-// the last six have none.
+TEST_CASE("weights' gradient on Hopper: clusters leave processors idle that are too few in a GPC") {
+  const Pretending device(kPretendedH200);
+  CHECK(processors_for(1, 1) == 132);
+  CHECK(processors_for(2, 1) == 132);
+  CHECK(processors_for(8, 1) == 120);
+  CHECK(processors_for(7, 1) == 112);
+  CHECK(processors_for(8, 2) == 124);  // two blocks a processor
+  const Pretending slice({.processors = 7});
+  CHECK(processors_for(8, 1) == 7);
+}
+
+// Where an H200's 132 processors are to have work, the six boxes of each of 41 images are cut into 40 parts of seven, in five clusters:
+// the last four have none.
 TEST_CASE("weights' gradient on Hopper: parts of a cluster, of several, and parts without work") {
   initialize();
   const auto& all = Registry::implementations<ConvBackwardWeight>(DeviceType::cpu);
