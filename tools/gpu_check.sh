@@ -32,6 +32,7 @@ results=$out/results.tsv   # phase, step, verdict, seconds, remark
 touch "$results"
 python=${PYTHON:-python3}
 asked_without=${REID_WITHOUT:-}
+only_hopper='only devices of compute capability 9.0 run it'
 no_overlap='only from compute capability 9.0 on do launches overlap'
 tries=8   # acceptable offers of cuDNN and cuBLASLt, of which the fastest is compared with; tools/gpu_tables.py says so
 graph_tries=2   # the same of whole steps and of tests: cuDNN compiles what it fuses, about a second an offer
@@ -77,7 +78,9 @@ architecture() {
   esac
 }
 
-# Whether the card can let a kernel begin while the one before ends: 9.0 and above; where nothing says what it is, trying tells.
+# Whether kernels for Hopper run there; where nothing says what it is, trying tells.
+is_hopper() { case $(architecture) in 90a | '80;90a') ;; *) return 1 ;; esac; }
+# Whether the card can let a kernel begin while the one before ends: 9.0 and above; again trying tells.
 overlaps() { local built; built=$(architecture); [ "$built" = '80;90a' ] || [ "${built%a}" -ge 90 ]; }
 
 # cuDNN of the Python package nvidia-cudnn, where no other is named.
@@ -128,21 +131,28 @@ vendors() {  # their implementations, where it does
   if has CUBLAS; then echo cublaslt; fi
 }
 
+# Each in a process of its own: what the copy engine and wgmma may do to one ends with it.
+test_hopper() {
+  local log name why
+  for name in $hopper; do
+    if ! is_hopper; then skip test "$name" "$only_hopper"; continue; fi
+    log=$out/test-${name//[^a-z0-9]/_}.log
+    REID_DEVICE=cuda REID_ONLY=" $name " most=90 step test "$name" "$build/reid_tests" -tc='problems*'
+    case $? in
+      0) continue ;;
+      124 | 137) why='it hangs, or was cut for being slow' ;;
+      *) if grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$log"; then why='its results are wrong'; else why='it faults'; fi ;;
+    esac
+    echo "$name" >>"$out/without"
+    skip test "without $name" "$why: what follows is without it"
+  done
+}
+
 phase_test() {
   rm -f "$out/without"  # what faulted before is tried again
   REID_WITHOUT=$(without)
   REID_DEVICE=cuda most=60 step test 'tensors go there and come back' "$build/reid_tests" -tc='device: tensors go there*' || return
-  # What the copy engine and wgmma may do to a process ends with it.
-  local log
-  for name in $hopper; do
-    log=$out/test-${name//[^a-z0-9]/_}.log
-    rm -f "$log"
-    REID_DEVICE=cuda REID_ONLY=" $name " most=90 step test "$name" "$build/reid_tests" -tc='problems*'
-    if [ -f "$log" ] && { ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$log" || grep -q 'an error: ' "$log"; }; then
-      echo "$name" >>"$out/without"
-      skip test "without $name" 'it faults or hangs: what follows is without it'
-    fi
-  done
+  test_hopper
   # shellcheck disable=SC2046
   REID_WITHOUT=$(without $(vendors)) test_ops
   REID_WITHOUT=$(without)
@@ -162,24 +172,28 @@ phase_test() {
 
 # Hazards of barriers of the copy engine and of wgmma are told falsely by sanitizers before 2026: of those kernels racecheck says nothing here.
 phase_sanitize() {
-  local tool those
+  local tool those log name refusal='not supported|unable to attach|Insufficient|Target application terminated before first instrumented'
   command -v compute-sanitizer >/dev/null || PATH=$PATH:/usr/local/cuda/bin
   command -v compute-sanitizer >/dev/null || { skip sanitize compute-sanitizer 'it was not found'; return 0; }
   for tool in memcheck synccheck initcheck racecheck; do
     those=
     [ "$tool" != racecheck ] || those=$hopper
-    # shellcheck disable=SC2046
-    if REID_DEVICE=cuda REID_WITHOUT=$(without $(vendors) $those) most=$((seconds / 5)) step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
-        "$build/reid_tests" -tc='problems: edges*' && [ -z "$those" ]; then
-      for name in $large; do
-        REID_DEVICE=cuda REID_ONLY=" $name " most=$((seconds / 16)) step sanitize "$tool, $name" compute-sanitizer --tool "$tool" --error-exitcode 9 \
-          "$build/reid_tests" -tc='problems: work*'
-      done
-    fi
+    # shellcheck disable=SC2046,SC2086
+    REID_DEVICE=cuda REID_WITHOUT=$(without $(vendors) $those) most=$((seconds / 5)) step sanitize "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "$build/reid_tests" -tc='problems: edges*'
     # Without a count of the tests nothing ran.
-    if ! grep -qE '^[0-9]+ passed, [0-9]+ failed$' "$out/sanitize-$tool.log" \
-        && grep -qiE 'not supported|unable to attach|Insufficient|Target application terminated before first instrumented' \
-          "$out/sanitize-$tool.log"; then skip sanitize "$tool" "it refuses this device: $(grep -m 1 -iE 'not supported|unable|Insufficient|terminated' "$out/sanitize-$tool.log" | cut -c 1-80)"; fi
+    log=$out/sanitize-$tool.log
+    if ! grep -qsE '^[0-9]+ passed, [0-9]+ failed$' "$log" && grep -qsiE "$refusal" "$log"; then
+      skip sanitize "$tool" "it refuses this device: $(grep -m 1 -iE "$refusal" "$log" | cut -c 1-80)"
+      continue
+    fi
+    [ -z "$those" ] || continue
+    for name in $large; do
+      if ! is_hopper; then skip sanitize "$tool, $name" "$only_hopper"; continue; fi
+      if grep -qsx "$name" "$out/without"; then skip sanitize "$tool, $name" 'it failed its tests'; continue; fi
+      REID_DEVICE=cuda REID_ONLY=" $name " most=$((seconds / 16)) step sanitize "$tool, $name" compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        "$build/reid_tests" -tc='problems: work*'
+    done
   done
 }
 
@@ -224,7 +238,7 @@ phase_bench() {
       overlaps || { skip bench "$name" "$no_overlap"; continue; }
     elif [ "$needs" != - ] && ! has "$needs"; then skip bench "$name" "$needs was not found when the program was built, or left out"; continue; fi
     rm -f "$out/$name.json"
-    preferred= offers=$tries
+    preferred='' offers=$tries
     [[ $name != *vendors* ]] || { preferred=$(vendors | paste -sd,); offers=$graph_tries; }  # whole steps with their convolutions and products
     overlap=${REID_OVERLAP:-0}
     [[ $name != *overlap* ]] || overlap=1

@@ -95,6 +95,7 @@ struct Event {
 };
 struct Graph {
   std::vector<Work> work;
+  bool broken = false;  // something was asked for that cannot stand in it
 };
 struct Queue {
   std::deque<Work> work;
@@ -125,7 +126,7 @@ class EmulatedDevice final : public Accelerator {
   }
   void synchronize(void* q) override {
     Queue& queue = as_queue(q);
-    REID_CHECK(!queue.capture, "[emulated device] the host waits for a queue while a graph is captured on it");
+    refuse_in_capture(queue, "the host waits for a queue while a graph is captured on it");
     run(queue, queue.queued);
   }
 
@@ -143,7 +144,7 @@ class EmulatedDevice final : public Accelerator {
   void close_event(void* event) override { delete static_cast<Event*>(event); }
   void record(void* event, void* q) override {
     Queue& queue = as_queue(q);
-    REID_CHECK(!queue.capture, "[emulated device] an event is recorded while a graph is captured");
+    refuse_in_capture(queue, "an event is recorded while a graph is captured");
     auto& e = *static_cast<Event*>(event);
     e.happened.reset();
     if (e.timed) push(q, [&e] { e.happened = std::chrono::steady_clock::now(); });  // outlives its turn: who times it waits for it
@@ -171,6 +172,7 @@ class EmulatedDevice final : public Accelerator {
   void* end_capture(void* q) override {
     std::unique_ptr<Graph> graph = std::move(as_queue(q).capture);
     REID_CHECK(graph, "[emulated device] a capture ends that never began");
+    REID_CHECK(!graph->broken, "[emulated device] an error before broke what is captured");
     return graph->work.empty() ? nullptr : graph.release();
   }
   bool capturing(void* q) override { return as_queue(q).capture != nullptr; }
@@ -191,6 +193,11 @@ class EmulatedDevice final : public Accelerator {
 
  private:
   static Queue& as_queue(void* q) { return *static_cast<Queue*>(q); }
+  static void refuse_in_capture(Queue& queue, const char* what) {
+    if (!queue.capture) return;
+    queue.capture->broken = true;
+    fail(str("[emulated device] ", what));
+  }
   bool is_pinned(const void* pointer) const {
     const auto* at = static_cast<const char*>(pointer);
     return std::any_of(pinned_.begin(), pinned_.end(), [&](const auto& p) { return p.first <= at && at < p.first + p.second; });
@@ -232,7 +239,7 @@ void EmulatedDevice::push(void* q, Work work) {
 
 void EmulatedDevice::copy(void* to, const void* from, size_t bytes, CopyKind kind, void* q) {
   if (kind == CopyKind::to_device && !is_pinned(from)) {
-    REID_CHECK(!as_queue(q).capture, "[emulated device] a copy from memory that is not pinned cannot stand in a graph");
+    refuse_in_capture(as_queue(q), "a copy from memory that is not pinned cannot stand in a graph");
     const auto* first = static_cast<const char*>(from);
     push(q, [to, aside = std::vector<char>(first, first + bytes)] { std::memcpy(to, aside.data(), aside.size()); });
     return;

@@ -176,7 +176,12 @@ void Replay::Recorded::capture() {
     } catch (...) {
       error = std::current_exception();
     }
-    void* handle = a.end_capture(stream.native());  // whatever happened: the stream must come out of it
+    void* handle = nullptr;
+    try {
+      handle = a.end_capture(stream.native());  // whatever happened: the stream must come out of it
+    } catch (...) {                             // an error before says more than that the capture is broken
+      if (!error) error = std::current_exception();
+    }
     if (handle) graphs.push_back({handle, begin, end});
     if (error) std::rethrow_exception(error);
     REID_CHECK(handle, "[replay] ", end - begin, " pieces of work queued nothing");

@@ -240,6 +240,23 @@ TEST_CASE("replay: a kernel that fails inside of a step is an error like any oth
   CHECK(replay.counts().replayed == 2);
 }
 
+TEST_CASE("replay: what keeps a step from becoming a graph is told, not that no graph came of it") {
+  if (!on_emulated_device()) return;
+  Replay replay(test_device());
+  int runs = 0;
+  const auto step = [&] {
+    if (Recorder* r = recorder(test_device()))
+      r->repeats({1},
+                 [&](Stream& stream) { ++runs == 1 ? static_cast<void>(0) : accelerator(test_device()).synchronize(stream.native()); });
+  };
+  replay.run(step);
+  replay.run(step);
+  CHECK(runs == 2);
+  CHECK(replay.reason() == "no graph could be made of it: [emulated device] the host waits for a queue while a graph is captured on it");
+  replay.run([] {});  // the queue is out of it
+  CHECK_NOTHROW(current_stream(test_device()).synchronize());
+}
+
 TEST_CASE("transfer: tensors of any size go there in pieces, and their numbers are taken at once") {
   for (const emu::Pace pace : {emu::Pace::late, emu::Pace::early}) {
     emu::set_pace(pace);
