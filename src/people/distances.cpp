@@ -148,6 +148,7 @@ DistanceTiles::DistanceTiles(const Tensor& features, const std::string& what, Me
 }
 
 DistanceTiles DistanceTiles::split_at(int64_t row) const {
+  REID_CHECK(same_ && row > 0 && row < count(), "[distances] a set among itself is split at row ", row, " of ", count());
   DistanceTiles split = *this;
   split.same_ = false;
   split.a_ = a_.rows(0, row), split.there_a_ = there_a_.rows(0, row);

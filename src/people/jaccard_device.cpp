@@ -36,7 +36,8 @@ struct DeviceEncoding::Block {
 void DeviceEncoding::for_each_block(int64_t begin, int64_t end, double radius, int64_t first_column, bool distances, int64_t block_bytes,
                                     FunctionRef<void(const Block&)> use) const {
   const int64_t each = distances ? 12 : 4;
-  int64_t capacity = std::min<int64_t>(64, count());
+  const int64_t least = distances ? 1024 : 64;
+  int64_t capacity = std::min(least, count());
   for (int64_t first = begin; first < end;) {
     const int64_t fitting = std::max<int64_t>(1, block_bytes / (each * capacity + 4)), last = std::min(first + fitting, end);
     const ops::RowsWithin within = ops::jaccard_within(rows_, inverse_, first, last, radius, capacity, first_column, distances);
@@ -48,7 +49,7 @@ void DeviceEncoding::for_each_block(int64_t begin, int64_t end, double radius, i
     }
     use({first, last, capacity, counts, within.found.to(Device{}), distances ? within.distance.to(Device{}) : Tensor()});
     first = last;
-    capacity = std::min(count(), std::max<int64_t>(64, 2 * most));
+    capacity = std::min(count(), std::max(least, 2 * most));
   }
 }
 

@@ -105,6 +105,21 @@ TEST_CASE("evaluation: ties go to the lower gallery index") {
   CHECK(evaluate(line({1, -1, 1}, {3, 4, 7}, {2, 2, 2}), euclidean()).mAP == doctest::Approx(1.0 / 3).epsilon(1e-15));
 }
 
+TEST_CASE("evaluation: the query's own file is left out once, junk or not") {
+  EvaluationInput in = line({1, 2, 3}, {-1, 7, 4}, {1, 1, 1});
+  in.cameras_known = false;
+  in.query_files = {5}, in.gallery_files = {5, 6, 8};
+  EvaluationOptions options = euclidean();
+  options.per_query = true;
+  const EvaluationReport report = evaluate(in, options);
+  CHECK(report.mAP == 1);
+  CHECK(report.queries.at(0).first_rank == 1);
+  CHECK(report.removed == 0);
+  in.gallery_ids[0] = 7;
+  CHECK(evaluate(in, options).queries.at(0).first_rank == 1);
+  CHECK(evaluate(in, options).removed == 1);
+}
+
 TEST_CASE("evaluation: lists, too, take distances that are equal in f32 for ties") {
   std::vector<float> values;
   for (int64_t j = 0; j < 40; ++j) values.insert(values.end(), {1, static_cast<float>(40 - j) * 1e-6F});  // the later, the nearer in double

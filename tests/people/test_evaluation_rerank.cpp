@@ -130,36 +130,80 @@ TEST_CASE("rerank: rows depend on neither blocks nor threads, and evaluate() tak
   CHECK(evaluate(in, truth, {}).mAP == 1);
 }
 
+// Counts places and makes lists of the input in each way that there is, without rows, and holds them against rows of exact distances. How
+// many entries stand nearer than distances alone could have brought them.
+int64_t check_counting(const EvaluationInput& in, double lambda, RerankVariant variant) {
+  const RerankOptions options{.k1 = 9, .k2 = 3, .lambda = lambda, .variant = variant};
+  CAPTURE(str(name_of(variant), ", lambda ", lambda, ", ", in.query.dtype()));
+  const DistanceRows exact = exact_rows(in, options);
+  DistanceRows distances = rerank(in.query, in.gallery, options);
+  const Tensor all = all_rows(distances);
+  CHECK(largest_difference(all, all_rows(exact)) < 1e-6);
+  REQUIRE(distances.ranking);
+  distances.rows = [](int64_t, int64_t) -> Tensor { fail("rows were asked for"); };
+  for (const int64_t length : {1, 5, 32}) CHECK(same_lists(first_ranked(distances, length), first_ranked(exact, length)));
+  for (const char* preset : {"fastreid", "torchreid", "openreid", "market-matlab"}) {
+    CAPTURE(preset);
+    EvaluationOptions how = evaluation_preset(preset);
+    how.per_query = true;
+    check_same(evaluate(in, distances, how), evaluate(in, exact, how));
+  }
+  return std::ranges::count_if(all.span<float>(), [&](float d) { return static_cast<double>(d) < 1 - lambda; });
+}
+
 TEST_CASE("rerank: places are counted and lists are made as rows of exact distances have them, without such rows") {
+  const test::SmallBlocks small(260 * 16);  // the 40 queries in three
   EvaluationInput in = input_of(Golden("evaluation", "plain"));
   for (int64_t j = 0; j < 90; ++j) in.gallery.rows(j, j + 1).copy_from(in.gallery.rows(j / 30 * 30 + 100, j / 30 * 30 + 101));  // ties
   int64_t alone = 0;
   for (const DType dtype : {DType::f32, DType::f64}) {
     in.query = in.query.to(dtype), in.gallery = in.gallery.to(dtype);
     for (RerankVariant variant : kVariants) {
-      for (const double lambda : {1.0 / 64, 0.3, 1.0}) {
-        const RerankOptions options{.k1 = 9, .k2 = 3, .lambda = lambda, .variant = variant};
-        const DistanceRows exact = exact_rows(in, options);
-        DistanceRows distances = rerank(in.query, in.gallery, options);
-        const Tensor all = all_rows(distances);
-        CHECK(largest_difference(all, all_rows(exact)) < 1e-6);
-        for (const float d : all.span<float>()) alone += static_cast<double>(d) >= 1 - lambda ? 0 : 1;
-        distances.rows = [](int64_t, int64_t) -> Tensor { fail("rows were asked for"); };
-        for (const int64_t length : {1, 5, 32}) CHECK(same_lists(first_ranked(distances, length), first_ranked(exact, length)));
-        for (const char* preset : {"fastreid", "torchreid", "openreid", "market-matlab"}) {
-          CAPTURE(str(name_of(variant), ", lambda ", lambda, ", ", preset, ", ", dtype));
-          EvaluationOptions how = evaluation_preset(preset);
-          how.per_query = true;
-          check_same(evaluate(in, distances, how), evaluate(in, exact, how));
-        }
-      }
+      for (const double lambda : {1.0 / 64, 0.3, 1.0}) alone += check_counting(in, lambda, variant);
     }
   }
-  CHECK(alone > 1000);                                      // pairs that no distance alone could have brought so near
-  const RerankOptions flat{.k1 = 9, .k2 = 3, .lambda = 0};  // too many tie: rows are compared
+  CHECK(alone > 1000);
+}
+
+TEST_CASE("rerank: places are counted right where values lie closer than f32 tells apart") {
+  EvaluationInput in = input_of(Golden("evaluation", "plain"));
+  Rng rng(3);
+  for (const Tensor& side : {in.query, in.gallery}) {  // on a line, and nearly equal
+    for (int64_t i = 0; i < side.dim(0); ++i) {
+      const double place = 1 + 1e-4 * rng.normal();
+      for (double& v : side.rows(i, i + 1).span<double>()) v = place;
+    }
+  }
+  for (const double lambda : {0.3, 1.0}) check_counting(in, lambda, RerankVariant::zhong);
+}
+
+TEST_CASE("rerank: rows are gone by where most entries would be measured one by one") {
+  const EvaluationInput in = input_of(Golden("evaluation", "plain"));
+  const RerankOptions flat{.k1 = 9, .k2 = 3, .lambda = 0};
   CHECK(rerank(in.query, in.gallery, flat).ranking == nullptr);
   check_same(evaluate(in, rerank(in.query, in.gallery, flat), {.per_query = true}),
              evaluate(in, exact_rows(in, flat), {.per_query = true}));
+  Tensor far = in.gallery.clone();
+  for (double& v : far.rows(7, 8).span<double>()) v *= 1e5;  // the distance that all others are measured in
+  CHECK(rerank(in.query, far, {.k1 = 9, .k2 = 3, .variant = RerankVariant::torchreid}).ranking == nullptr);
+  CHECK(rerank(in.query, far, {.k1 = 9, .k2 = 3, .variant = RerankVariant::fastreid}).ranking != nullptr);
+  const Tensor query = random_features(20, 2, DType::f32, 1), gallery = random_features(1500, 2, DType::f32, 2);
+  CHECK(rerank(query, gallery, {.k1 = 700, .k2 = 300}).ranking == nullptr);
+  CHECK(rerank(query, gallery, {.k1 = 20, .k2 = 6}).ranking != nullptr);
+}
+
+TEST_CASE("rerank: f64 features of any size have rows, and dtypes that differ are named") {
+  const EvaluationInput in = input_of(Golden("evaluation", "plain"));
+  const Tensor expected = all_rows(rerank(in.query, in.gallery, {.k1 = 9, .k2 = 3}));
+  for (const double factor : {0x1p-360, 0x1p360}) {
+    const Tensor query = in.query.clone(), gallery = in.gallery.clone();
+    for (const Tensor& side : {query, gallery}) {
+      for (double& v : side.span<double>()) v *= factor;
+    }
+    CHECK(bitwise_equal(all_rows(rerank(query, gallery, {.k1 = 9, .k2 = 3})), expected));
+  }
+  CHECK(failure_of([&] { rerank(in.query.to(DType::f32), in.gallery); }) ==
+        "[rerank] query is f32 but gallery is f64: convert one of them");
 }
 
 TEST_CASE("rerank: lambda 1 is the base distance, scaled; k beyond the set is cut; progress is told") {

@@ -1,8 +1,9 @@
 #pragma once
 // Person search measured: CMC, mAP and mINP of ranked galleries under the field's protocols; the color-histogram baseline.
 //
-// Design: ranks are counted, never sorted, and distances are made for a block of queries at a time, so a gallery of 10^5 images
-// needs some hundred MB beside its features. Results do not depend on block sizes, threads or the order of the queries.
+// Design: ranks are counted, never sorted, by products that are made for a tile at a time (or, where rows are needed, for a block of
+// queries), so a gallery of 10^5 images needs some hundred MB beside its features. Results do not depend on block sizes, threads or the
+// order of the queries.
 
 #include <array>
 #include <cstdint>
@@ -47,7 +48,7 @@ class Ranking;
 struct DistanceRows {
   int64_t queries = 0, gallery = 0;
   std::function<Tensor(int64_t begin, int64_t end)> rows;
-  std::shared_ptr<const Ranking> ranking = nullptr;  // the library's own: lets evaluate() and first_ranked() do without rows
+  std::shared_ptr<const Ranking> ranking = nullptr;  // the library's own: evaluate() and first_ranked() go by it; clear it with other rows
 };
 
 // Of features; checks them as check_features does and that they fit each other. Keeps the features alive, and a copy on `device`, where

@@ -37,9 +37,10 @@ struct RerankOptions {
 };
 
 // The final distances, f32 rows made when they are asked for; the neighbor search and the encodings happen here. Equals the references to
-// 1e-5, where no neighbor's place is decided by less than their rounding; ties there go to the lower row of the union. evaluate() asks for
-// no rows (but for draws, or where lambda is below 1/64): it counts by the same distances from single pairs, in double and rounded to f32.
-// Rows come from a product in the dtype of the features, on the CPU, and may differ from those in the last digits.
+// 1e-5, where no neighbor's place is decided by less than their rounding; ties there go to the lower row of the union. evaluate()
+// asks for no rows but for draws: it counts by the same distances from single pairs, in double and rounded to f32; where queries share
+// neighbors with thousands of entries, or distances hardly count (lambda 0), which would be measured one by one, it has `ranking` null and
+// goes by rows. Those come from a product in the dtype of the features, on the CPU, and may differ from those in the last digits.
 // Cost: the matrix product of the union with itself, then about (entries of an encoding)^2 for each query.
 DistanceRows rerank(const Tensor& query, const Tensor& gallery, const RerankOptions& options = {}, const WorkProgress& progress = {});
 // What rerank() and evaluate() or one block of its distances take beside the features that are handed in. An estimate, as the entries of

@@ -15,4 +15,10 @@ inline int64_t queries_per_block(int64_t gallery) {
   return rows < 224 ? rows : rows / 224 * 224;
 }
 
+// Of how many queries the close entries (ranking.h) are held at a time: where all rows overlap, they are all of the gallery.
+inline int64_t close_pairs_per_block = int64_t{1} << 22;
+inline int64_t queries_per_close_block(int64_t gallery) {
+  return std::clamp<int64_t>(close_pairs_per_block / std::max<int64_t>(1, gallery), 16, 1024);
+}
+
 }  // namespace reid

@@ -250,13 +250,17 @@ void rank_rows(const DistanceRows& distances, const RetrievalFilter& filter, con
 }  // namespace
 
 EvaluationReport evaluate(const RetrievalLabels& labels, const DistanceRows& distances, const EvaluationOptions& options) {
+  const Ranking* const ranking = distances.ranking.get();
+  REID_CHECK(!ranking || (ranking->pairs().count() == distances.queries && ranking->pairs().width() == distances.gallery),
+             "[evaluate] distances from ", distances.queries, " queries to ", distances.gallery,
+             " are not those of their ranking: clear it");
   const RetrievalFilter filter(labels, distances.queries, distances.gallery);
   check_options(labels, options);
   EvaluationReport report;
   count_lists(filter, report);
   Results results = empty_results(distances.queries, options);
-  if (distances.ranking && !options.single_shot) {
-    rank_matches(*distances.ranking, filter, options, results);
+  if (ranking && !options.single_shot) {
+    rank_matches(*ranking, filter, options, results);
   } else {
     rank_rows(distances, filter, options, results);
   }

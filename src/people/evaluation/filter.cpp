@@ -22,8 +22,6 @@ RetrievalFilter::RetrievalFilter(const RetrievalLabels& labels, int64_t queries,
   } else if (!labels.query_files.empty() || !labels.gallery_files.empty()) {
     check_length(labels.query_files, queries, "query files");
     check_length(labels.gallery_files, gallery, "gallery files");
-    for (int64_t j = 0; j < gallery; ++j) by_file_.emplace_back(labels.gallery_files[static_cast<size_t>(j)], j);
-    std::sort(by_file_.begin(), by_file_.end());
   }
   for (int64_t j = 0; j < gallery; ++j) {
     const int64_t id = labels.gallery_ids[static_cast<size_t>(j)];
@@ -31,9 +29,11 @@ RetrievalFilter::RetrievalFilter(const RetrievalLabels& labels, int64_t queries,
       junk_.push_back(j);
     } else {
       by_id_.emplace_back(id, j);
+      if (!labels.cameras_known && !labels.gallery_files.empty()) by_file_.emplace_back(labels.gallery_files[static_cast<size_t>(j)], j);
     }
   }
   std::sort(by_id_.begin(), by_id_.end());
+  std::sort(by_file_.begin(), by_file_.end());
 }
 
 std::span<const RetrievalFilter::Entry> RetrievalFilter::range_of(const std::vector<Entry>& sorted, int64_t key) {

@@ -13,8 +13,7 @@ namespace reid {
 
 namespace {
 
-constexpr int64_t kQueries = 1024;  // whose close entries are looked at together
-constexpr int64_t kMore = 2;        // neighbors looked for beyond a list's length: it stays open only where three tie
+constexpr int64_t kMore = 2;  // neighbors looked for beyond a list's length: it stays open only where three tie
 
 // Where lists are longer, measuring their entries one by one takes longer than all distances.
 bool is_short(int64_t count, int64_t gallery) { return count <= std::max<int64_t>(32, gallery / 8); }
@@ -90,8 +89,9 @@ NearestRows by_ranking(const Ranking& ranking, int64_t count, const Progress& pr
   const int64_t queries = ranking.pairs().count();
   const Neighbors nearest = nearest_neighbors(ranking.pairs(), count + kMore, {.distances = true, .farthest = false, .progress = progress});
   const NearestRows lists = empty_lists(queries, count);
-  for (int64_t begin = 0; begin < queries; begin += kQueries) {
-    const int64_t end = std::min(begin + kQueries, queries);
+  const int64_t step = queries_per_close_block(ranking.pairs().width());
+  for (int64_t begin = 0; begin < queries; begin += step) {
+    const int64_t end = std::min(begin + step, queries);
     const Lister lister(ranking, nearest, begin, end);
     parallel_for(end - begin, 4, [&](int64_t first, int64_t last, int) {
       for (int64_t q = begin + first; q < begin + last; ++q) lister.write(q, lists);

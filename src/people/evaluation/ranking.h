@@ -2,7 +2,7 @@
 // Inside the people wing: by what a gallery is ranked for each query, as a rule instead of a matrix.
 //
 // Design: a pair has a value that grows with its distance. Where the pair is close in the sense of re-ranking, its Jaccard distance comes
-// in; that is so for some hundred pairs of a query, which are told one by one. So the places of a few entries can be counted by the
+// in; that is so for some pairs of a query, which are told one by one. So the places of a few entries can be counted by the
 // distances of all the others (standing.h).
 
 #include <utility>

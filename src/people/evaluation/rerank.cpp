@@ -56,6 +56,8 @@ Tensor union_of(const Tensor& query, const Tensor& gallery, const VariantRule& r
   const Metric metric = rule.unit ? Metric::cosine : Metric::euclidean;
   check_features(query, metric, "[rerank] query");
   check_features(gallery, metric, "[rerank] gallery");
+  REID_CHECK(query.dtype() == gallery.dtype(), "[rerank] query is ", query.dtype(), " but gallery is ", gallery.dtype(),
+             ": convert one of them");
   const Tensor all = stacked(query, gallery);
   if (rule.unit) scale_to_unit(all);
   return all;
@@ -74,7 +76,9 @@ class Reranking final : public Ranking {
     search.farthest = rule_.power != 0;
     search.progress = progress;
     Neighbors neighbors = nearest_neighbors(all_, encoding_list_length(encoding, all_.count()), search);
-    release_cached_memory({});  // the search's blocks, of sizes that nothing else asks for
+    for (const Device device : {Device{}, options.device})
+      release_cached_memory(device);  // the search's blocks: nothing else asks for such
+    for (int64_t i = 0; i < base_.count(); ++i) near_.push_back(neighbors.distances(i, neighbors.width).back());
     if (rule_.power != 0) {
       largest_ = std::move(neighbors.farthest);
       for (size_t i = 0; i < largest_.size(); ++i) REID_CHECK(largest_[i] > 0, "[rerank] all rows are equal: there is nothing to rank");
@@ -90,21 +94,20 @@ class Reranking final : public Ranking {
   const DistanceTiles& pairs() const override { return base_; }
 
   double value(int64_t query, double distance, double jaccard) const override {
-    const double own = rule_.power == 0 ? distance : scaled_distance(distance, largest_[static_cast<size_t>(query)], rule_.power);
-    return double{static_cast<float>((1 - lambda_) * jaccard + lambda_ * own)};
+    return double{static_cast<float>((1 - lambda_) * jaccard + lambda_ * share(query, distance))};
   }
 
   // Between `value` and its neighbors in f32 lies far more than the roundings of value() and of its inverse in double.
   std::pair<double, double> around(int64_t query, double value) const override {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     const auto f32 = static_cast<float>(value);
-    const auto share = [&](float next) { return std::max(0.0, (double{next} - (1 - lambda_)) / lambda_); };
-    const auto distance = [&](double share_of_largest) {
-      if (rule_.power == 0) return share_of_largest;
-      const double root = std::sqrt(share_of_largest);
+    const auto distance = [&](float next) {
+      const double share = std::max(0.0, (double{next} - (1 - lambda_)) / lambda_);
+      if (rule_.power == 0) return share;
+      const double root = std::sqrt(share);
       return largest_[static_cast<size_t>(query)] * (rule_.power == 4 ? std::sqrt(root) : root);
     };
-    return {distance(share(std::nextafter(f32, -kInfinity))), distance(share(std::nextafter(f32, kInfinity)))};
+    return {distance(std::nextafter(f32, -kInfinity)), distance(std::nextafter(f32, kInfinity))};
   }
 
   SparseRows close(int64_t begin, int64_t end) const override {
@@ -116,19 +119,44 @@ class Reranking final : public Ranking {
 
   // Base distances by products in the dtype of the features, mixed with the Jaccard distances.
   Tensor rows(int64_t begin, int64_t end) const {
-    const Tensor tile = base_.rows(begin, end).to(DType::f32);
-    // The Jaccard rows of some queries at a time: where all rows overlap they are not sparse.
-    const int64_t step = std::clamp<int64_t>((int64_t{1} << 22) / base_.width(), 16, 256);
+    const Tensor base = base_.rows(begin, end), tile = base.dtype() == DType::f32 ? base : Tensor::empty(base.shape(), DType::f32);
+    const int64_t step = queries_per_close_block(base_.width());
     for (int64_t first = begin; first < end; first += step) {
       const int64_t last = std::min(first + step, end);
-      mix(first, close(first, last), tile.rows(first - begin, last - begin));
+      const auto mix_as = base.dtype() == DType::f32 ? &Reranking::mix<float> : &Reranking::mix<double>;
+      (this->*mix_as)(first, close(first, last), base.rows(first - begin, last - begin), tile.rows(first - begin, last - begin));
     }
     return tile;
   }
 
+  // Whether counting is less work than rows: a close entry costs as much as some two dozen products, and so does one that ties in f32 with
+  // a place, by its distance alone. The same on every device, and so what is computed is.
+  bool is_counted() const {
+    constexpr double kLeastSteps = 256;  // of f32 between the values of the query and of its farthest listed neighbor
+    std::vector<double> steps;
+    for (size_t q = 0; q < near_.size(); ++q) steps.push_back(lambda_ * share(static_cast<int64_t>(q), near_[q]) * 0x1p24);
+    std::nth_element(steps.begin(), steps.begin() + std::ssize(steps) / 2, steps.end());
+    if (steps[steps.size() / 2] < kLeastSteps) return false;
+    constexpr int64_t kSamples = 8, kSample = 16;
+    const int64_t queries = base_.count(), most = std::max<int64_t>(1024, base_.width() / 24);
+    int64_t sampled = 0, entries = 0;
+    for (int64_t sample = 0; sample < kSamples; ++sample) {
+      const int64_t begin = sample * queries / kSamples, end = std::min(begin + kSample, queries);
+      entries += std::ssize(close(begin, end).columns);
+      sampled += end - begin;
+    }
+    return entries <= most * sampled;
+  }
+
  private:
-  // Base distances of queries from `first` on, in place, into final ones.
-  void mix(int64_t first, const SparseRows& close, const Tensor& tile) const {
+  // What the base distance of a query counts for.
+  double share(int64_t query, double distance) const {
+    return rule_.power == 0 ? distance : scaled_distance(distance, largest_[static_cast<size_t>(query)], rule_.power);
+  }
+
+  // Base distances of queries from `first` on into final ones; `tile` may be `base`.
+  template <class T>
+  void mix(int64_t first, const SparseRows& close, const Tensor& base, const Tensor& tile) const {
     const int64_t columns = base_.width();
     parallel_for(tile.dim(0), 4, [&](int64_t begin, int64_t end, int) {
       std::vector<double> jaccard(static_cast<size_t>(columns));
@@ -136,9 +164,10 @@ class Reranking final : public Ranking {
         std::fill(jaccard.begin(), jaccard.end(), 1.0);
         const std::span<const int32_t> near = close.columns_of(r);
         for (size_t e = 0; e < near.size(); ++e) jaccard[static_cast<size_t>(near[e])] = close.values_of(r)[e];
+        const T* from = base.data<T>() + r * columns;
         float* row = tile.data<float>() + r * columns;
         for (int64_t j = 0; j < columns; ++j)
-          row[j] = static_cast<float>(Reranking::value(first + r, double{row[j]}, jaccard[static_cast<size_t>(j)]));
+          row[j] = static_cast<float>(Reranking::value(first + r, double{from[j]}, jaccard[static_cast<size_t>(j)]));
       }
     });
   }
@@ -147,12 +176,10 @@ class Reranking final : public Ranking {
   double lambda_;
   DistanceTiles all_, base_;     // the union among itself; query to gallery
   std::vector<double> largest_;  // the largest distance of each row of the union
+  std::vector<double> near_;     // of each query the distance of the last of its list
   std::optional<KReciprocalEncoding> here_;
   std::optional<DeviceEncoding> there_;
 };
-
-// Below this share of the distance thousands of entries may tie in f32, and be measured one by one.
-constexpr double kLeastLambda = 1.0 / 64;
 
 }  // namespace
 
@@ -171,7 +198,7 @@ DistanceRows rerank(const Tensor& query, const Tensor& gallery, const RerankOpti
   check(options);
   const auto ranking = std::make_shared<const Reranking>(query, gallery, options, progress);
   const auto rows = [ranking](int64_t begin, int64_t end) { return ranking->rows(begin, end); };
-  return {ranking->pairs().count(), ranking->pairs().width(), rows, options.lambda < kLeastLambda ? nullptr : ranking};
+  return {ranking->pairs().count(), ranking->pairs().width(), rows, ranking->is_counted() ? ranking : nullptr};
 }
 
 int64_t rerank_bytes(int64_t queries, int64_t gallery, int64_t width, DType dtype, const RerankOptions& options) {
@@ -182,7 +209,7 @@ int64_t rerank_bytes(int64_t queries, int64_t gallery, int64_t width, DType dtyp
   const int64_t product = int64_t{48} << 20, overlaps = int64_t{64} << 20;  // packed rows of a product; Jaccard rows on their way
   const int64_t block = std::min(queries, queries_per_block(gallery)) * gallery * (size_of(dtype) + (dtype == DType::f32 ? 0 : 4));
   return rows + std::max({neighbor_bytes(all, all, width, true, list, true), all * list * 12 + encoded,
-                          encoded + block + product + overlaps, encoded + PairFilter::bytes(queries, gallery, width, false)});
+                          encoded + block + product + overlaps, encoded + overlaps + PairFilter::bytes(queries, gallery, width, false)});
 }
 
 }  // namespace reid

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "people/accelerator_search.h"
+#include "people/evaluation/blocks.h"
 #include "people/evaluation/vector_count.h"
 #include "people/pair_filter.h"
 
@@ -14,7 +15,6 @@ namespace reid {
 namespace {
 
 constexpr int64_t kChunk = 256;       // products compared with every place while they lie in the first-level cache
-constexpr int64_t kQueries = 1024;    // whose single entries are looked at together
 constexpr int64_t kManyPlaces = 256;  // from here on a search for each product costs less than a comparison with each place
 
 // With p the product, a pair lies surely before a place when p - upper_j > upper_bar, and perhaps when p - lower_j >= lower_bar.
@@ -116,13 +116,13 @@ class SingleEntries {
     for (int64_t q = begin; q < end; ++q) {
       matches_.emplace_back(), removed_.emplace_back();
       filter.entries(q, matches_.back(), removed_.back());
-      first_.push_back(static_cast<int64_t>(pairs_.size()) / 2);
+      first_.push_back(static_cast<int64_t>(indices_.size()) / 2);
       if (matches_.back().empty()) continue;
-      for (int64_t j : matches_.back()) add(q, j);
-      for (int64_t j : removed_.back()) add(q, j);
-      for (int32_t j : close_.columns_of(q - begin)) add(q, j);
+      for (int64_t j : matches_.back()) append(q, j);
+      for (int64_t j : removed_.back()) append(q, j);
+      for (int32_t j : close_.columns_of(q - begin)) append(q, j);
     }
-    distances_ = pair_distances(ranking.pairs(), pairs_);
+    distances_ = pair_distances(ranking.pairs(), indices_);
   }
 
   // The places of query q, and what the entries that are known by now change in a count of all others by their distances alone.
@@ -136,7 +136,11 @@ class SingleEntries {
     const auto value = [&](int64_t j, double d) { return ranking_.value(q, d, jaccard(q, j)); };
     for (int64_t j : matches) standing.places.emplace_back(value(j, *distance++), j);
     std::sort(standing.places.begin(), standing.places.end());
-    if (ends) add(ends_of_ties(standing.places, ranking_.pairs().width()), standing.places);
+    if (ends) {
+      const Places<double> more = ends_of_ties(standing.places, ranking_.pairs().width());
+      standing.places.insert(standing.places.end(), more.begin(), more.end());
+      std::sort(standing.places.begin(), standing.places.end());
+    }
     standing.before.assign(standing.places.size(), 0);
     for (int64_t j : removed) add_one(value(j, *distance++), j, -1, standing);
     for (int32_t j : close) {
@@ -149,7 +153,7 @@ class SingleEntries {
   }
 
  private:
-  void add(int64_t q, int64_t j) { pairs_.push_back(static_cast<int32_t>(q)), pairs_.push_back(static_cast<int32_t>(j)); }
+  void append(int64_t q, int64_t j) { indices_.insert(indices_.end(), {static_cast<int32_t>(q), static_cast<int32_t>(j)}); }
 
   double jaccard(int64_t q, int64_t j) const {
     const std::span<const int32_t> columns = close_.columns_of(q - begin_);
@@ -158,17 +162,12 @@ class SingleEntries {
     return close_.values_of(q - begin_)[static_cast<size_t>(found - columns.begin())];
   }
 
-  static void add(const Places<double>& more, Places<double>& places) {
-    places.insert(places.end(), more.begin(), more.end());
-    std::sort(places.begin(), places.end());
-  }
-
   const Ranking& ranking_;
   int64_t begin_;
   SparseRows close_;
   std::vector<std::vector<int64_t>> matches_, removed_;
-  std::vector<int64_t> first_;  // of each query's pairs
-  std::vector<int32_t> pairs_;  // (query, entry) one behind the other
+  std::vector<int64_t> first_;    // of each query's pairs
+  std::vector<int32_t> indices_;  // (query, entry) one behind the other
   std::vector<double> distances_;
 };
 
@@ -242,8 +241,9 @@ std::vector<Standing> standings_of(const Ranking& ranking, const RetrievalFilter
   std::vector<bool> junk(static_cast<size_t>(pairs.width()), false);
   for (int64_t j : filter.junk()) junk[static_cast<size_t>(j)] = true;
   std::vector<Standing> standings(static_cast<size_t>(pairs.count()));
-  for (int64_t begin = 0; begin < pairs.count(); begin += kQueries) {
-    const int64_t last = std::min(begin + kQueries, pairs.count());
+  const int64_t step = queries_per_close_block(pairs.width());
+  for (int64_t begin = 0; begin < pairs.count(); begin += step) {
+    const int64_t last = std::min(begin + step, pairs.count());
     const SingleEntries entries(ranking, filter, begin, last);
     parallel_for(last - begin, 16, [&](int64_t first, int64_t end, int) {
       for (int64_t q = begin + first; q < begin + end; ++q) standings[static_cast<size_t>(q)] = entries.standing(q, junk, ends);
