@@ -76,8 +76,8 @@ class Reranking final : public Ranking {
     search.farthest = rule_.power != 0;
     search.progress = progress;
     Neighbors neighbors = nearest_neighbors(all_, encoding_list_length(encoding, all_.count()), search);
-    for (const Device device : {Device{}, options.device})
-      release_cached_memory(device);  // the search's blocks: nothing else asks for such
+    // The search's blocks: nothing else asks for such.
+    for (const Device device : {Device{}, options.device}) release_cached_memory(device);
     for (int64_t i = 0; i < base_.count(); ++i) near_.push_back(neighbors.distances(i, neighbors.width).back());
     if (rule_.power != 0) {
       largest_ = std::move(neighbors.farthest);
@@ -102,9 +102,9 @@ class Reranking final : public Ranking {
     constexpr float kInfinity = std::numeric_limits<float>::infinity();
     const auto f32 = static_cast<float>(value);
     const auto distance = [&](float next) {
-      const double share = std::max(0.0, (double{next} - (1 - lambda_)) / lambda_);
-      if (rule_.power == 0) return share;
-      const double root = std::sqrt(share);
+      const double counts = std::max(0.0, (double{next} - (1 - lambda_)) / lambda_);  // the inverse of share(), as what follows
+      if (rule_.power == 0) return counts;
+      const double root = std::sqrt(counts);
       return largest_[static_cast<size_t>(query)] * (rule_.power == 4 ? std::sqrt(root) : root);
     };
     return {distance(std::nextafter(f32, -kInfinity)), distance(std::nextafter(f32, kInfinity))};
