@@ -162,6 +162,9 @@ TEST_CASE("evaluation: what does not fit is refused, naming it") {
   EvaluationOptions options;
   options.ranks = {1, 0};
   CHECK(contains(failure_of([&] { evaluate(good, options); }), "rank-0"));
+  DistanceRows rows = distance_rows(good.query, good.gallery, Metric::cosine);
+  --rows.queries;
+  CHECK(contains(failure_of([&] { evaluate(good, rows, {}); }), "are not those of their ranking: clear it"));
 }
 
 TEST_CASE("evaluation: many queries in several tiles and blocks equal the queries one by one") {
