@@ -61,14 +61,14 @@ MAX_BYTES = 1 << 20      # any tracked file
 # Lines a folder may hold, everything below it included.
 BUDGET = {
     "include/reid": 5650,
-    "kernels": 9300,
+    "kernels": 9500,
     "src/backends": 8400,
     "src/engine": 5000,
     "src/formats": 6000,
     "src/people": 13400,
     "src/learning": 5000,
     "src/program": 6950,
-    "tests": 23150,
+    "tests": 23400,
     "tools": 6650,
 }
 

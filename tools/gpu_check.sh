@@ -36,8 +36,8 @@ only_hopper='only devices of compute capability 9.0 run it'
 no_overlap='only from compute capability 9.0 on do launches overlap'
 tries=8   # acceptable offers of cuDNN and cuBLASLt, of which the fastest is compared with; tools/gpu_tables.py says so
 graph_tries=2   # the same of whole steps and of tests: cuDNN compiles what it fuses, about a second an offer
-hopper='cuda:sm90_wgmma cuda:sm90_wgmma_bands cuda:sm90_wgmma_256 cuda:sm90_clusters cuda:sm90_clusters_256'  # what is for Hopper alone
-large='cuda:sm90_wgmma_bands cuda:sm90_wgmma_256 cuda:sm90_clusters_256'  # of that, what small problems do not come to
+large='cuda:sm90_wgmma_bands cuda:sm90_wgmma_256 cuda:sm90_pairs cuda:sm90_pairs_256 cuda:sm90_clusters_256'  # what small problems do not come to
+hopper="cuda:sm90_wgmma cuda:sm90_clusters $large"   # what is for Hopper alone
 # without NAME...: what is left out: what the caller leaves out, what faulted, and these.
 without() { printf '%s\n' "$asked_without" "$(cat "$out/without" 2>/dev/null)" "$@" | sed '/^$/d' | paste -sd, -; }
 

@@ -7,8 +7,7 @@
 // boxes arrive in both, ordinary writes reach the view by a fence. What a GPU leaves undefined is an error that names launch, block,
 // thread and line. Stricter than a GPU where only mistakes lose by it: a thread that waits for a barrier waits for each of its phases
 // once, in order; who multiplies a box has waited for it itself; every group of products begins with a fence; a barrier is initialized
-// once; nothing is on its way when a block ends. Not here: boxes for several blocks of a cluster, copies from shared to global memory,
-// operands in registers.
+// once; nothing is on its way when a block ends. Not here: copies from shared to global memory, operands in registers.
 
 #include <deque>
 #include <functional>
@@ -115,8 +114,9 @@ class HopperUnits {
 namespace detail {
 
 void cluster_barrier(Site site);
-// Where block `rank` of the cluster has what the running one has at `pointer`.
-const void* of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site);
+// Where block `rank` of the cluster has what the running one has at `pointer`; throws, naming the call, where it has nothing.
+const void* of_cluster(const char* call, const void* pointer, size_t bytes, unsigned rank, Site site);
+void in_block(unsigned rank, FunctionRef<void()> act);  // shared memory and units are those of that block of the cluster meanwhile
 
 HopperUnits& hopper_units(const char* call);  // of the block that runs
 // Where the address's array lies; throws, naming the call, when the bytes are not all within one.

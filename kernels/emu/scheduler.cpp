@@ -108,7 +108,8 @@ class Block {
   void thread_main();
   void barrier(Site site);
   void cluster_barrier(Site site);
-  const void* of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site) const;
+  const void* of_cluster(const char* call, const void* pointer, size_t bytes, unsigned rank, Site site) const;
+  void in_block(unsigned rank, const FunctionRef<void()>& act) const;
   const detail::Exchange& exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site);
   void* shared_array(const void* declaration, size_t bytes, Site site);
   void* shared_dynamic(Site site);
@@ -274,18 +275,29 @@ void Block::cluster_barrier(Site site) {
       [&] { return str(cluster_.arrived, " of ", cluster_.live, " threads of the cluster have come"); }, site);
 }
 
-const void* Block::of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site) const {
+const void* Block::of_cluster(const char* call, const void* pointer, size_t bytes, unsigned rank, Site site) const {
   if (rank >= shape_.cluster) stop("thread ", threadIdx, ": block ", rank, " is asked for at ", site, "; the cluster has ", shape_.cluster);
   const Block& other = *cluster_.blocks[rank];
-  if (other.live_ == 0)
-    stop("thread ", threadIdx, ": shared memory of block ", rank, " of the cluster is read at ", site, ", which has returned");
+  if (other.live_ == 0) {
+    stop("thread ", threadIdx, ": ", call, " at ", site, " reaches shared memory of block ", rank, " of the cluster, which has returned");
+  }
   for (const auto& [declaration, array] : shared_) {
     if (!array.holds(pointer, bytes)) continue;
     const auto found = other.shared_.find(declaration);
     if (found == other.shared_.end()) stop("thread ", threadIdx, ": block ", rank, " of the cluster has not begun, asked for at ", site);
     return found->second.memory.get() + (static_cast<const unsigned char*>(pointer) - array.memory.get());
   }
-  stop("thread ", threadIdx, ": cluster_load at ", site, ": ", bytes, " bytes outside of the block's shared memory");
+  stop("thread ", threadIdx, ": ", call, " at ", site, ": ", bytes, " bytes outside of the block's shared memory");
+}
+
+// What goes wrong is told of the thread that acts: blockIdx stays.
+void Block::in_block(unsigned rank, const FunctionRef<void()>& act) const {
+  const struct Back {
+    Block* own = running;
+    ~Back() { running = own; }
+  } back;
+  running = cluster_.blocks[rank].get();
+  act();
 }
 
 const detail::Exchange& Block::exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site) {
@@ -430,9 +442,10 @@ void run_grid(const LaunchShape& shape, FunctionRef<void()> thread) {
 
 void block_barrier(Site site) { running_block("__syncthreads").barrier(site); }
 void cluster_barrier(Site site) { running_block("cluster_sync").cluster_barrier(site); }
-const void* of_cluster(const void* pointer, size_t bytes, unsigned rank, Site site) {
-  return running_block("cluster_load").of_cluster(pointer, bytes, rank, site);
+const void* of_cluster(const char* call, const void* pointer, size_t bytes, unsigned rank, Site site) {
+  return running_block(call).of_cluster(call, pointer, bytes, rank, site);
 }
+void in_block(unsigned rank, FunctionRef<void()> act) { running_block("in_block").in_block(rank, act); }
 const Exchange& exchange(const char* call, unsigned mask, const void* mine, size_t bytes, Site site) {
   return running_block(call).exchange(call, mask, mine, bytes, site);
 }

@@ -8,6 +8,8 @@
 //   sm90_wgmma      tiles have 128 columns, and 64 where there are no more, or where a norm's sums are taken (dy's boxes are fetched twice
 //                   as often then); two blocks a processor or more
 //   sm90_wgmma_256  256 columns, a block a processor: three quarters of the fetches from L2, where all processors have work
+//   sm90_pairs      both by pairs of blocks, of which each fetches half of w's boxes, for both: three quarters of the fetches of tiles of
+//   sm90_pairs_256  128 columns, two thirds of those of 256. Where sums are long: pairs begin and end together
 // Bytes: x (dy), w, y once at best; a tap's box is fetched from L2, R S times in all. Flops: 2 N P Q K R S C. Floor on H200: 790
 // Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Forward also takes the statistics of y
 // (conv/statistics.cuh), where boxes divide the maps, or has y pass a norm (norm.cuh), whose table each block makes and whose residual's
@@ -48,10 +50,11 @@ GatherAxis data_axis(const ConvShape& s, int axis, int64_t phase) {
 }
 
 // A block's part is its phase.
-template <int kColumns, bool forward>
+template <int kColumns, bool paired, bool forward>
 struct WgmmaConvolution {
   static constexpr int kM = kPixels, kN = kColumns;
-  static constexpr bool kAcrossA = false, kAcrossB = !forward;
+  static constexpr bool kForward = forward, kAcrossA = false, kAcrossB = !forward, kPaired = paired;
+  static constexpr int kOwn = paired ? kN / 2 : kN;  // columns whose boxes of w a block fetches
   using Result = bf16;
   TensorMap a, b;
   int64_t n;
@@ -81,14 +84,17 @@ struct WgmmaConvolution {
   // w as [K, taps, C]: forward kN filters by 64 channels, else 64 filters by kN channels, 64 a box.
   __device__ void load_b(bf16* tile, const WgmmaPlace& at, int step, Mbarrier* barrier) const {
     const GatherAxis &r = row_axis(at), &c = column_axis(at);
-    const int index = by_chunks.quotient(step), depth = by_chunks.remainder(step, index) * kWgmmaDepth, place = at.column * kN;
+    const int index = by_chunks.quotient(step), depth = by_chunks.remainder(step, index) * kWgmmaDepth;
+    const int own = paired ? at.rank * kOwn : 0, place = at.column * kN + own;
     const int index_row = c.by_taps.quotient(index), index_column = c.by_taps.remainder(index, index_row);
     const int tap = (r.tap + index_row * r.tap_step) * filter_columns + c.tap + index_column * c.tap_step;
+    bf16* const to = tile + own * kWgmmaDepth;
     if constexpr (forward) {
-      load_box(tile, &b, depth, tap, place, 0, barrier);
+      load_columns<WgmmaConvolution>(to, &b, depth, tap, place, 0, barrier);
     } else {
       UNROLL
-      for (int first = 0; first < kN; first += kChannels) load_box(tile + first * kWgmmaDepth, &b, place + first, tap, depth, 0, barrier);
+      for (int first = 0; first < kOwn; first += kChannels)
+        load_columns<WgmmaConvolution>(to + first * kWgmmaDepth, &b, place + first, tap, depth, 0, barrier);
     }
   }
   __device__ bf16* line(const WgmmaPlace& at, int row) const {
@@ -103,31 +109,36 @@ struct WgmmaConvolution {
   }
 };
 
+template <int kColumns, bool paired>
+using WgmmaForward = WgmmaConvolution<kColumns, paired, true>;
+template <int kColumns, bool paired>
+using WgmmaData = WgmmaConvolution<kColumns, paired, false>;
+
 // With the moments of y's columns over every box, moments [boxes, K].
-template <int kColumns>
-struct WgmmaForwardMoments : WgmmaConvolution<kColumns, true> {
+template <class Convolution>
+struct WgmmaForwardMoments : Convolution {
   Moments* moments;
   __device__ void store_moments(const WgmmaPlace& at, int64_t j, const Moments& of) const { moments[at.row * this->n + j] = of; }
 };
 
 // With maps laid out as the result, of which the blocks' boxes are extras.
-template <int kColumns, bool forward, int kCount>
-struct WgmmaExtras : WgmmaConvolution<kColumns, forward> {
-  static constexpr int kExtras = kCount;
+template <class Convolution, int kCount>
+struct WgmmaExtras : Convolution {
+  static constexpr int kExtras = kCount, kN = Convolution::kN;
   TensorMap extras[kCount];
   __device__ void load_extra(int which, bf16* tile, const WgmmaPlace& at, Mbarrier* barrier) const {
     const GatherAxis &r = this->row_axis(at), &c = this->column_axis(at);
     const WgmmaPixel pixel = this->boxes.corner(at.row);
     const int row = r.first + pixel.row * r.stride, column = c.first + pixel.column * c.stride;
     UNROLL
-    for (int first = 0; first < kColumns; first += kChannels) {
-      load_box(tile + first * kPixels, &extras[which], at.column * kColumns + first, column, row, pixel.image, barrier);
+    for (int first = 0; first < kN; first += kChannels) {
+      load_box(tile + first * kPixels, &extras[which], at.column * kN + first, column, row, pixel.image, barrier);
     }
   }
 };
 // With the sums of the norm before. Pixels beyond the map come with zeros of y: they count for nothing. With 128 columns this would take
 // more registers than two blocks leave each other.
-struct WgmmaDataNorm : WgmmaExtras<kChannels, false, 3> {
+struct WgmmaDataNorm : WgmmaExtras<WgmmaData<kChannels, false>, 3> {
   int boxes_of_phase;
   const float *mean, *variance;
   float eps;
@@ -147,11 +158,12 @@ struct WgmmaForwardFinish : Convolution {
 // Boxes of y.
 Boxes forward_boxes(const ConvShape& s) { return {kPixels, s.p(), s.q(), {static_cast<int>(s.stride[0]), static_cast<int>(s.stride[1])}}; }
 
-template <int kColumns, bool forward>
-WgmmaConvolution<kColumns, forward> convolution(const ConvShape& s, const void* source, const void* w, void* result, Stream& stream) {
+template <class Convolution>
+Convolution convolution(const ConvShape& s, const void* source, const void* w, void* result, Stream& stream) {
+  constexpr bool forward = Convolution::kForward;
   const int64_t from = forward ? s.c : s.k, taps = s.r * s.s;
   use_device_of(stream);
-  WgmmaConvolution<kColumns, forward> p{};
+  Convolution p{};
   p.n = forward ? s.k : s.c, p.images = static_cast<int>(s.n);
   p.rows = static_cast<int>(forward ? s.p() : s.h), p.columns = static_cast<int>(forward ? s.q() : s.w);
   p.chunks = static_cast<int>(ceil_div(from, kWgmmaDepth)), p.filter_columns = static_cast<int>(s.s), p.result = out<bf16>(result);
@@ -169,31 +181,37 @@ WgmmaConvolution<kColumns, forward> convolution(const ConvShape& s, const void* 
   p.boxes = Boxes(kPixels, most[0], most[1], stride);
   p.a = pixel_map(source, {s.n, forward ? s.h : s.p(), forward ? s.w : s.q(), from}, p.boxes, every);
   p.b = tensor_map(in<bf16>(w),
-                   {{s.c, taps, s.k, 1}, {1, s.c, taps * s.c, s.k * taps * s.c}, {kChannels, 1, forward ? kColumns : kWgmmaDepth, 1}});
+                   {{s.c, taps, s.k, 1}, {1, s.c, taps * s.c, s.k * taps * s.c}, {kChannels, 1, forward ? p.kOwn : kWgmmaDepth, 1}});
   p.phases = row_phases * column_phases;
   return p;
 }
 
-template <int kColumns>
+template <class Forward>
 void forward_and_moments(const ConvForwardArgs& a, Stream& stream) {
   Moments* moments = room_for_moments(a, kPixels, stream);
-  const auto p = convolution<kColumns, true>(a.shape, a.x, a.w, a.y, stream);
+  const auto p = convolution<Forward>(a.shape, a.x, a.w, a.y, stream);
   const int64_t boxes = p.boxes.count(a.shape.n);
-  moments ? run_wgmma(WgmmaForwardMoments<kColumns>{p, moments}, 1, boxes, stream) : run_wgmma(p, 1, boxes, stream);
+  moments ? run_wgmma(WgmmaForwardMoments<Forward>{p, moments}, 1, boxes, stream) : run_wgmma(p, 1, boxes, stream);
   if (moments) merge_moments(a, moments, kPixels, stream);
 }
-template <int kColumns>
+template <class Forward>
 void forward_and_finish(const ConvForwardArgs& a, Stream& stream) {
-  const auto p = convolution<kColumns, true>(a.shape, a.x, a.w, a.y, stream);
+  const auto p = convolution<Forward>(a.shape, a.x, a.w, a.y, stream);
   const int64_t boxes = p.boxes.count(a.shape.n);
   const NormFinish finish(a.finish);
-  if (!a.finish.residual) return run_wgmma(WgmmaForwardFinish<decltype(p)>{p, finish}, 1, boxes, stream);
-  const WgmmaExtras<kColumns, true, 1> with{p, {pixel_map(a.finish.residual, {a.shape.n, p.rows, p.columns, a.shape.k}, p.boxes, {1, 1})}};
-  run_wgmma(WgmmaForwardFinish<decltype(with)>{with, finish}, 1, boxes, stream);
+  if (!a.finish.residual) return run_wgmma(WgmmaForwardFinish<Forward>{p, finish}, 1, boxes, stream);
+  using Extras = WgmmaExtras<Forward, 1>;
+  const Extras with{p, {pixel_map(a.finish.residual, {a.shape.n, p.rows, p.columns, a.shape.k}, p.boxes, {1, 1})}};
+  run_wgmma(WgmmaForwardFinish<Extras>{with, finish}, 1, boxes, stream);
+}
+// Of tiles of 256 columns registers and stages leave no room for a norm or an addend: these have 128.
+template <int kColumns, bool paired>
+void forward_by(const ConvForwardArgs& a, Stream& stream) {
+  a.finish.mean ? forward_and_finish<WgmmaForward<std::min(kColumns, kTile), paired>>(a, stream)
+                : forward_and_moments<WgmmaForward<kColumns, paired>>(a, stream);
 }
 void forward(const ConvForwardArgs& a, Stream& stream) {
-  with_extent(a.shape.k,
-              [&](auto columns) { a.finish.mean ? forward_and_finish<columns()>(a, stream) : forward_and_moments<columns()>(a, stream); });
+  with_extent(a.shape.k, [&](auto columns) { forward_by<columns(), false>(a, stream); });
 }
 
 // A map laid out as dx, in the boxes of its phases.
@@ -201,21 +219,21 @@ TensorMap extra_map(const void* data, const ConvShape& s, const Boxes& boxes) {
   return pixel_map(data, {s.n, s.h, s.w, s.c}, boxes, {static_cast<int>(s.stride[0]), static_cast<int>(s.stride[1])});
 }
 
-template <int kColumns>
+template <class Data>
 void backward_data_alone(const ConvBackwardDataArgs& a, Stream& stream) {
-  const auto p = convolution<kColumns, false>(a.shape, a.dy, a.w, a.dx, stream);
+  const auto p = convolution<Data>(a.shape, a.dy, a.w, a.dx, stream);
   run_wgmma(p, p.phases, p.boxes.count(a.shape.n), stream);
 }
-template <int kColumns>
+template <class Data>
 void backward_data_and_addend(const ConvBackwardDataArgs& a, Stream& stream) {
-  const auto p = convolution<kColumns, false>(a.shape, a.dy, a.w, a.dx, stream);
-  run_wgmma(WgmmaExtras<kColumns, false, 1>{p, {extra_map(a.addend, a.shape, p.boxes)}}, p.phases, p.boxes.count(a.shape.n), stream);
+  const auto p = convolution<Data>(a.shape, a.dy, a.w, a.dx, stream);
+  run_wgmma(WgmmaExtras<Data, 1>{p, {extra_map(a.addend, a.shape, p.boxes)}}, p.phases, p.boxes.count(a.shape.n), stream);
 }
 
 void backward_data_and_sums(const ConvBackwardDataArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   WgmmaDataNorm p{};
-  static_cast<WgmmaConvolution<kChannels, false>&>(p) = convolution<kChannels, false>(s, a.dy, a.w, a.dx, stream);
+  static_cast<WgmmaData<kChannels, false>&>(p) = convolution<WgmmaData<kChannels, false>>(s, a.dy, a.w, a.dx, stream);
   const void* const extras[] = {a.addend, a.norm.y, a.norm.x};
   for (int e = 0; e < 3; ++e) p.extras[e] = extra_map(extras[e], s, p.boxes);
   const int64_t boxes = p.boxes.count(s.n), items = p.phases * boxes;
@@ -226,17 +244,14 @@ void backward_data_and_sums(const ConvBackwardDataArgs& a, Stream& stream) {
   merge_sums(p.sums, 1, items, s.c, out<float>(a.norm.dbeta), out<float>(a.norm.dgamma), stream);
 }
 
-void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
+template <int kColumns, bool paired>
+void backward_data_by(const ConvBackwardDataArgs& a, Stream& stream) {
   if (a.norm.x) return backward_data_and_sums(a, stream);
-  with_extent(a.shape.c,
-              [&](auto columns) { a.addend ? backward_data_and_addend<columns()>(a, stream) : backward_data_alone<columns()>(a, stream); });
+  a.addend ? backward_data_and_addend<WgmmaData<std::min(kColumns, kTile), paired>>(a, stream)
+           : backward_data_alone<WgmmaData<kColumns, paired>>(a, stream);
 }
-
-// --- tiles of 256 columns, of which the registers and the stages leave no room for a norm or an addend ---
-
-void forward_wide(const ConvForwardArgs& a, Stream& stream) { a.finish.mean ? forward(a, stream) : forward_and_moments<kWide>(a, stream); }
-void backward_data_wide(const ConvBackwardDataArgs& a, Stream& stream) {
-  a.addend ? backward_data(a, stream) : backward_data_alone<kWide>(a, stream);
+void backward_data(const ConvBackwardDataArgs& a, Stream& stream) {
+  with_extent(a.shape.c, [&](auto columns) { backward_data_by<columns(), false>(a, stream); });
 }
 
 // --- conditions ---
@@ -264,29 +279,40 @@ const char* refuse_data(const ConvBackwardDataArgs& a) {
 }
 // Tiles of 128 x 256 have a processor for themselves, where of 128 x 128 two share one: that is quicker where all have as many turns, and
 // where sums are so long that a tile's beginning and end, which nothing hides, are less than what fewer fetches save.
-const char* refuse_wide(const Boxes& boxes, int64_t images, int64_t columns, int64_t terms) {
+template <int kColumns, bool paired>
+const char* refuse_tiles(const Boxes& boxes, int64_t images, int64_t columns, int64_t terms) {
+  if (terms < deep_terms()) return "takes sums that are long for such tiles";
   const int64_t tiles_m = boxes.count(images), wide = tiles_m * ceil_div(columns, kWide), narrow = tiles_m * ceil_div(columns, kTile);
-  if (2 * ceil_div(wide, processors()) > ceil_div(narrow, processors())) return "takes tiles of 128 x 256 that fill all processors' turns";
-  return terms < deep_terms() ? "takes sums that are long for a tile of 128 x 256" : nullptr;
+  if (paired && tiles_m % 2 != 0) return "takes boxes that come in pairs";
+  if (columns <= kTile / 2) return "takes more than 64 columns";
+  if (kColumns == kTile || 2 * ceil_div(wide, processors()) <= ceil_div(narrow, processors())) return nullptr;
+  return "takes tiles of 128 x 256 that fill all processors' turns";
 }
-const char* refuse_wide_forward(const ConvForwardArgs& a) {
+template <int kColumns, bool paired>
+const char* refuse_forward_by(const ConvForwardArgs& a) {
   const ConvShape& s = a.shape;
   const char* reason = refuse_forward(a);
-  return reason ? reason : refuse_wide(forward_boxes(s), s.n, s.k, s.r * s.s * s.c);
+  return reason ? reason : refuse_tiles<kColumns, paired>(forward_boxes(s), s.n, s.k, s.r * s.s * s.c);
 }
-const char* refuse_wide_data(const ConvBackwardDataArgs& a) {
+template <int kColumns, bool paired>
+const char* refuse_data_by(const ConvBackwardDataArgs& a) {
   const ConvShape& s = a.shape;
   if (s.stride[0] != 1 || s.stride[1] != 1) return "takes strides of one";
+  if (paired && a.norm.x) return "takes no norm's sums";
   const char* reason = refuse_data(a);
-  return reason ? reason : refuse_wide({kPixels, s.h, s.w, {1, 1}}, s.n, s.c, s.r * s.s * s.k);
+  return reason ? reason : refuse_tiles<kColumns, paired>({kPixels, s.h, s.w, {1, 1}}, s.n, s.c, s.r * s.s * s.k);
 }
 
 }  // namespace
 
 void register_sm90_conv() {
-  add<ConvForward>(REID_KERNEL_NAME("sm90_wgmma_256"), refuse_wide_forward, forward_wide);
+  add<ConvForward>(REID_KERNEL_NAME("sm90_pairs_256"), refuse_forward_by<kWide, true>, forward_by<kWide, true>);
+  add<ConvForward>(REID_KERNEL_NAME("sm90_pairs"), refuse_forward_by<kTile, true>, forward_by<kTile, true>);
+  add<ConvForward>(REID_KERNEL_NAME("sm90_wgmma_256"), refuse_forward_by<kWide, false>, forward_by<kWide, false>);
   add<ConvForward>(REID_KERNEL_NAME("sm90_wgmma"), refuse_forward, forward);
-  add<ConvBackwardData>(REID_KERNEL_NAME("sm90_wgmma_256"), refuse_wide_data, backward_data_wide);
+  add<ConvBackwardData>(REID_KERNEL_NAME("sm90_pairs_256"), refuse_data_by<kWide, true>, backward_data_by<kWide, true>);
+  add<ConvBackwardData>(REID_KERNEL_NAME("sm90_pairs"), refuse_data_by<kTile, true>, backward_data_by<kTile, true>);
+  add<ConvBackwardData>(REID_KERNEL_NAME("sm90_wgmma_256"), refuse_data_by<kWide, false>, backward_data_by<kWide, false>);
   add<ConvBackwardData>(REID_KERNEL_NAME("sm90_wgmma"), refuse_data, backward_data);
 }
 

@@ -11,7 +11,7 @@ int processors();                        // of the device that is current
 // How many of them clusters of so many blocks keep at work, `share` blocks each. A cluster stays within a GPC, of which chips lose other
 // processors each: what the driver would say differs between cards of one kind, and with it sums would. So it is that of a likely card.
 int64_t processors_for(int cluster, int share);
-int64_t deep_terms();  // of sums whose tiles may have a processor for themselves
+int64_t deep_terms();  // of sums that are long: their tiles may have a processor for themselves, or be made by pairs
 #ifndef __CUDACC__
 // What the emulator answers: little, so that blocks come to take several tiles, and small problems to every kernel.
 struct Pretended {

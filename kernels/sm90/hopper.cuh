@@ -86,15 +86,23 @@ __device__ inline void wgmma_commit(REID_CALLED);  // the products since the las
 template <int groups_in_flight>
 __device__ void wgmma_wait(REID_CALLED);
 
-// --- clusters: blocks that run at the same time and read each other's shared memory (launch_clusters) ---
+// --- clusters: blocks that run at the same time and reach each other's shared memory (launch_clusters) ---
 
 inline constexpr int kMostCluster = 8;  // blocks, on every device
 // By all threads of all blocks that have not returned: what each wrote to shared memory before is there for all.
 __device__ inline void cluster_sync(REID_CALLED);
-// The same, for blocks that others may still read. It orders nothing: what was read must have been made use of before.
-__device__ inline void cluster_stay(REID_CALLED);
+// The same, but nothing of that is ordered: for blocks that others may still reach (what was read must have been made use of before), and
+// behind mbarrier_fence_init.
+__device__ inline void cluster_meet(REID_CALLED);
 // What block `rank` has where this one has `shared`, 16 bytes. It must be there already, and not have returned yet.
 __device__ inline Vec<float> cluster_load(const float* shared, unsigned rank REID_AND_CALLED);
+// A box for each of the cluster's first `blocks` blocks, fetched once: it lies there, and counts for the barrier there, that are where
+// `shared` and `barrier` are here. Its bytes may arrive before they are expected, not before the phase before has ended.
+__device__ inline void load_box_for_all(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier,
+                                        unsigned blocks REID_AND_CALLED);
+// Arrives at what block `rank` has where this one has the barrier. As cluster_meet it orders nothing that threads wrote: that would
+// be a fence for the whole device at each arrival.
+__device__ inline void mbarrier_arrive_in(Mbarrier* barrier, unsigned rank REID_AND_CALLED);
 
 #ifdef __CUDACC__
 
@@ -120,12 +128,26 @@ __device__ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
               "r"(parity)
               : "memory");
 }
+__device__ inline void mbarrier_arrive_in(Mbarrier* barrier, unsigned rank) {
+  REID_HOPPER("{\n.reg .u32 there;\nmapa.shared::cluster.u32 there, %0, %1;\nmbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(
+                  shared_address(barrier)),
+              "r"(rank)
+              : "memory");
+}
 __device__ inline void fence_proxy_async() { REID_HOPPER("fence.proxy.async.shared::cta;" ::: "memory"); }
 __device__ inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier) {
   REID_HOPPER("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(
                   shared_address(shared)),
               "l"(map), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "r"(shared_address(barrier))
               : "memory");
+}
+__device__ inline void load_box_for_all(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier,
+                                        unsigned blocks) {
+  REID_HOPPER(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1, {%2, %3, %4, %5}], "
+      "[%6], %7;" ::"r"(shared_address(shared)),
+      "l"(map), "r"(x0), "r"(x1), "r"(x2), "r"(x3), "r"(shared_address(barrier)), "h"(static_cast<unsigned short>((1u << blocks) - 1))
+      : "memory");
 }
 #define REID_SUMS(i) \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), "+f"(d[i + 6]), "+f"(d[i + 7])
@@ -174,7 +196,7 @@ __device__ void wgmma_wait() {
 __device__ inline void cluster_sync() {
   REID_HOPPER("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
-__device__ inline void cluster_stay() {
+__device__ inline void cluster_meet() {
   REID_HOPPER("barrier.cluster.arrive.relaxed.aligned;\nbarrier.cluster.wait.aligned;" ::: "memory");
 }
 __device__ inline Vec<float> cluster_load(const float* shared, unsigned rank) {
@@ -238,6 +260,15 @@ inline void copy_box(bf16* shared, const TensorMap& map, const int (&x)[kTensorA
   }
 }
 
+inline SharedRange place_of_box(const bf16* shared, const TensorMap& map) {
+  const size_t rows = static_cast<size_t>(map.shape.box[1] * map.shape.box[2] * map.shape.box[3]);
+  return {reinterpret_cast<const unsigned char*>(shared), rows * 128};
+}
+// The thread that issues may have returned when the box arrives, and its parameters with it.
+inline HopperUnits::Write box_of(const TensorMap& map, const int (&x)[kTensorAxes]) {
+  return [=](unsigned char* to) { copy_box(reinterpret_cast<bf16*>(to), map, x); };
+}
+
 }  // namespace detail
 
 inline void mbarrier_init(Mbarrier* barrier, unsigned arrivals, const char* file, int line) {
@@ -253,10 +284,22 @@ inline void mbarrier_wait(Mbarrier* barrier, unsigned parity, const char* file, 
 }
 inline void fence_proxy_async(const char* file, int line) { detail::hopper_units("fence_proxy_async").fence_view({file, line}); }
 inline void load_box(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier, const char* file, int line) {
-  const size_t bytes = static_cast<size_t>(map->shape.box[1] * map->shape.box[2] * map->shape.box[3]) * 128;
-  // The thread that issued may have returned when the box arrives, and its parameters with it.
-  const auto write = [=, copied = *map](unsigned char* to) { detail::copy_box(reinterpret_cast<bf16*>(to), copied, {x0, x1, x2, x3}); };
-  detail::hopper_units("load_box").load({reinterpret_cast<const unsigned char*>(shared), bytes}, barrier, write, {file, line});
+  detail::hopper_units("load_box").load(detail::place_of_box(shared, *map), barrier, detail::box_of(*map, {x0, x1, x2, x3}), {file, line});
+}
+inline void load_box_for_all(bf16* shared, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier, unsigned blocks,
+                             const char* file, int line) {
+  const SharedRange place = detail::place_of_box(shared, *map);
+  const HopperUnits::Write write = detail::box_of(*map, {x0, x1, x2, x3});
+  for (unsigned rank = 0; rank < blocks; ++rank) {
+    const auto* there =
+        static_cast<const unsigned char*>(detail::of_cluster("load_box_for_all", place.start, place.bytes, rank, {file, line}));
+    void* const its = const_cast<void*>(detail::of_cluster("load_box_for_all", barrier, sizeof(*barrier), rank, {file, line}));
+    detail::in_block(rank, [&] { detail::hopper_units("load_box_for_all").load({there, place.bytes}, its, write, {file, line}); });
+  }
+}
+inline void mbarrier_arrive_in(Mbarrier* barrier, unsigned rank, const char* file, int line) {
+  void* const its = const_cast<void*>(detail::of_cluster("mbarrier_arrive_in", barrier, sizeof(*barrier), rank, {file, line}));
+  detail::in_block(rank, [&] { detail::hopper_units("mbarrier_arrive_in").arrive(its, 0, {file, line}); });
 }
 
 // A thread makes its own sums, when it waits for them.
@@ -299,11 +342,11 @@ inline void cluster_sync(const char* file, int line) {
   detail::exchange("cluster_sync", kFullMask, 0, {file, line});
   detail::cluster_barrier({file, line});
 }
-inline void cluster_stay(const char* file, int line) { cluster_sync(file, line); }
+inline void cluster_meet(const char* file, int line) { cluster_sync(file, line); }
 inline Vec<float> cluster_load(const float* shared, unsigned rank, const char* file, int line) {
   detail::check_aligned(shared, sizeof(Vec<float>));
   Vec<float> four;
-  std::memcpy(&four, detail::of_cluster(shared, sizeof(four), rank, {file, line}), sizeof(four));
+  std::memcpy(&four, detail::of_cluster("cluster_load", shared, sizeof(four), rank, {file, line}), sizeof(four));
   return four;
 }
 

@@ -26,6 +26,9 @@
 //   Result                               float or bf16
 //   line(place, row)                     the result's row, 0 to kM - 1 of the block; null beyond the extents
 //   store(line, column j, vector)        for any j that is a multiple of the vector's length: it leaves out what is beyond n
+// It may be made by pairs of blocks, clusters of two with neighboring rows of tiles and the same columns, of which each fetches half of b
+// for both. Then it has
+//   kPaired = true; load_b brings half place.rank of the columns, by load_columns
 // It may ask for the moments of its columns (gemm/moments.cuh), of bf16 results, where every row of a tile is one of the result:
 //   moments, store_moments(place, column j, moments)      a member of that name; for j < n
 // It may have a part's sums made by the blocks of a cluster, each of some of the depth, which add them up (results of float). Then it has
@@ -43,6 +46,7 @@
 #include "gemm/moments.cuh"
 #include "norm.cuh"
 #include "sm90/device.cuh"
+#include "sm90/wgmma_results.cuh"
 
 namespace reid::REID_TARGET {
 
@@ -66,7 +70,7 @@ struct WgmmaBlock {
 // Which sums a block makes. part: what the Problem cuts its work into beside tiles, such as chunks of depth.
 struct WgmmaPlace {
   int part, row, column;  // row, column: of tiles
-  int rank = 0;           // in the cluster, where its blocks make one part
+  int rank = 0;           // in the cluster, where its blocks make one part, or a pair
 };
 
 // Where an operand's rows or columns from `place`, 16 steps from `depth`, begin in its tile.
@@ -87,6 +91,23 @@ template <class Problem>
 inline constexpr bool kInClusters = requires(const Problem& p) {
   p.cluster;
 };
+template <class Problem>
+inline constexpr bool kInPairs = [] {
+  if constexpr (requires { Problem::kPaired; }) return Problem::kPaired;
+  return false;
+}();
+template <class Problem>
+inline constexpr unsigned kTogether = kInPairs<Problem> ? 2 : 1;  // blocks that share boxes
+
+// A box of columns for all blocks that share them.
+template <class Problem>
+__device__ void load_columns(bf16* tile, const TensorMap* map, int x0, int x1, int x2, int x3, Mbarrier* barrier) {
+  if constexpr (kInPairs<Problem>) {
+    load_box_for_all(tile, map, x0, x1, x2, x3, barrier, kTogether<Problem>);
+  } else {
+    load_box(tile, map, x0, x1, x2, x3, barrier);
+  }
+}
 
 // A block's stages. A step of the work of all its tiles, the first is 0, has the stages in turn.
 template <class Problem>
@@ -102,18 +123,36 @@ struct WgmmaRing {
   __device__ static unsigned round(int step) { return static_cast<unsigned>(step) / kStages; }
   __device__ bf16* tile(int step) const { return stages + stage(step) * Block::kStage; }
   __device__ void wait_full(int step) const { mbarrier_wait(&full[stage(step)], round(step) % 2); }
-  __device__ void release(int step) const { mbarrier_arrive(&empty[stage(step)]); }
+  // By a thread of each warp for each block that fills the stage.
+  __device__ void release(int step, unsigned block) const {
+    if constexpr (kInPairs<Problem>) {
+      mbarrier_arrive_in(&empty[stage(step)], block);
+    } else {
+      mbarrier_arrive(&empty[stage(step)]);
+    }
+  }
+  __device__ void wait_empty(int step) const {  // for the round before to be released
+    if (round(step) > 0) mbarrier_wait(&empty[stage(step)], (round(step) - 1) % 2);
+  }
 
   // By all threads of the block.
   __device__ WgmmaRing() : stages(shared_dynamic<bf16>()) {  // ordered by the barriers behind it
     table = reinterpret_cast<float*>(stages + kStages * Block::kStage);
     full = reinterpret_cast<Mbarrier*>(table + Block::kTable), empty = full + kStages, met = empty + kStages;
     if (threadIdx.x == 0) {
-      for (unsigned s = 0; s < kStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], Block::kWarps);
+      for (unsigned s = 0; s < kStages; ++s) mbarrier_init(&full[s], 1), mbarrier_init(&empty[s], kTogether<Problem> * Block::kWarps);
       mbarrier_init(met, Block::kWarps);
       mbarrier_fence_init();
     }
-    __syncthreads();
+    if constexpr (kInPairs<Problem>) {
+      cluster_meet();
+    } else {
+      __syncthreads();
+    }
+  }
+  // By all consumers, at their end: others' may still release what this block has filled.
+  __device__ static void leave() {
+    if constexpr (kInPairs<Problem>) cluster_meet();
   }
 };
 
@@ -123,11 +162,10 @@ __device__ void wgmma_produce(const Problem& problem, const WgmmaRing<Problem>& 
   using Block = WgmmaBlock<Problem>;
   const int steps = problem.steps(at);
   const auto expect = [&](int step, unsigned bytes) {
-    const int s = ring.stage(step);
-    const unsigned round = ring.round(step);
-    if (round > 0) mbarrier_wait(&ring.empty[s], (round - 1) % 2);
-    mbarrier_arrive_expecting(&ring.full[s], bytes);
-    return &ring.full[s];
+    Mbarrier* const full = &ring.full[ring.stage(step)];
+    ring.wait_empty(step);
+    mbarrier_arrive_expecting(full, bytes);
+    return full;
   };
   for (int step = 0; step < steps; ++step) {
     Mbarrier* const full = expect(begin + step, Block::kStageBytes);
@@ -149,7 +187,8 @@ template <class Problem>
 __device__ void wgmma_consume(const WgmmaRing<Problem>& ring, int begin, int steps, bool goes_on, float (&sums)[Problem::kN / 2]) {
   using Block = WgmmaBlock<Problem>;
   const int first_row = static_cast<int>(threadIdx.x) / 128 * 64;
-  const bool speaks = threadIdx.x % kWarpSize == 0;  // for its warp
+  const unsigned lane = threadIdx.x % kWarpSize;
+  const bool speaks = lane < kTogether<Problem>;  // for its warp, to a block
   for (int step = begin; step < begin + steps; ++step) {
     ring.wait_full(step);
     const bf16 *a = ring.tile(step), *b = a + Block::kElementsA;
@@ -161,10 +200,10 @@ __device__ void wgmma_consume(const WgmmaRing<Problem>& ring, int begin, int ste
     }
     wgmma_commit();
     wgmma_wait<1>();
-    if (step > begin && speaks) ring.release(step - 1);
+    if (step > begin && speaks) ring.release(step - 1, lane);
   }
   wgmma_wait<0>();
-  if (goes_on && steps > 0 && speaks) ring.release(begin + steps - 1);
+  if (goes_on && steps > 0 && speaks) ring.release(begin + steps - 1, lane);
 }
 
 // The thread's pairs of an extra. The swizzle spreads a warp's over the banks.
@@ -200,59 +239,6 @@ __device__ void wgmma_add(const WgmmaExtra<Problem>& addend, float (&sums)[Probl
   }
 }
 
-// A thread's results. Of a row it has blocks of 8 columns, and of each block two neighbors, a pair: lane c of four has columns 2 c and the
-// next. The pair of block b in the upper or lower (half 0, 1) of the thread's two rows is number 2 b + half.
-template <class T, int kSums>
-struct WgmmaResults {
-  static constexpr int kWords = sizeof(T) / 2, kTraders = 4 / kWords;  // 32-bit words of a pair; pairs of 16 bytes
-  uint32_t words[kSums / 2][kWords];
-
-  __device__ explicit WgmmaResults(const float (&sums)[kSums]) {
-    UNROLL
-    for (int p = 0; p < kSums / 2; ++p) {
-      if constexpr (kWords == 1) {
-        words[p][0] = to_bf16_pair(sums[2 * p], sums[2 * p + 1]);
-      } else {
-        const float pair[] = {sums[2 * p], sums[2 * p + 1]};
-        memcpy(words[p], pair, sizeof(pair));
-      }
-    }
-  }
-  // The first or second of a pair of bf16.
-  __device__ float value(int pair, int which) const {
-    static_assert(kWords == 1);
-    return of_bf16_pair(words[pair][0], which);
-  }
-  // Leaves zeros of a pair of bf16 where y's is not above zero.
-  __device__ void let_through(int pair, uint32_t y) {
-    static_assert(kWords == 1);
-    words[pair][0] &= (of_bf16_pair(y, 0) > 0 ? 0xFFFFu : 0) | (of_bf16_pair(y, 1) > 0 ? 0xFFFF0000u : 0);
-  }
-  // As many neighboring lanes as 16 bytes hold pairs trade those of as many blocks, from `block` on: lane l ends with the pairs of block
-  // `block` + l % kTraders that the traders around it had. A transposition of blocks and lanes, a bit of their numbers at a time.
-  __device__ Vec<T> vector(int block, int half) const {
-    uint32_t mine[kTraders][kWords];
-    UNROLL
-    for (int b = 0; b < kTraders; ++b) memcpy(mine[b], words[2 * (block + b) + half], sizeof(mine[b]));
-    UNROLL
-    for (int bit = 1; bit < kTraders; bit *= 2) {
-      const bool upper = (threadIdx.x & bit) != 0;
-      UNROLL
-      for (int b = 0; b < kTraders; ++b) {
-        if (b & bit) continue;
-        UNROLL
-        for (int w = 0; w < kWords; ++w) {
-          uint32_t &low = mine[b][w], &high = mine[b + bit][w];
-          const uint32_t got = __shfl_xor_sync(0xFFFFFFFFu, upper ? low : high, bit);
-          low = upper ? got : low, high = upper ? high : got;
-        }
-      }
-    }
-    Vec<T> all;
-    memcpy(&all, mine, sizeof(all));
-    return all;
-  }
-};
 template <class Problem>
 using ResultsOf = WgmmaResults<typename Problem::Result, Problem::kN / 2>;
 
@@ -308,7 +294,7 @@ __device__ void wgmma_end_in_cluster(const Problem& problem, const WgmmaPlace& a
     }
     problem.store(to, all);
   }
-  cluster_stay();
+  cluster_meet();
 }
 
 // The moments of the tile's columns over a warp's 16 rows go to columns [kN]. 32 at a time: all would not fit into registers.
@@ -388,12 +374,20 @@ __device__ void wgmma_finish(const Problem& problem, const WgmmaPlace& at, const
   });
 }
 
+// Blocks that share boxes are given a place together.
+template <class Problem>
+__device__ WgmmaPlace wgmma_row(WgmmaPlace at) {
+  if constexpr (kInPairs<Problem>) at.row = at.row * static_cast<int>(kTogether<Problem>) + at.rank;
+  return at;
+}
+
 template <class Problem>
 __device__ WgmmaPlace wgmma_place(const Problem& problem, const Divisor& tiles_m, const Divisor& tiles_n) {
   int block = static_cast<int>(blockIdx.x), rank = 0;
   if constexpr (kInClusters<Problem>) rank = block % problem.cluster, block /= problem.cluster;
+  if constexpr (kInPairs<Problem>) rank = block % kTogether<Problem>, block /= kTogether<Problem>;
   const int tile_row = tiles_n.quotient(block), part = tiles_m.quotient(tile_row);
-  return {part, tiles_m.remainder(tile_row, part), tiles_n.remainder(block, tile_row), rank};
+  return wgmma_row<Problem>({part, tiles_m.remainder(tile_row, part), tiles_n.remainder(block, tile_row), rank});
 }
 
 // What becomes of the sums, and is stored. steps: that the ring has made.
@@ -460,17 +454,18 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
   } else {
     wgmma_end(problem, at, ring, steps, sums);
   }
+  ring.leave();
 }
 
 template <class Problem>
 void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& stream) {
   using Block = WgmmaBlock<Problem>;
-  const int64_t tiles_n = ceil_div(problem.n, Block::kN), tiles = parts * tiles_m * tiles_n;
-  if (tiles == 0) return;
-  unsigned cluster = 1;
+  unsigned cluster = kTogether<Problem>;
+  const int64_t tiles_n = ceil_div(problem.n, Block::kN), rows = ceil_div(tiles_m, cluster), places = parts * rows * tiles_n;
+  if (places == 0) return;
   if constexpr (kInClusters<Problem>) cluster = static_cast<unsigned>(problem.cluster);
-  launch_clusters(cluster, wgmma_kernel<Problem>, blocks_for(tiles * cluster, 1), Block::kThreads, Block::kBytes, stream, problem,
-                  Divisor(tiles_m), Divisor(tiles_n));
+  launch_clusters(cluster, wgmma_kernel<Problem>, blocks_for(places * cluster, 1), Block::kThreads, Block::kBytes, stream, problem,
+                  Divisor(rows), Divisor(tiles_n));
 }
 
 }  // namespace reid::REID_TARGET

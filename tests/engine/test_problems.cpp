@@ -75,17 +75,26 @@ TEST_CASE("problems: work for every processor of a GPU") {
   dense_families().at("conv")(parse_problem("conv n=64 h=16 w=8 c=256 k=256 r=3 s=3 pad=1 f32=0 bf16=1"), idle);
   if (std::getenv("REID_ONLY")) return check_that_some_ran();
   std::map<std::string, int> lines;  // that are there for an implementation, twice: two fills
+  const auto expect = [&](const std::string& op, std::initializer_list<const char*> names, int more) {
+    for (const char* name : names) lines[op + " emu:" + name + " bf16"] += more;
+  };
   for (const ProblemLine& line : read_problems("device.txt")) {
-    if (line.family == "matmul") lines["matmul emu:sm90_wgmma_bands bf16"] += 4;  // two kinds of sums
-    if (line.family != "conv") continue;
-    const bool forward = line.at("c") >= 1024, data = line.at("k") >= 1024;
-    lines[forward ? "conv_forward emu:sm90_wgmma_256 bf16"
-          : data  ? "conv_backward_data emu:sm90_wgmma_256 bf16"
-                  : "conv_backward_weight emu:sm90_clusters_256 bf16"] += 2;
+    if (line.family == "matmul") expect("matmul", {"sm90_wgmma_bands", "sm90_pairs_256"}, 4);  // two kinds of sums
+    if (line.family == "conv") {
+      const bool forward = line.at("c") >= 1024, data = line.at("k") >= 1024;
+      if (!forward && !data) expect("conv_backward_weight", {"sm90_clusters_256"}, 2);
+      if (forward) expect("conv_forward", {"sm90_wgmma_256", "sm90_pairs_256", "sm90_pairs"}, 2);
+      if (data) expect("conv_backward_data", {"sm90_pairs_256", "sm90_pairs"}, 4);  // alone and with an addend
+      if (data) expect("conv_backward_data", {"sm90_wgmma_256"}, 6);                // and with a norm's sums
+    } else if (line.family.starts_with("conv_")) {
+      Sweep alone{.runs = false};
+      dense_families().at("conv")(parse_problem("conv" + line.text.substr(line.text.find(' '))), alone);
+      CHECK_MESSAGE(alone.ran.contains("conv_forward emu:sm90_pairs bf16"), line.text);
+    }
   }
   for (const auto& [implementation, count] : lines)
     CHECK_MESSAGE((sweep.ran.contains(implementation) && sweep.ran.at(implementation) == count), implementation);
-  CHECK(lines.size() == 4);
+  CHECK(lines.size() == 9);
   for (const char* op : {"conv_forward", "conv_backward_data"}) {
     CHECK(idle.ran.contains(str(op, " emu:sm90_wgmma bf16")));
     CHECK_FALSE(idle.ran.contains(str(op, " emu:sm90_wgmma_256 bf16")));

@@ -54,7 +54,7 @@ std::string error_of(F&& f) {
 }
 
 inline void check_says(const std::string& message, std::initializer_list<const char*> parts) {
-  for (const char* part : parts) CHECK_MESSAGE(message.find(part) != std::string::npos, "'", part, "' is not in: ", message);
+  for (const char* part : parts) CHECK_MESSAGE(message.find(part) != std::string::npos, "'", std::string(part), "' is not in: ", message);
 }
 
 // What a child process that calls f writes to its standard error before it dies; "" when it survives.

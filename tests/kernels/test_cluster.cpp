@@ -38,7 +38,7 @@ __global__ void neighbors(float* y, const float* elsewhere, unsigned cluster, Pl
   if (bug == Plant::no_last_sync) return;
   bug == Plant::own_barrier_between ? __syncthreads() : cluster_sync();
   for (unsigned e = 0; e < 4; ++e) own[thread * 4 + e] = -2;
-  cluster_stay();
+  cluster_meet();
 }
 
 std::vector<float> neighbors_of(unsigned blocks, unsigned cluster, Plant bug) {
@@ -74,7 +74,7 @@ TEST_CASE("emulator: where a barrier of blocks stands for one of the cluster, so
 TEST_CASE("emulator: what goes wrong in a cluster is reported with its place") {
   const std::map<Plant, const char*> reports = {
       {Plant::no_first_sync, "of the cluster has not begun"},
-      {Plant::no_last_sync, "of the cluster is read at"},
+      {Plant::no_last_sync, "of the cluster, which has returned"},
       {Plant::a_warp_stays_away, "threads of one cluster wait at different barriers"},
       {Plant::half_a_warp, "lanes of warp 0 diverge"},
       {Plant::beyond_the_cluster, "block 2 is asked for at"},
