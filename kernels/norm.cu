@@ -15,7 +15,8 @@
 // Statistics: a chunk's mean, then its squares about that mean while the chunk is in the caches, corrected for what the mean was off by.
 // Backward: sums of d and of d (x - mean) in a first pass, dx in a second one. Where y came of x alone (beta says so), its sign is computed
 //      again from x as apply computed it, and y is not read. With a residual the first pass writes d, which is dresidual, and the second
-//      reads that instead of dy and y. Where a convolution made d and the sums (NormSumsArgs) the second pass is all there is.
+//      reads that instead of dy and y. Where a convolution made d and the sums (NormSumsArgs), by signs
+//      that apply wrote, a bit each, the second pass is all there is.
 // Types: maps are f32 or bf16; statistics, parameters and all sums are f32.
 // Bytes an element: statistics 4; apply 8, with a residual 12; backward 8 + 12, with relu 4 more each time where y is read, with a
 //      residual 12 + 4 + 12; half of them in bf16. Floors on H200 (4.3 TB/s) in f32: 0.9, 1.9 and 4.7 ps. No version was measured yet.
@@ -156,6 +157,14 @@ __global__ void statistics_kernel(const T* x, NormWindow w, Moments* moments, fl
 
 // --- apply ---
 
+// Bit i: whether number i is above zero.
+__device__ inline uint8_t signs_of(const Vec<bf16>& of) {
+  unsigned bits = 0;
+  UNROLL
+  for (int i = 0; i < 8; ++i) bits |= to_float(of[i]) > 0 ? 1u << i : 0;
+  return static_cast<uint8_t>(bits);
+}
+
 template <int V, class T>
 __global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(const NormApplyArgs GRID_CONSTANT a) {
   after_predecessors();
@@ -163,6 +172,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(const NormAppl
   const Place<V> at(w);
   if (!at.live) return;
   const T* residual = in<T>(a.residual);
+  auto* const positive = out<uint8_t>(a.positive);
   const Norm<V> norm(a.slices, at);
   const ChannelNorms<V> norms{norm.of_group(norm.slice.mean), norm.scale(a.eps), norm.of_channel(norm.slice.beta)};
   struct Row {
@@ -176,7 +186,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks) apply_kernel(const NormAppl
   each_row(at, w, fetch, [&](const Row& row, int64_t element) {
     Pack<V> y = norms(widened(row.x));
     if (residual) y = sum_of(y, widened(row.more));
-    store(out<T>(a.y) + element, a.relu ? relu_of(y) : y);
+    if (a.relu) y = relu_of(y);
+    store(out<T>(a.y) + element, y);
+    if constexpr (V == 8) {
+      if (positive) positive[element / 8] = signs_of(narrowed<T>(y));
+    }
   });
 }
 
@@ -430,6 +444,7 @@ const char* refuse_slices(DType dtype, const NormSlice (&slices)[2], std::initia
 }
 template <bool vectors>
 const char* refuse_apply(const NormApplyArgs& a) {
+  if (a.positive && !(vectors && a.dtype == DType::bf16)) return "tells signs of eight neighbors in bf16 only";
   return refuse_slices<vectors>(a.dtype, a.slices, {a.x, a.y, a.residual});
 }
 template <bool vectors>

@@ -166,9 +166,15 @@ Bound sum_bound(const AnyProblem& p, double terms) {
     for (const FieldMemory& f : p.fields) {
       Guarded memory(f.shape.numel() * int64_t{8});
       auto* data = static_cast<double*>(memory.data());
+      auto* bits = static_cast<uint8_t*>(memory.data());
       const std::vector<double>& values = inputs.at(f.name);
-      if (f.reads())
-        for (size_t i = 0; i < values.size(); ++i) data[i] = std::abs(values[i]);
+      for (size_t i = 0; f.reads() && i < values.size(); ++i) {
+        if (f.type(DType::f64) == DType::u8) {
+          bits[i] = static_cast<uint8_t>(values[i]);
+        } else {
+          data[i] = std::abs(values[i]);
+        }
+      }
       run.memory.emplace(f.name, std::move(memory));
     }
     call(p, p.reference, run, DType::f64);

@@ -60,7 +60,7 @@ MAX_BYTES = 1 << 20      # any tracked file
 
 # Lines a folder may hold, everything below it included.
 BUDGET = {
-    "include/reid": 5650,
+    "include/reid": 5700,
     "kernels": 9500,
     "src/backends": 8400,
     "src/engine": 5000,
@@ -68,7 +68,7 @@ BUDGET = {
     "src/people": 13400,
     "src/learning": 5000,
     "src/program": 6950,
-    "tests": 23400,
+    "tests": 23450,
     "tools": 6650,
 }
 

@@ -14,10 +14,10 @@
 // Tflop/s. No version was measured yet. Sibling for other devices: conv/implicit_gemm_mma.cu. Forward also takes the statistics of y
 // (conv/statistics.cuh), where boxes divide the maps, or has y pass a norm (norm.cuh), whose table each block makes and whose residual's
 // boxes come while products run: in inference 40 of ResNet-50-IBN-a's 53 norms are no pass of their own, 29 MB less an image of 256 x 128
-// (calculated: 1.7 ms of a batch of 256). The data's gradient also takes an addend, and then turns what comes of both into
-// the gradient that a norm before it lets through, with its sums (NormSumsArgs): the boxes of the addend, y and x are fetched while
-// products run. Between the bottlenecks of ResNet-50 at batch 64 that is four passes less over 0.5 GB (calculated: 0.5 ms; twice the
-// boxes of dy, from L2, not counted).
+// (calculated: 1.7 ms of a batch of 256). The data's gradient also takes an addend, and then turns what comes of both into the gradient
+// that a norm before it lets through, with its sums (NormSumsArgs): the boxes of the addend and x are fetched while products run, the signs
+// of y are bits (0.45 GB less to read at batch 64; calculated: 0.1 ms). Between the bottlenecks of ResNet-50 at batch 64 that is four
+// passes less over 0.5 GB (calculated: 0.5 ms; twice the boxes of dy, from L2, not counted).
 
 #include "conv/statistics.cuh"
 #include "kernels.h"
@@ -136,13 +136,17 @@ struct WgmmaExtras : Convolution {
     }
   }
 };
-// With the sums of the norm before. Pixels beyond the map come with zeros of y: they count for nothing. With 128 columns this would take
-// more registers than two blocks leave each other.
-struct WgmmaDataNorm : WgmmaExtras<WgmmaData<kChannels, false>, 3> {
+// With the sums of the norm before. With 128 columns this would take more registers than two blocks leave each other.
+struct WgmmaDataNorm : WgmmaExtras<WgmmaData<kChannels, false>, 2> {
+  const uint64_t* signs;  // [pixels, n / 64]
   int boxes_of_phase;
   const float *mean, *variance;
   float eps;
   float *sums, *dots;  // [phases, boxes of a phase, n]
+  __device__ uint64_t positive(const WgmmaPlace& at, int row) const {
+    const bf16* const pixel = line(at, row);
+    return pixel ? signs[(pixel - result) / kChannels + at.column] : 0;
+  }
   __device__ void store_gradient_sums(const WgmmaPlace& at, int64_t j, const GradientSums& of) const {
     const int64_t to = (int64_t{at.part} * boxes_of_phase + at.row) * n + j;
     sums[to] = of.sum, dots[to] = of.dot / sqrtf(variance[j] + eps);
@@ -234,8 +238,8 @@ void backward_data_and_sums(const ConvBackwardDataArgs& a, Stream& stream) {
   const ConvShape& s = a.shape;
   WgmmaDataNorm p{};
   static_cast<WgmmaData<kChannels, false>&>(p) = convolution<WgmmaData<kChannels, false>>(s, a.dy, a.w, a.dx, stream);
-  const void* const extras[] = {a.addend, a.norm.y, a.norm.x};
-  for (int e = 0; e < 3; ++e) p.extras[e] = extra_map(extras[e], s, p.boxes);
+  p.extras[0] = extra_map(a.addend, s, p.boxes), p.extras[1] = extra_map(a.norm.x, s, p.boxes);
+  p.signs = in<uint64_t>(a.norm.positive);
   const int64_t boxes = p.boxes.count(s.n), items = p.phases * boxes;
   p.boxes_of_phase = static_cast<int>(boxes);
   p.mean = in<float>(a.norm.mean), p.variance = in<float>(a.norm.variance), p.eps = static_cast<float>(a.norm.eps);
@@ -274,8 +278,8 @@ const char* refuse_forward(const ConvForwardArgs& a) {
   return reason ? reason : refuse_boxes(a);
 }
 const char* refuse_data(const ConvBackwardDataArgs& a) {
-  if (a.norm.x && !a.addend) return "takes a norm's sums of what has an addend only";
-  return a.shape.n * a.shape.h * a.shape.w < kPixels ? kFewPixels : refuse_wgmma(a, {a.dy, a.w, a.dx, a.addend, a.norm.x, a.norm.y});
+  if (a.norm.x && (!a.addend || a.shape.c % kChannels != 0)) return "takes a norm's sums of channels in sixty-fours, with an addend";
+  return a.shape.n * a.shape.h * a.shape.w < kPixels ? kFewPixels : refuse_wgmma(a, {a.dy, a.w, a.dx, a.addend, a.norm.x, a.norm.positive});
 }
 // Tiles of 128 x 256 have a processor for themselves, where of 128 x 128 two share one: that is quicker where all have as many turns, and
 // where sums are so long that a tile's beginning and end, which nothing hides, are less than what fewer fetches save.

@@ -28,11 +28,6 @@ struct WgmmaResults {
     static_assert(kWords == 1);
     return of_bf16_pair(words[pair][0], which);
   }
-  // Leaves zeros of a pair of bf16 where y's is not above zero.
-  __device__ void let_through(int pair, uint32_t y) {
-    static_assert(kWords == 1);
-    words[pair][0] &= (of_bf16_pair(y, 0) > 0 ? 0xFFFFu : 0) | (of_bf16_pair(y, 1) > 0 ? 0xFFFF0000u : 0);
-  }
   // As many neighboring lanes as 16 bytes hold pairs trade those of as many blocks, from `block` on: lane l ends with the pairs of block
   // `block` + l % kTraders that the traders around it had. A transposition of blocks and lanes, a bit of their numbers at a time.
   __device__ Vec<T> vector(int block, int half) const {

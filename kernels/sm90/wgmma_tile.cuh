@@ -38,7 +38,8 @@
 //   kExtras, load_extra(which, tile, place, barrier)      each kM rows of 64 columns, then those of the next 64
 // The first is added to the sums; it is the residual where the Problem has results of bf16 finished by a norm (norm.cuh):
 //   finish                               a member of that name; for j < n
-// With three it asks for the sums of a norm's gradients (NormSumsArgs); the second is y, the third x:
+// With two it asks for the sums of a norm's gradients (NormSumsArgs) in tiles of 64 columns; the second is x:
+//   positive(place, row)                 the bits of the tile's row: where the norm made more than 0; none beyond the extents
 //   mean, store_gradient_sums(place, column j, sums)      a member of that name, for all columns; for j < n, products with x - mean
 
 #include <algorithm>
@@ -86,7 +87,7 @@ inline constexpr int kExtrasOf = [] {
   return 0;
 }();
 template <class Problem>
-inline constexpr bool kTakesSums = kExtrasOf<Problem> == 3;
+inline constexpr bool kTakesSums = kExtrasOf<Problem> == 2;
 template <class Problem>
 inline constexpr bool kInClusters = requires(const Problem& p) {
   p.cluster;
@@ -311,13 +312,26 @@ __device__ void wgmma_moments(const WgmmaResults<T, kSums>& results, Moments* co
   }
 }
 
-// What of the results reaches a norm that made y, with its ReLU, of x.
+// Which of the thread's sums reach a norm through its ReLU: a bit each.
 template <class Problem>
-__device__ void wgmma_mask(const WgmmaExtra<Problem>& y, ResultsOf<Problem>& results) {
+__device__ uint32_t wgmma_through(const Problem& problem, const WgmmaPlace& at) {
+  static_assert(Problem::kN == 64);
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize, row = static_cast<int>(threadIdx.x) / kWarpSize * 16 + lane / 4;
+  uint32_t through = 0;
   UNROLL
-  for (int pair = 0; pair < Problem::kN / 4; ++pair) results.let_through(pair, y.pair(pair / 2, pair % 2));
+  for (int half = 0; half < 2; ++half) {
+    const uint64_t own = problem.positive(at, row + 8 * half) >> lane % 4 * 2;
+    UNROLL
+    for (int block = 0; block < 8; ++block) through |= (static_cast<uint32_t>(own >> 8 * block) & 3) << (4 * block + 2 * half);
+  }
+  return through;
 }
-// Its sums over a warp's 16 rows, and those of the products with x - mean, go to columns [kN].
+template <class Problem>
+__device__ void wgmma_mask(uint32_t through, float (&sums)[Problem::kN / 2]) {
+  UNROLL
+  for (int i = 0; i < Problem::kN / 2; ++i) sums[i] = through >> i & 1 ? sums[i] : 0;
+}
+// The norm's sums over a warp's 16 rows, and those of the products with x - mean, go to columns [kN].
 template <class Problem>
 __device__ void wgmma_sums(const Problem& problem, const WgmmaPlace& at, const ResultsOf<Problem>& results, const WgmmaExtra<Problem>& x,
                            GradientSums* columns) {
@@ -398,9 +412,11 @@ __device__ void wgmma_end(const Problem& problem, const WgmmaPlace& at, const Wg
   static_assert(kFinishes<Problem> + kTakesSums<Problem> + kTakesMoments<Problem> <= 1, "`met` has two phases");
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
   const auto extra = [&](int which) { return WgmmaExtra<Problem>(steps + which, ring); };
+  [[maybe_unused]] uint32_t through = 0;
+  if constexpr (kTakesSums<Problem>) through = wgmma_through(problem, at);  // under way while the addend is waited for
   if constexpr (kExtrasOf<Problem> != 0 && !kFinishes<Problem>) wgmma_add<Problem>(extra(0), sums);
-  ResultsOf<Problem> results(sums);
-  if constexpr (kTakesSums<Problem>) wgmma_mask<Problem>(extra(1), results);
+  if constexpr (kTakesSums<Problem>) wgmma_mask<Problem>(through, sums);
+  const ResultsOf<Problem> results(sums);
   if constexpr (!kFinishes<Problem>) {
     wgmma_store(problem, at, results);
   } else {
@@ -414,7 +430,7 @@ __device__ void wgmma_end(const Problem& problem, const WgmmaPlace& at, const Wg
   if constexpr (kTakesSums<Problem>) {
     auto* const parts = reinterpret_cast<GradientSums*>(ring.tile(steps));  // [warps, kN]; where the addend was
     wgmma_meet(ring.met, 0);
-    wgmma_sums<Problem>(problem, at, results, extra(2), parts + warp * Block::kN);
+    wgmma_sums<Problem>(problem, at, results, extra(1), parts + warp * Block::kN);
     wgmma_meet(ring.met, 1);
     merge_warps<Block::kWarps, Block::kN>(parts, 16, [&](int column, const GradientSums& all) {
       const int64_t j = int64_t{at.column} * Block::kN + column;

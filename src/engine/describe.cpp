@@ -117,7 +117,7 @@ void ConvBackwardDataArgs::describe(Visitor& v) const {
   v.output("dx", dx, x_shape(shape), dtype);
   if (!norm.x) return;
   v.input("norm_x", norm.x, x_shape(shape), dtype);
-  v.input("norm_y", norm.y, x_shape(shape), dtype);
+  v.input("positive", norm.positive, {shape.n * shape.h * shape.w, shape.c / 8}, DType::u8);
   v.input("mean", norm.mean, {shape.c}, wide(dtype));
   v.input("variance", norm.variance, {shape.c}, wide(dtype));
   v.attribute("eps", norm.eps);
@@ -145,6 +145,8 @@ void NormApplyArgs::describe(Visitor& v) const {
   v.attribute("eps", eps);
   v.attribute("relu", relu);
   v.output("y", y, x_shape(slices[0].window), dtype);
+  const NormWindow& w = slices[0].window;
+  if (positive) v.output("positive", positive, {w.groups * w.length, w.channels / 8}, DType::u8);
 }
 void NormBackwardArgs::describe(Visitor& v) const {
   const Shape map = x_shape(slices[0].window), parameters{slices[0].window.count + slices[1].window.count};

@@ -220,7 +220,11 @@ Var norm_act(const Var& x, const std::vector<NormPart>& parts, const Var& residu
   REID_CHECK(parts.size() == 1 || parts.size() == 2, "[norm_act] takes one or two windows, got ", parts.size());
   Tensor y = Tensor::empty(x.shape(), x.value().dtype(), x.value().device());
   std::vector<ops::NormOperands> norms = operands_of(x.value(), parts);
-  ops::norm_apply(x.value(), norms, residual.value(), eps, relu, y);
+  // Only with a residual: without one the norm's backward reads no y, and reading it here would cost what it saves.
+  const bool recorded = x.tape() || residual.tape() || parts[0].gamma.tape();
+  const bool offers = recorded && relu && residual.value().defined() && norms.size() == 1 && norms[0].window.groups == 1;
+  Tensor positive;
+  ops::norm_apply(x.value(), norms, residual.value(), eps, relu, y, offers ? &positive : nullptr);
   if (seen) {
     seen->clear();
     for (const ops::NormOperands& n : norms) seen->push_back(n.statistics);
@@ -228,10 +232,8 @@ Var norm_act(const Var& x, const std::vector<NormPart>& parts, const Var& residu
   if (residual.value().defined()) {
     for (ops::NormOperands& n : norms) n.beta = Tensor();  // y cannot be told from x
   }
-  // Only with a residual: without one the norm's backward reads no y, and reading it here would cost what it saves.
   std::shared_ptr<ops::NormBefore> before;
-  if (relu && residual.value().defined() && norms.size() == 1 && norms[0].window.groups == 1)
-    before = std::make_shared<ops::NormBefore>(ops::NormBefore{x.value(), y, norms[0].statistics, eps});
+  if (positive.defined()) before = std::make_shared<ops::NormBefore>(ops::NormBefore{x.value(), positive, norms[0].statistics, eps});
   const Var none;
   const NormPart& last = parts.back();
   const Var result =

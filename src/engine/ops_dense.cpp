@@ -179,14 +179,15 @@ Tensor conv_backward_data(const Tensor& dy, const Tensor& w, const Shape& x_shap
   ConvBackwardDataArgs adding = plain;
   if (addend) adding.addend = addend->raw();
   if (norm) {
-    for (const Tensor& t : {norm->x, norm->y}) require_alike("conv_backward_data", dx, t);
+    require_alike("conv_backward_data", dx, norm->x);
+    require_shape("conv_backward_data", "positive", norm->positive, {s.n * s.h * s.w, s.c / 8});
     for (const auto& [name, given] : {std::pair{"mean", &norm->statistics.mean}, {"variance", &norm->statistics.variance}}) {
       require_shape("conv_backward_data", name, *given, {1, s.c});
       require_wide("conv_backward_data", name, *given, dx);
     }
     ConvBackwardDataArgs taking = adding;
     taking.norm = {.x = norm->x.raw(),
-                   .y = norm->y.raw(),
+                   .positive = norm->positive.raw(),
                    .mean = norm->statistics.mean.raw(),
                    .variance = norm->statistics.variance.raw(),
                    .dgamma = nullptr,

@@ -53,13 +53,20 @@ Statistics norm_statistics(const Tensor& x, const NormWindow& window) {
   return s;
 }
 
-void norm_apply(const Tensor& x, const std::vector<NormOperands>& norms, const Tensor& residual, double eps, bool relu, const Tensor& y) {
+void norm_apply(const Tensor& x, const std::vector<NormOperands>& norms, const Tensor& residual, double eps, bool relu, const Tensor& y,
+                Tensor* positive) {
   require_norms("norm_apply", x, norms);
   for (const NormOperands& n : norms) require_shape("norm_apply", "beta", n.beta, {n.window.count});
   require_alike("norm_apply", x, y);
   if (residual.defined()) require_alike("norm_apply", x, residual);
   NormApplyArgs args{.x = x.raw(), .slices = {}, .residual = residual.raw(), .y = y.raw(), .eps = eps, .relu = relu, .dtype = x.dtype()};
   set_slices(args.slices, norms);
+  if (const int64_t channels = x.dim(-1); positive && channels % 8 == 0) {
+    const Tensor bits = Tensor::empty({x.numel() / channels, channels / 8}, DType::u8, x.device());
+    NormApplyArgs telling = args;
+    telling.positive = bits.raw();
+    if (Registry::accepts_more<NormApply>(x.device().type, args, telling)) args = telling, *positive = bits;
+  }
   dispatch<NormApply>(x.device(), args);
 }
 

@@ -84,8 +84,7 @@ TEST_CASE("problems: work for every processor of a GPU") {
       const bool forward = line.at("c") >= 1024, data = line.at("k") >= 1024;
       if (!forward && !data) expect("conv_backward_weight", {"sm90_clusters_256"}, 2);
       if (forward) expect("conv_forward", {"sm90_wgmma_256", "sm90_pairs_256", "sm90_pairs"}, 2);
-      if (data) expect("conv_backward_data", {"sm90_pairs_256", "sm90_pairs"}, 4);  // alone and with an addend
-      if (data) expect("conv_backward_data", {"sm90_wgmma_256"}, 6);                // and with a norm's sums
+      if (data) expect("conv_backward_data", {"sm90_wgmma_256", "sm90_pairs_256", "sm90_pairs"}, 4);  // alone and with an addend
     } else if (line.family.starts_with("conv_")) {
       Sweep alone{.runs = false};
       dense_families().at("conv")(parse_problem("conv" + line.text.substr(line.text.find(' '))), alone);

@@ -317,6 +317,43 @@ void sums_statistics(const ProblemLine& line, Sweep& sweep) {
   check_problem(p, line, sweep);
 }
 
+// Every second number is not above zero, some are zero.
+TEST_CASE("problems: the bits of what a norm made above zero are those of what it stored") {
+  initialize();
+  const int64_t rows = 70, channels = 72;
+  const Device device = tried_device();
+  const auto there = [&](const char* name, const Shape& shape, DType dtype) { return normal_tensor(name, shape, dtype).to(device); };
+  const Tensor x = there("x", {rows, channels}, DType::bf16), residual = there("residual", {rows, channels}, DType::bf16);
+  const Tensor mean = there("mean", {channels}, DType::f32), gamma = there("gamma", {channels}, DType::f32);
+  const Tensor variance = Tensor::full({channels}, 2, DType::f32, device), beta = there("beta", {channels}, DType::f32);
+  int told = 0;
+  for (const auto& [at, impl] : tried<NormApply>()) {
+    const NormWindow all{.groups = 1, .length = rows, .channels = channels, .first = 0, .count = channels};
+    const Tensor y = Tensor::empty(x.shape(), DType::bf16, device), bits = Tensor::full({rows, channels / 8}, 0xA5, DType::u8, device);
+    NormApplyArgs args{.x = x.raw(),
+                       .slices = {{all, mean.raw(), variance.raw(), gamma.raw(), beta.raw()}},
+                       .residual = residual.raw(),
+                       .y = y.raw(),
+                       .eps = 1e-5,
+                       .relu = true,
+                       .dtype = DType::bf16,
+                       .positive = bits.raw()};
+    if (impl.refuses && impl.refuses(args)) continue;
+    ++told;
+    impl.run(args, current_stream(device));
+    const Tensor stored = y.to(Device{}).to(DType::f32), said = bits.to(Device{});
+    int64_t wrong = 0, positive = 0;
+    for (int64_t i = 0; i < rows * channels; ++i) {
+      const bool bit = (said.data<uint8_t>()[i / 8] >> i % 8 & 1) != 0;
+      wrong += bit != (stored.data<float>()[i] > 0), positive += bit;
+    }
+    CHECK_MESSAGE(wrong == 0, impl.name);
+    CHECK(positive > rows * channels / 4);
+    CHECK(positive < rows * channels * 3 / 4);
+  }
+  CHECK(told >= 1);
+}
+
 }  // namespace
 
 Families norm_families() { return {{"norm", norm}, {"running_update", running_update}, {"sums_statistics", sums_statistics}}; }

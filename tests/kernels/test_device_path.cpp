@@ -226,7 +226,11 @@ TEST_CASE("device: the centroid loss agrees with the CPU's") {
 }
 
 // Gradients of a norm with a residual whose y goes into `uses` convolutions and on, as between bottlenecks.
-std::vector<Tensor> block_gradients(Device device, DType dtype, DType weights, int uses, bool convolution_first) {
+struct BlockCase {
+  int uses;
+  bool convolution_first, with_relu;
+};
+std::vector<Tensor> block_gradients(Device device, DType dtype, DType weights, const BlockCase& c) {
   constexpr int64_t kChannels = 64, kFilters = 32;
   const auto there = [&](const char* name, const Shape& shape, DType type) {
     return normal_tensor(name, shape).to(DType::bf16).to(type).to(device);
@@ -241,40 +245,41 @@ std::vector<Tensor> block_gradients(Device device, DType dtype, DType weights, i
   const NormWindow all{.groups = 1, .length = map[0] * map[1] * map[2], .channels = kChannels, .first = 0, .count = kChannels};
   const std::vector<NormPart> parts{{tape.watch(gamma), tape.watch(beta), all, {}}};
   // In double step by step, which leaves nothing to a convolution.
-  const Var y = dtype == DType::f64 ? relu(add(norm_act(x, parts, Var(), 1e-5, false, nullptr), residual))
-                                    : norm_act(x, parts, residual, 1e-5, true, nullptr);
-  Var sum = convolution_first ? Var() : scale(y, 1);
-  for (int use = 0; use < uses; ++use) {
+  const auto passed = [&](const Var& v) { return c.with_relu ? relu(v) : v; };
+  const Var y = dtype == DType::f64 ? passed(add(norm_act(x, parts, Var(), 1e-5, false, nullptr), residual))
+                                    : norm_act(x, parts, residual, 1e-5, c.with_relu, nullptr);
+  Var sum = c.convolution_first ? Var() : scale(y, 1);
+  for (int use = 0; use < c.uses; ++use) {
     const Var z = conv(conv(y, tape.watch(down), {}), tape.watch(up), {});
     sum = sum.value().defined() ? add(sum, z) : z;
   }
-  tape.backward(convolution_first ? add(sum, y) : sum, there("dy", map, dtype));
+  tape.backward(c.convolution_first ? add(sum, y) : sum, there("dy", map, dtype));
   std::vector<Tensor> gradients{tape.gradient(x), tape.gradient(residual), gamma.grad, beta.grad, down.grad, up.grad};
   for (Tensor& t : gradients) t = t.to(Device{});
   return gradients;
 }
 
 TEST_CASE("device: the last convolution that a norm's gradient comes from takes the norm's sums, and no other") {
-  for (const auto& one : {std::pair{1, true}, {2, true}, {1, false}}) {
-    const int uses = one.first;
-    const bool convolution_first = one.second;
-    CAPTURE(uses);
-    CAPTURE(convolution_first);
-    const auto exact = block_gradients({}, DType::f64, DType::f64, uses, convolution_first);
-    const auto cpu = block_gradients({}, DType::bf16, DType::f32, uses, convolution_first);
+  for (const BlockCase& c : {BlockCase{1, true, true}, {2, true, true}, {1, false, true}, {1, true, false}}) {
+    const bool takes = c.convolution_first && c.with_relu;
+    CAPTURE(c.uses);
+    CAPTURE(c.convolution_first);
+    CAPTURE(c.with_relu);
+    const auto exact = block_gradients({}, DType::f64, DType::f64, c);
+    const auto cpu = block_gradients({}, DType::bf16, DType::f32, c);
     std::vector<std::string> lines;
     trace_to(&lines);
-    const auto there = block_gradients(test_device(), DType::bf16, DType::f32, uses, convolution_first);
+    const auto there = block_gradients(test_device(), DType::bf16, DType::f32, c);
     trace_to(nullptr);
     const auto of = [&](const char* op, const char* what) {
       return std::ranges::count_if(lines, [&](const std::string& l) { return l.starts_with(op) && l.find(what) != std::string::npos; });
     };
     if (on_emulated_device()) {
-      CHECK(of("conv_backward_data", "norm_x") == convolution_first);
-      CHECK(of("conv_backward_data", "addend") == (convolution_first ? uses : 0));  // else the convolution's gradient is the first
-      CHECK(of("norm_gradient", "") == convolution_first);
-      CHECK(of("norm_backward", "") == !convolution_first);
-      CHECK(of("conv_backward_weight", "accumulate=1") == 2 * uses);  // into the parameters' gradients
+      CHECK(of("conv_backward_data", "norm_x") == takes);
+      CHECK(of("conv_backward_data", "addend") == (c.convolution_first ? c.uses : 0));  // else the convolution's gradient is the first
+      CHECK(of("norm_gradient", "") == takes);
+      CHECK(of("norm_backward", "") == !takes);
+      CHECK(of("conv_backward_weight", "accumulate=1") == 2 * c.uses);  // into the parameters' gradients
       CHECK(of("add_pairs", "") == 1);
     }
     for (size_t i = 0; i < exact.size(); ++i) {

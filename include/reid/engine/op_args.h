@@ -99,6 +99,7 @@ struct NormApplyArgs {
   double eps;
   bool relu;
   DType dtype;
+  void* positive = nullptr;  // nullable: [G L, C / 8] u8, for channels in eights; bit c % 8 of byte c / 8 of a row: y > 0
   void describe(Visitor&) const;
 };
 struct NormApply {
@@ -146,7 +147,7 @@ struct NormGradient {
 // The first half, of a batch norm over all rows and channels: what is read and found on the way of dy to memory.
 struct NormSumsArgs {
   const void* x = nullptr;      // of the norm; null: nothing is wanted
-  const void* y;                // what the norm and its ReLU made: dy becomes d, which is dy where y > 0 and 0 elsewhere
+  const void* positive;         // where the norm and its ReLU made more than 0 (NormApplyArgs): dy becomes d, which is 0 elsewhere
   const void *mean, *variance;  // [C] wide
   void *dgamma, *dbeta;         // [C] wide
   double eps;

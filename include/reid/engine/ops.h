@@ -57,7 +57,9 @@ struct NormOperands {
 };
 // By one norm or two, of channels that are neighbors; groups of the second are unions of groups of the first. Writes these channels of y
 // only; y has x's shape. residual may be undefined.
-void norm_apply(const Tensor& x, const std::vector<NormOperands>& norms, const Tensor& residual, double eps, bool relu, const Tensor& y);
+// positive: nullable; becomes the bits of y > 0 (NormApplyArgs) where what computes y says so in passing, else undefined.
+void norm_apply(const Tensor& x, const std::vector<NormOperands>& norms, const Tensor& residual, double eps, bool relu, const Tensor& y,
+                Tensor* positive = nullptr);
 // Moves each `running` [C] towards the mean over groups of its `seen` [G, C], in place; RunningMove says how. No two share tensors.
 struct RunningStep {
   Statistics running, seen;
@@ -74,7 +76,7 @@ std::vector<NormGradients> norm_backward(const Tensor& dy, const Tensor& x, cons
 
 // What a data's gradient may do for the batch norm over all rows and channels, with ReLU, whose y the convolution takes: see NormSumsArgs.
 struct NormBefore {
-  Tensor x, y;
+  Tensor x, positive;
   Statistics statistics;  // [1, C]
   double eps;
   NormGradients gradients = {};  // once they were taken: then the gradient of y is that of what the ReLU let through

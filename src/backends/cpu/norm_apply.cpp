@@ -113,6 +113,9 @@ void Finish::operator()(int64_t row, int64_t rows, int64_t column, int64_t colum
                              : finish_rows<float>(norm_, scale_.data(), row, rows, first, count);
 }
 
-void register_norm_apply() { add_both<NormApply, norm_apply<float>, norm_apply<bf16>>("vectorized"); }
+void register_norm_apply() {
+  add_both<NormApply, norm_apply<float>, norm_apply<bf16>>(
+      "vectorized", [](const NormApplyArgs& a) { return a.positive ? "says nothing of signs" : refuse_wider(a.dtype); });
+}
 
 }  // namespace reid::cpu

@@ -100,7 +100,7 @@ void conv_backward_data(const ConvBackwardDataArgs& a) {
     sums[static_cast<size_t>(xi)] += double{dy[yi]} * double{w[wi]};
   });
   for (size_t i = 0; a.addend && i < sums.size(); ++i) sums[i] += double{in<T>(a.addend)[i]};
-  for (size_t i = 0; a.norm.x && i < sums.size(); ++i) sums[i] = in<T>(a.norm.y)[i] > 0 ? sums[i] : 0;
+  for (size_t i = 0; a.norm.x && i < sums.size(); ++i) sums[i] = in<uint8_t>(a.norm.positive)[i / 8] >> i % 8 & 1 ? sums[i] : 0;
   store(sums, out<T>(a.dx));
   if (!a.norm.x) return;
   for (int64_t c = 0; c < s.c; ++c) {

@@ -33,6 +33,11 @@ void norm_statistics(const NormStatisticsArgs& a) {
   }
 }
 
+void set_bit(uint8_t* bits, int64_t i, bool value) {
+  const auto bit = static_cast<uint8_t>(1 << i % 8);
+  bits[i / 8] = static_cast<uint8_t>(value ? bits[i / 8] | bit : bits[i / 8] & ~bit);
+}
+
 template <class T>
 void norm_apply(const NormApplyArgs& a) {
   const T* x = in<T>(a.x);
@@ -48,6 +53,7 @@ void norm_apply(const NormApplyArgs& a) {
       for_each_row(w, g, j, [&](int64_t i) {
         const double value = (double{x[i]} - mean) * scale + beta + (residual ? double{residual[i]} : 0.0);
         y[i] = static_cast<T>(a.relu && value < 0 ? 0.0 : value);
+        if (a.positive) set_bit(out<uint8_t>(a.positive), i, y[i] > 0);
       });
     }
   }
