@@ -5,11 +5,11 @@
 //   sm90_wgmma        tiles of 128 x 128, two blocks a processor
 //   sm90_wgmma_bands  tiles of 128 x 256, where there are enough for all processors: a block a processor, tile after tile
 //   sm90_pairs_256    the same by pairs of blocks, of which each fetches half of b's boxes, for both
-// Bytes: 2 (M K + K N) + 4 M N; a tile of 128 x 128 fetches 32 KB from L2 for 2.1 Mflop, one of 128 x 256 48 KB for 4.2, and 32 of a pair:
-// 64, 48 and 32 bytes a cycle and processor at full rate. From shared memory wgmma reads 96 and 80. Flops: 2 M N K. Floor on H200: 790
-// Tflop/s. No version was measured yet; predicted of pairs: 1.04 times the rate of bands at 4096 x 4096 x 4096, which is what clusters of
-// two gained elsewhere (704 -> 734 Tflop/s, cudaforfun.substack.com/p/outperforming-cublas-on-h100-a-worklog). Sibling for other devices:
-// gemm/gemm_mma.cu.
+// Bytes: 2 (M K + K N) + 4 M N; a tile of 128 x 128 takes in 32 KB for 2.1 Mflop, one of 128 x 256 48 KB for 4.2: 64 and 48 bytes a cycle
+// and processor at full rate. L2 reads as much, but 32 for a block of a pair. From shared memory wgmma reads 96 and 80. Flops: 2 M N K.
+// Floor on H200: 790 Tflop/s. No version was measured yet; predicted of pairs: 1.04 times the rate of bands at 4096 x 4096 x 4096, which is
+// what clusters of two gained elsewhere (704 -> 734 Tflop/s, cudaforfun.substack.com/p/outperforming-cublas-on-h100-a-worklog). Sibling for
+// other devices: gemm/gemm_mma.cu.
 
 #include "kernels.h"
 #include "sm90/wgmma_bands.cuh"

@@ -39,15 +39,15 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, 1)
     }
     return;  // no barrier of the block follows
   }
+  const int tiles = (bands.places() - 1 - first) / stride + 1, end = tiles * problem.steps(place(first));  // they have as many steps each
   for (int index = first; index < bands.places(); index += stride) {
     const WgmmaPlace at = place(index);
     const int steps = problem.steps(at);
     float sums[Problem::kN / 2] = {};
-    wgmma_consume<Problem>(ring, begin, steps, true, sums);
+    wgmma_consume<Problem>(ring, begin, steps, end, sums);
     wgmma_store(problem, at, ResultsOf<Problem>(sums));
     begin += steps;
   }
-  ring.leave();
 }
 
 template <class Problem>

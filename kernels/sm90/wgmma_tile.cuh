@@ -3,9 +3,9 @@
 //
 // Map: a block makes kM x kN sums, 64 or 128 each, or 128 x 256. A warpgroup for every 64 rows holds 64 x kN of them in registers; one
 // thread of one more warp tells the copy engine which boxes to bring into three stages (64 steps of depth of both operands, 32 KB where a
-// block makes 128 x 128). A stage has two barriers: `full` ends its phase when the boxes' bytes have arrived, `empty` when all warps have
-// multiplied what was there. A warpgroup keeps one group of four products running while it issues the next; the stage before is released
-// when that group's predecessors are done.
+// block makes 128 x 128). A stage has two barriers: `full` ends its phase when the boxes' bytes have arrived, `empty` when all warps that
+// read them have multiplied what was there. A warpgroup keeps one group of four products running while it issues the next; the stage before
+// is released when that group's predecessors are done.
 //
 // Two to four blocks share a processor, as many as three stages leave room for: while one stores or waits for its first boxes, another
 // multiplies. Convolutions of 1 x 1 have one to eight steps of depth, so that most of a block's life is its beginning and its end. A tile
@@ -151,10 +151,6 @@ struct WgmmaRing {
       __syncthreads();
     }
   }
-  // By all consumers, at their end: others' may still release what this block has filled.
-  __device__ static void leave() {
-    if constexpr (kInPairs<Problem>) cluster_meet();
-  }
 };
 
 // begin: the first step of this tile.
@@ -183,13 +179,15 @@ __device__ void wgmma_produce(const Problem& problem, const WgmmaRing<Problem>& 
   }
 }
 
-// goes_on: other boxes follow.
+// end: of all that the block's stages take. What is filled no more is not released: each arrival is waited for, so that none comes to a
+// block that has returned.
 template <class Problem>
-__device__ void wgmma_consume(const WgmmaRing<Problem>& ring, int begin, int steps, bool goes_on, float (&sums)[Problem::kN / 2]) {
+__device__ void wgmma_consume(const WgmmaRing<Problem>& ring, int begin, int steps, int end, float (&sums)[Problem::kN / 2]) {
   using Block = WgmmaBlock<Problem>;
   const int first_row = static_cast<int>(threadIdx.x) / 128 * 64;
   const unsigned lane = threadIdx.x % kWarpSize;
   const bool speaks = lane < kTogether<Problem>;  // for its warp, to a block
+  const int refilled = end - Block::kStages;
   for (int step = begin; step < begin + steps; ++step) {
     ring.wait_full(step);
     const bf16 *a = ring.tile(step), *b = a + Block::kElementsA;
@@ -201,10 +199,10 @@ __device__ void wgmma_consume(const WgmmaRing<Problem>& ring, int begin, int ste
     }
     wgmma_commit();
     wgmma_wait<1>();
-    if (step > begin && speaks) ring.release(step - 1, lane);
+    if (step > begin && speaks && step - 1 < refilled) ring.release(step - 1, lane);
   }
   wgmma_wait<0>();
-  if (goes_on && steps > 0 && speaks) ring.release(begin + steps - 1, lane);
+  if (steps > 0 && speaks && begin + steps - 1 < refilled) ring.release(begin + steps - 1, lane);
 }
 
 // The thread's pairs of an extra. The swizzle spreads a warp's over the banks.
@@ -464,17 +462,17 @@ __global__ void __launch_bounds__(WgmmaBlock<Problem>::kThreads, WgmmaBlock<Prob
   float sums[Problem::kN / 2] = {};
   const int steps = problem.steps(at);
   if constexpr (kFinishes<Problem>) wgmma_tabulate(problem, at, ring.table);
-  wgmma_consume<Problem>(ring, 0, steps, kExtrasOf<Problem> == Block::kStages, sums);
+  wgmma_consume<Problem>(ring, 0, steps, steps + kExtrasOf<Problem>, sums);
   if constexpr (kInClusters<Problem>) {
     wgmma_end_in_cluster(problem, at, ring, sums);
   } else {
     wgmma_end(problem, at, ring, steps, sums);
   }
-  ring.leave();
 }
 
 template <class Problem>
 void run_wgmma(const Problem& problem, int64_t parts, int64_t tiles_m, Stream& stream) {
+  static_assert(!(kInPairs<Problem> && kInClusters<Problem>));
   using Block = WgmmaBlock<Problem>;
   unsigned cluster = kTogether<Problem>;
   const int64_t tiles_n = ceil_div(problem.n, Block::kN), rows = ceil_div(tiles_m, cluster), places = parts * rows * tiles_n;

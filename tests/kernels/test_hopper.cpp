@@ -195,14 +195,16 @@ TEST_CASE("emulator: wgmma sees what threads wrote to shared memory behind a fen
 
 TEST_CASE("bands of tiles: every tile has its turn, and neighbors in turn share rows and columns") {
   for (const auto& [m, n] : {std::pair{1, 1}, {16, 3}, {17, 5}, {40, 7}, {5, 40}, {64, 32}}) {
-    const WgmmaBands bands{m, n, 16};
-    std::set<std::pair<int, int>> seen;
-    for (int tile = 0; tile < bands.places(); ++tile) {
-      const WgmmaPlace at = bands.place(tile, 0);
-      CHECK((at.part == 0 && at.row >= 0 && at.row < m && at.column >= 0 && at.column < n));
-      seen.insert({at.row, at.column});
+    for (const int band : {8, 16}) {
+      const WgmmaBands bands{m, n, band};
+      std::set<std::pair<int, int>> seen;
+      for (int tile = 0; tile < bands.places(); ++tile) {
+        const WgmmaPlace at = bands.place(tile, 1);
+        CHECK((at.part == 0 && at.row >= 0 && at.row < m && at.column >= 0 && at.column < n && at.rank == 1));
+        seen.insert({at.row, at.column});
+      }
+      CHECK(static_cast<int>(seen.size()) == m * n);
     }
-    CHECK(static_cast<int>(seen.size()) == m * n);
   }
   std::set<int> rows, columns;  // of the tiles that an H200's processors begin with
   for (int tile = 0; tile < 132; ++tile) {

@@ -11,8 +11,8 @@ namespace {
 
 enum class Plant {
   none,
-  own_barrier_first,  // of the block, where the pair's belongs
-  no_meeting_last,
+  own_barrier_first,     // of the block, where the pair's belongs
+  released_to_nobody,    // what is filled no more, too
   empties_of_own_warps,  // and released to the own block
   released_to_itself,
   bytes_of_own_half,
@@ -59,12 +59,12 @@ __global__ void pair_pipeline(const TensorMap GRID_CONSTANT a0, const TensorMap 
     wgmma_commit();
     wgmma_wait<0>();
     const bool own = bug == Plant::empties_of_own_warps || bug == Plant::released_to_itself;
+    if (step + kStages >= kSteps && bug != Plant::released_to_nobody) continue;  // it is filled no more
     if (own && lane == 0) mbarrier_arrive(&empty[s]);
     if (!own && lane < 2) mbarrier_arrive_in(&empty[s], lane);
   }
   const unsigned row = threadIdx.x / 32 * 16 + lane / 4, column = lane % 4 * 2;
   for (unsigned i = 0; i < 64; ++i) c[rank * 64 * 128 + (row + i % 4 / 2 * 8) * 128 + i / 4 * 8 + column + i % 2] = sums[i];
-  if (bug != Plant::no_meeting_last) cluster_meet();
 }
 
 // The error, or what became of the sums.
@@ -91,7 +91,7 @@ struct Report {
 constexpr Report kReports[] = {
     {Plant::none, {"right"}},
     {Plant::own_barrier_first, {"right", "of the cluster has not begun", "of the cluster has not begun"}},
-    {Plant::no_meeting_last, {"of the cluster, which has returned"}},
+    {Plant::released_to_nobody, {"of the cluster, which has returned"}},
     {Plant::empties_of_own_warps, {"right", "another box is on its way to the same place", "another box is on its way to the same place"}},
     {Plant::released_to_itself, {"lacks 4 of 8 arrivals"}},
     {Plant::bytes_of_own_half, {"ends with 8192 bytes on their way: fewer were expected"}},
@@ -114,7 +114,10 @@ TEST_CASE("emulator: what goes wrong with boxes that blocks share is reported") 
 
 template <class Op>
 const Impl<Op>& named(std::string_view name) {
-  return *std::ranges::find(Registry::implementations<Op>(DeviceType::cpu), name, &Impl<Op>::name);
+  const auto& all = Registry::implementations<Op>(DeviceType::cpu);
+  const auto found = std::ranges::find(all, name, &Impl<Op>::name);
+  REQUIRE_MESSAGE(found != all.end(), name);
+  return *found;
 }
 template <class Op>
 void run_named(const char* name, const typename Op::Args& args) {
@@ -151,10 +154,10 @@ TEST_CASE("pairs of blocks: the sums of single blocks, bit for bit") {
       CHECK_MESSAGE(reid::test::difference(backward(name), dx, 0) == "", name);
     }
   });
-  const Tensor a = normal({512, 328}, 4), b = normal({328, 504}, 5);
+  const Tensor a = normal({512, 200}, 4), b = normal({200, 504}, 5);
   const auto product = [&](const char* name) {
     Tensor c = Tensor::empty({512, 504}, DType::f32);
-    run_named<Gemm>(name, {.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = 512, .n = 504, .k = 328, .dtype = DType::bf16});
+    run_named<Gemm>(name, {.a = a.raw(), .b = b.raw(), .c = c.raw(), .m = 512, .n = 504, .k = 200, .dtype = DType::bf16});
     return c;
   };
   const Tensor c = product("emu:sm90_wgmma");
