@@ -41,6 +41,10 @@ struct Bars {
   }
 };
 
+void add_to_places(int change, std::ptrdiff_t from, std::ptrdiff_t to, Standing& standing) {
+  for (std::ptrdiff_t m = from; m < to; ++m) standing.before[static_cast<size_t>(m)] += change;
+}
+
 // One query against the products of a tile.
 class Counter {
  public:
@@ -81,15 +85,11 @@ class Counter {
     const auto first_sure = std::partition_point(bars_.upper.begin(), bars_.upper.end(), [&](float bar) { return !(sure > bar); });
     const auto first_maybe = std::partition_point(bars_.lower.begin(), bars_.lower.end(), [&](float bar) { return !(maybe >= bar); });
     const std::ptrdiff_t end = first_sure - bars_.upper.begin(), ahead = std::min(first_maybe - bars_.lower.begin(), end);
-    if (count_sure) add_one(end, static_cast<std::ptrdiff_t>(standing.places.size()), standing);
+    if (count_sure) add_to_places(1, end, std::ssize(standing.places), standing);
     if (ahead == end) return;
     const std::pair<double, int64_t> own(ranking_.value(query, ranking_.pairs().pair(query, j)), j);
     const auto begin = standing.places.begin();
-    add_one(std::upper_bound(begin + ahead, begin + end, own) - begin, end, standing);
-  }
-
-  static void add_one(std::ptrdiff_t from, std::ptrdiff_t to, Standing& standing) {
-    for (std::ptrdiff_t m = from; m < to; ++m) ++standing.before[static_cast<size_t>(m)];
+    add_to_places(1, std::upper_bound(begin + ahead, begin + end, own) - begin, end, standing);
   }
 
   const Ranking& ranking_;
@@ -103,7 +103,7 @@ class Counter {
 // Adds `change` to all places that gallery entry j of `value` comes before.
 void add_one(double value, int64_t j, int change, Standing& standing) {
   const auto first = std::upper_bound(standing.places.begin(), standing.places.end(), std::pair(value, j));
-  for (size_t m = static_cast<size_t>(first - standing.places.begin()); m < standing.before.size(); ++m) standing.before[m] += change;
+  add_to_places(change, first - standing.places.begin(), std::ssize(standing.places), standing);
 }
 
 // --- the entries that are looked at one by one ---
