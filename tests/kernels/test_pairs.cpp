@@ -119,6 +119,9 @@ const Impl<Op>& named(std::string_view name) {
   REQUIRE_MESSAGE(found != all.end(), name);
   return *found;
 }
+// Not under sanitizers, where it takes a minute: the edges look at the same memory.
+#ifndef REID_DEBUG
+
 template <class Op>
 void run_named(const char* name, const typename Op::Args& args) {
   REQUIRE_MESSAGE(named<Op>(name).refuses(args) == nullptr, name);
@@ -132,9 +135,7 @@ Tensor normal(const Shape& shape, uint64_t seed) {
   return t.to(DType::bf16);
 }
 
-// More steps of depth than stages, so that each stage is filled again by both; as many tiles as let a block stay for several. Not under
-// sanitizers, where it takes a minute: the edges look at the same memory.
-#ifndef REID_DEBUG
+// More steps of depth than stages, so that each stage is filled again by both; as many tiles as let a block stay for several.
 TEST_CASE("pairs of blocks: the sums of single blocks, bit for bit") {
   initialize();
   const ConvShape s{.n = 3, .h = 8, .w = 9, .c = 136, .k = 248, .r = 1, .s = 3, .pad = {0, 1}};
@@ -165,6 +166,7 @@ TEST_CASE("pairs of blocks: the sums of single blocks, bit for bit") {
   const Tensor c = product("emu:sm90_wgmma");
   under_every_schedule([&] { CHECK(reid::test::difference(product("emu:sm90_pairs_256"), c, 0) == ""); });
 }
+
 #endif
 
 // The second block of the last pair would have moments of nothing to store.
