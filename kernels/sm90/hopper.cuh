@@ -91,8 +91,8 @@ __device__ void wgmma_wait(REID_CALLED);
 inline constexpr int kMostCluster = 8;  // blocks, on every device
 // By all threads of all blocks that have not returned: what each wrote to shared memory before is there for all.
 __device__ inline void cluster_sync(REID_CALLED);
-// The same, but nothing of that is ordered: for blocks that others may still reach (what was read must have been made use of before), and
-// behind mbarrier_fence_init.
+// The same, but nothing of that is ordered: for blocks that others may still read (what was read must have been made use of before), and
+// behind mbarrier_fence_init. What mbarrier_arrive_in sent may be on its way still.
 __device__ inline void cluster_meet(REID_CALLED);
 // What block `rank` has where this one has `shared`, 16 bytes. It must be there already, and not have returned yet.
 __device__ inline Vec<float> cluster_load(const float* shared, unsigned rank REID_AND_CALLED);
