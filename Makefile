@@ -21,7 +21,7 @@ deps: ## install what is missing (apt; root and network only then)
 	@tools/deps.sh
 
 test: build ## build and run the whole test suite (TESTS='-tc=*jaccard*' to filter)
-	@build/reid_tests $(TESTS)
+	@tools/run_tests.sh build/reid_tests $(TESTS)
 
 demo: deps ## draw data sets, train, evaluate, show the table (PRESET=tiny or demo, OUT=folder)
 	@$(call compile,release,--target reid)
