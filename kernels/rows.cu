@@ -9,7 +9,8 @@
 // Layout: [B, M], row-major.
 // Map: a block of 128 threads for each row; thread t works on columns t, t + 128, ...; reductions over the block in a fixed order. The row
 //      stays in the caches between its passes (2 to 4 of them), so global memory sees it about once.
-// Bytes: 4 an element read, 4 written, and the mask. Floor on H200 (4.3 TB/s): 2.1 ps an element. No version was measured yet.
+// Bytes: 4 an element read, 4 written, and the mask where there is one. Floor on H200 (4.3 TB/s): 2.1 ps an element. No version was
+// measured yet.
 
 #include "kernels.h"
 #include "rows.cuh"
@@ -39,7 +40,8 @@ __global__ void l2_normalize_backward_kernel(L2NormalizeBackwardArgs a) {
   for_columns(a.columns, [&](int64_t c) { dx[c] = (dy[c] - along * y[c]) / divisor; });
 }
 
-__device__ float row_count(const uint8_t* mask, int64_t columns, uint8_t kind) {
+template <class Mask>
+__device__ float row_count(const Mask& mask, int64_t columns, uint8_t kind) {
   return row_sum(columns, [&](int64_t c) { return mask[c] == kind ? 1.0f : 0.0f; });
 }
 
@@ -64,10 +66,19 @@ __global__ void one_positive_rows_kernel(OnePositiveRowsArgs a) {
   if (threadIdx.x == 0) out<float>(a.loss)[blockIdx.x] = counts ? share * loss : 0;
 }
 
+// The row's mask, or what stands for it.
+struct RowMask {
+  const uint8_t* mask;
+  int64_t label;
+  __device__ explicit RowMask(const SoftmaxRowsArgs& a)
+      : mask(a.mask ? a.mask + blockIdx.x * a.columns : nullptr), label(a.mask ? 0 : a.label[blockIdx.x]) {}
+  __device__ uint8_t operator[](int64_t c) const { return mask ? mask[c] : uint8_t{c == label ? kPositive : kNegative}; }
+};
+
 __global__ void softmax_rows_kernel(SoftmaxRowsArgs a) {
   after_predecessors();
   const float* s = in<float>(a.s) + blockIdx.x * a.columns;
-  const uint8_t* mask = a.mask + blockIdx.x * a.columns;
+  const RowMask mask(a);
   float* ds = out<float>(a.ds) + blockIdx.x * a.columns;
   const float tau = in<float>(a.tau)[blockIdx.x], weight = in<float>(a.weight)[blockIdx.x], smoothing = static_cast<float>(a.smoothing);
   const float positives = row_count(mask, a.columns, kPositive), negatives = row_count(mask, a.columns, kNegative);

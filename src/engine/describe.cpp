@@ -292,7 +292,8 @@ void SumsStatisticsArgs::describe(Visitor& v) const {
 }
 void SoftmaxRowsArgs::describe(Visitor& v) const {
   v.input("s", s, {rows, columns}, dtype);
-  v.input("mask", mask, {rows, columns}, DType::u8);
+  if (mask) v.input("mask", mask, {rows, columns}, DType::u8);
+  if (label) v.input("label", label, {rows}, DType::i32);
   v.input("tau", tau, {rows}, dtype);
   v.input("weight", weight, {rows}, dtype);
   v.attribute("smoothing", smoothing);

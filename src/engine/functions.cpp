@@ -164,8 +164,8 @@ Var one_positive_rows(const Var& s, const Tensor& mask, const Tensor& tau, const
   return row_loss("one_positive_rows", s, ops::one_positive_rows(s.value(), mask, tau, weight));
 }
 
-Var softmax_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing) {
-  return row_loss("softmax_rows", s, ops::softmax_rows(s.value(), mask, tau, weight, smoothing));
+Var softmax_rows(const Var& s, const Tensor& positives, const Tensor& tau, const Tensor& weight, double smoothing) {
+  return row_loss("softmax_rows", s, ops::softmax_rows(s.value(), positives, tau, weight, smoothing));
 }
 
 Var centroid_rows(const Var& x, const Tensor& c, const ops::CentroidRowSettings& rows, const Tensor& column_label, double smoothing) {

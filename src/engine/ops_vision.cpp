@@ -246,9 +246,8 @@ Tensor l2_normalize_backward(const Tensor& dy, const Tensor& y, const Tensor& no
 
 namespace {
 
-void require_rows(const char* op, const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight) {
+void require_rows(const char* op, const Tensor& s, const Tensor& tau, const Tensor& weight) {
   REID_CHECK(s.shape().rank() == 2, "[", op, "] s ", s.shape(), " must be [B, M]");
-  require_shape(op, "mask", mask, s.shape());
   require_shape(op, "tau", tau, {s.dim(0)});
   require_shape(op, "weight", weight, {s.dim(0)});
   require_same_dtype(op, s, tau);
@@ -262,7 +261,8 @@ RowLoss allocate_row_loss(const Tensor& s) {
 }  // namespace
 
 RowLoss one_positive_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight) {
-  require_rows("one_positive_rows", s, mask, tau, weight);
+  require_rows("one_positive_rows", s, tau, weight);
+  require_shape("one_positive_rows", "mask", mask, s.shape());
   RowLoss r = allocate_row_loss(s);
   dispatch<OnePositiveRows>(s.device(), {.s = s.raw(),
                                          .mask = mask.address<uint8_t>(),
@@ -276,12 +276,15 @@ RowLoss one_positive_rows(const Tensor& s, const Tensor& mask, const Tensor& tau
   return r;
 }
 
-RowLoss softmax_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing) {
-  require_rows("softmax_rows", s, mask, tau, weight);
+RowLoss softmax_rows(const Tensor& s, const Tensor& positives, const Tensor& tau, const Tensor& weight, double smoothing) {
+  require_rows("softmax_rows", s, tau, weight);
+  const bool labels = positives.dtype() == DType::i32;
+  require_shape("softmax_rows", labels ? "label" : "mask", positives, labels ? Shape{s.dim(0)} : s.shape());
   REID_CHECK(smoothing >= 0 && smoothing < 1, "[softmax_rows] smoothing ", smoothing, " is outside [0, 1)");
   RowLoss r = allocate_row_loss(s);
   dispatch<SoftmaxRows>(s.device(), {.s = s.raw(),
-                                     .mask = mask.address<uint8_t>(),
+                                     .mask = labels ? nullptr : positives.address<uint8_t>(),
+                                     .label = labels ? positives.address<int32_t>() : nullptr,
                                      .tau = tau.raw(),
                                      .weight = weight.raw(),
                                      .loss = r.loss.raw(),

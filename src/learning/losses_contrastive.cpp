@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "labels.h"
 #include "reid/learning/losses.h"
 
 namespace reid {
@@ -187,15 +188,10 @@ Var camera_centroid_loss(const Var& f, const Centroids& centroids, const BatchPe
 Var cross_entropy(const Var& logits, const std::vector<int64_t>& labels, double smoothing) {
   REID_CHECK(logits.shape().rank() == 2 && static_cast<size_t>(logits.shape()[0]) == labels.size(), "[cross_entropy] logits ",
              logits.shape(), " with ", labels.size(), " labels");
-  Rows rows(logits.shape()[0], logits.shape()[1]);
-  std::ranges::fill(rows.mask, kNegative);
+  RowSettings rows(logits.shape()[0]);
   std::ranges::fill(rows.weight, 1 / static_cast<double>(std::max<size_t>(labels.size(), 1)));
-  for (size_t i = 0; i < labels.size(); ++i) {
-    REID_CHECK(labels[i] >= 0 && labels[i] < logits.shape()[1], "[cross_entropy] label ", labels[i], " of row ", i, " is outside 0..",
-               logits.shape()[1] - 1);
-    rows.at(i, static_cast<size_t>(labels[i])) = kPositive;
-  }
-  return softmax_rows(logits, rows.mask_for(logits), rows.tau_for(logits), rows.weight_for(logits), smoothing);
+  return softmax_rows(logits, class_numbers("cross_entropy", labels, logits.shape()[1], logits.value().device()), rows.tau_for(logits),
+                      rows.weight_for(logits), smoothing);
 }
 
 }  // namespace reid

@@ -2,29 +2,29 @@
 
 #include <algorithm>
 
+#include "labels.h"
+
 namespace reid {
 
 namespace {
 
-void require_labels(const char* op, const Var& f, const std::vector<int64_t>& labels, int64_t classes) {
+void require_batch(const char* op, const Var& f, const std::vector<int64_t>& labels) {
   REID_CHECK(f.shape().rank() == 2 && static_cast<size_t>(f.shape()[0]) == labels.size() && !labels.empty(), "[", op, "] f ", f.shape(),
              " with ", labels.size(), " labels");
-  for (size_t i = 0; i < labels.size(); ++i)
-    REID_CHECK(labels[i] >= 0 && labels[i] < classes, "[", op, "] label ", labels[i], " of row ", i, " is outside 0..", classes - 1);
 }
 
-// Row i has its 1 in the column of its label.
-Tensor one_hot(const std::vector<int64_t>& labels, int64_t classes, const Tensor& like) {
-  std::vector<double> rows(labels.size() * static_cast<size_t>(classes));
-  for (size_t i = 0; i < labels.size(); ++i) rows[i * static_cast<size_t>(classes) + static_cast<size_t>(labels[i])] = 1;
-  return Tensor::from(rows, {static_cast<int64_t>(labels.size()), classes}).to(like.dtype()).to(like.device());
+// Row i has its 1 in the column of its label: nothing of all classes' equal share.
+Tensor one_hot(const Tensor& labels, int64_t classes, DType dtype) {
+  const auto rows = static_cast<size_t>(labels.dim(0));
+  std::vector<double> share(2 * rows);
+  std::fill_n(share.begin(), rows, 1.0);
+  return ops::mixed_targets({}, Tensor::from(share, {2, labels.dim(0)}, labels.device()), labels, classes, dtype);
 }
 
 }  // namespace
 
 Var triplet_loss(const Var& f, const std::vector<int64_t>& labels, const TripletOptions& options) {
-  REID_CHECK(f.shape().rank() == 2 && static_cast<size_t>(f.shape()[0]) == labels.size() && !labels.empty(), "[triplet_loss] f ", f.shape(),
-             " with ", labels.size(), " labels");
+  require_batch("triplet_loss", f, labels);
   REID_CHECK(options.margin >= 0, "[triplet_loss] margin ", options.margin, " is negative");
   const size_t batch = labels.size();
   std::vector<uint8_t> mask(batch * batch);
@@ -40,8 +40,9 @@ Var triplet_loss(const Var& f, const std::vector<int64_t>& labels, const Triplet
 Var center_loss(const Var& f, const Var& centers, const std::vector<int64_t>& labels) {
   REID_CHECK(centers.shape().rank() == 2 && centers.shape()[1] == f.shape()[-1], "[center_loss] f ", f.shape(), " and centers ",
              centers.shape(), " differ in width");
-  require_labels("center_loss", f, labels, centers.shape()[0]);
-  const Tensor chosen = one_hot(labels, centers.shape()[0], f.value());
+  require_batch("center_loss", f, labels);
+  const int64_t classes = centers.shape()[0];
+  const Tensor chosen = one_hot(class_numbers("center_loss", labels, classes, f.value().device()), classes, f.value().dtype());
   const Tensor away = ops::add(f.value(), ops::matmul(chosen, centers.value()), -1);
   const double share = 1 / static_cast<double>(labels.size());
   return record("center_loss", ops::scale(ops::sum(ops::multiply(away, away)), share), {f, centers},
@@ -53,10 +54,9 @@ Var center_loss(const Var& f, const Var& centers, const std::vector<int64_t>& la
 }
 
 Var circle_classifier(const Var& f, const Var& w, const std::vector<int64_t>& labels, const CircleOptions& options) {
-  require_labels("circle_classifier", f, labels, w.shape()[0]);
-  const std::vector<int32_t> narrow(labels.begin(), labels.end());
-  return circle_logits(matmul(l2_normalize(f), l2_normalize(w), false, true), Tensor::from(narrow).to(f.value().device()), options.scale,
-                       options.margin);
+  require_batch("circle_classifier", f, labels);
+  return circle_logits(matmul(l2_normalize(f), l2_normalize(w), false, true),
+                       class_numbers("circle_classifier", labels, w.shape()[0], f.value().device()), options.scale, options.margin);
 }
 
 double smoothing_over_others(double smoothing, int64_t classes) {
@@ -68,8 +68,7 @@ double smoothing_over_others(double smoothing, int64_t classes) {
 }
 
 Tensor accuracy(const Tensor& logits, const std::vector<int64_t>& labels) {
-  const std::vector<int32_t> narrow(labels.begin(), labels.end());
-  return ops::top_share(logits, Tensor::from(narrow).to(logits.device()));
+  return ops::top_share(logits, class_numbers("accuracy", labels, logits.dim(1), logits.device()));
 }
 
 }  // namespace reid

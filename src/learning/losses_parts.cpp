@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "labels.h"
+
 namespace reid {
 
 namespace {
@@ -11,21 +13,18 @@ void require_batch(const char* op, const Var& logits, const std::vector<int64_t>
   REID_CHECK(logits.shape().rank() == 2 && static_cast<size_t>(logits.shape()[0]) == labels.size() && labels.size() == agreement.size(),
              "[", op, "] logits ", logits.shape(), " with ", labels.size(), " labels and ", agreement.size(), " agreements");
   for (size_t i = 0; i < labels.size(); ++i) {
-    REID_CHECK(labels[i] >= 0 && labels[i] < logits.shape()[1], "[", op, "] label ", labels[i], " of row ", i, " is outside 0..",
-               logits.shape()[1] - 1);
     REID_CHECK(agreement[i] >= 0 && agreement[i] <= 1, "[", op, "] agreement ", agreement[i], " of row ", i, " is outside 0..1");
   }
 }
 
 // share [2 + q's, B]: see MixedTargetsArgs.
-Var mean_soft_target(const Var& logits, const std::vector<Tensor>& q, const std::vector<double>& share,
+Var mean_soft_target(const char* op, const Var& logits, const std::vector<Tensor>& q, const std::vector<double>& share,
                      const std::vector<int64_t>& labels) {
   const DType dtype = logits.value().dtype();
   const Device device = logits.value().device();
   const int64_t rows = logits.shape()[0];
-  const Tensor target =
-      ops::mixed_targets(q, Tensor::from(share, {2 + std::ssize(q), rows}).to(device),
-                         Tensor::from(std::vector<int32_t>(labels.begin(), labels.end())).to(device), logits.shape()[1], dtype);
+  const Tensor target = ops::mixed_targets(q, Tensor::from(share, {2 + std::ssize(q), rows}).to(device),
+                                           class_numbers(op, labels, logits.shape()[1], device), logits.shape()[1], dtype);
   return soft_target_rows(logits, target, Tensor::full({rows}, 1 / static_cast<double>(rows), dtype, device));
 }
 
@@ -51,7 +50,7 @@ Var refined_label_loss(const Var& logits, const std::vector<Var>& part_logits, c
       share.push_back((1 - beta) * std::exp(agreement[n][i]) / total);
     }
   }
-  return mean_soft_target(logits, q, share, labels);
+  return mean_soft_target("refined_label_loss", logits, q, share, labels);
 }
 
 // KL(u || q) is the cross-entropy to u less log K, so that all is one cross-entropy to a y + (1 - a) u less (1 - a) log K.
@@ -66,7 +65,8 @@ Var agreement_smoothing_loss(const Var& logits, const std::vector<int64_t>& labe
     share.push_back(rest / classes);
     entropy += rest * std::log(classes) / static_cast<double>(rows);
   }
-  return add(mean_soft_target(logits, {}, share, labels), Var(Tensor::full({}, -entropy, logits.value().dtype(), logits.value().device())));
+  return add(mean_soft_target("agreement_smoothing_loss", logits, {}, share, labels),
+             Var(Tensor::full({}, -entropy, logits.value().dtype(), logits.value().device())));
 }
 
 }  // namespace reid

@@ -166,7 +166,7 @@ void loss_rows(BenchRows& rows, int64_t features) {
                              {rows.random({batch, images}, f32), static_cast<const uint8_t*>(rows.from(mask)), ones(), ones(),
                               rows.zeros({batch}, f32), rows.zeros({batch, images}, f32), batch, images, f32});
   rows.time<SoftmaxRows>(str("softmax loss, ", batch, " x ", images),
-                         {rows.random({batch, images}, f32), static_cast<const uint8_t*>(rows.from(mask)), ones(), ones(),
+                         {rows.random({batch, images}, f32), static_cast<const uint8_t*>(rows.from(mask)), nullptr, ones(), ones(),
                           rows.zeros({batch}, f32), rows.zeros({batch, images}, f32), batch, images, 0.0, f32});
   rows.time<CentroidRows>(
       str("centroid loss, ", batch, " x ", clusters, " x ", features),

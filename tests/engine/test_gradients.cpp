@@ -149,6 +149,8 @@ TEST_CASE("gradients: rows") {
   check("one_positive_rows", {x}, [&](const auto& v) { return one_positive_rows(v[0], kinds, tau, weight); });
   check("softmax_rows", {x}, [&](const auto& v) { return softmax_rows(v[0], kinds, tau, weight); });
   check("softmax_rows, smoothed", {x}, [&](const auto& v) { return softmax_rows(v[0], kinds, tau, weight, 0.2); });
+  const Tensor own = Tensor::from(std::vector<int32_t>{4, 0, 5, 2});
+  check("softmax_rows, smoothed, by labels", {x}, [&](const auto& v) { return softmax_rows(v[0], own, tau, weight, 0.2); });
   const Tensor c = normal_tensor("centroids", {6, 5}), labels = Tensor::from(std::vector<int32_t>{1, 2, 1, 0, 2, 1});
   const ops::CentroidRowSettings settings{.label = Tensor::from(std::vector<int32_t>{1, 2, 0, 7}),
                                           .first = Tensor::from(std::vector<int32_t>{0, 1, 2, 0}),

@@ -47,7 +47,7 @@ void l2_normalize(const ProblemLine& line, Sweep& sweep) {
 
 // Logits s / tau carry an error of their own size times u, sums of exponentials sqrt(M) more; shares are at most one.
 template <class Op>
-void row_loss(const ProblemLine& line, Sweep& sweep) {
+void row_loss(const ProblemLine& line, Sweep& sweep, bool labels = false) {
   using A = typename Op::Args;
   const int64_t rows = line.at("rows"), columns = line.at("columns");
   Problem<Op> p{.args = {}, .fields = {}, .bound = {}};
@@ -59,6 +59,14 @@ void row_loss(const ProblemLine& line, Sweep& sweep) {
               {"weight", Field<A>::input, &A::weight, {rows}, Content::positive},
               {"loss", Field<A>::output, &A::loss, {rows}},
               {"ds", Field<A>::output, &A::ds, {rows, columns}}};
+  if constexpr (std::is_same_v<Op, SoftmaxRows>) {
+    if (labels) p.fields[1] = {"label", Field<A>::input, &A::label, {rows}, Content::any, DType::i32};
+    if (labels)
+      p.adjust = [rows, columns](Run& run, DType) {
+        auto* label = static_cast<int32_t*>(run.memory.at("label").data());
+        for (int64_t i = 0; i < rows; ++i) label[i] = static_cast<int32_t>(i * 5 % (columns + 1));  // `columns`: a row without a positive
+      };
+  }
   p.bound = [rows, columns](const Values& in, const Values& oracle) {
     Values b = oracle;
     const size_t m = static_cast<size_t>(columns);
@@ -146,6 +154,7 @@ void memory_update(const ProblemLine& line, Sweep& sweep) {
 void row_losses(const ProblemLine& line, Sweep& sweep) {
   row_loss<OnePositiveRows>(line, sweep);
   row_loss<SoftmaxRows>(line, sweep);
+  row_loss<SoftmaxRows>(line, sweep, true);
 }
 
 // Three segments: plain, frozen, and one with factors of its own.

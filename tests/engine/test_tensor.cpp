@@ -129,6 +129,8 @@ TEST_CASE("ops: wrong shapes and dtypes are named") {
       Error);
   CHECK_THROWS_AS(
       ops::softmax_rows(a, Tensor::zeros({4, 5}, DType::u8), Tensor::full({3}, 1, DType::f64), Tensor::full({4}, 1, DType::f64)), Error);
+  for (const Tensor& positives : {Tensor::zeros({4, 5}, DType::i32), Tensor::zeros({4}, DType::u8), Tensor::zeros({4}, DType::i64)})
+    CHECK_THROWS_AS(ops::softmax_rows(a, positives, Tensor::full({4}, 1, DType::f64), Tensor::full({4}, 1, DType::f64)), Error);
 }
 
 TEST_CASE("ops: empty batches and inner extents of zero") {

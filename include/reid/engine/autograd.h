@@ -123,7 +123,7 @@ Var rows(const Var& x, int64_t begin, int64_t end);  // a range of the first axi
 Var l2_normalize(const Var& x, double eps = 1e-12);
 // Sums over rows of the row losses: scalars. Gradients flow to s only.
 Var one_positive_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight);
-Var softmax_rows(const Var& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing = 0);
+Var softmax_rows(const Var& s, const Tensor& positives, const Tensor& tau, const Tensor& weight, double smoothing = 0);
 // The same of s = x c^T: gradients flow to x only, rounded once where x is bf16.
 Var centroid_rows(const Var& x, const Tensor& c, const ops::CentroidRowSettings& rows, const Tensor& column_label = {},
                   double smoothing = 0);

@@ -59,9 +59,11 @@ struct OnePositiveRows {
 // Cross-entropy of softmax(s_i / tau_i) over positives and negatives, with target (1 - smoothing) / |P| on each positive plus
 // smoothing / (|P| + |N|) on all: the form of the centroid losses, of cross-entropy and of SupCon.
 //   loss_i = -weight_i * sum_u q_iu log softmax_u;  rows without a positive give 0.
+// Without a mask column label_i is the one positive, all others are negatives.
 struct SoftmaxRowsArgs {
   const void* s;
-  const uint8_t* mask;
+  const uint8_t* mask;   // [B, M], or null
+  const int32_t* label;  // [B], where mask is null
   const void* tau;
   const void* weight;
   void* loss;

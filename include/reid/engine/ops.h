@@ -153,7 +153,8 @@ Tensor hardest_negatives(const Tensor& s, const Tensor& mask, int64_t count);
 Tensor top_share(const Tensor& logits, const Tensor& labels);
 // Changes c [K, D] by the rows of f [B, D], whose labels i32 [B] are below K.
 void memory_update(const Tensor& c, const Tensor& f, const Tensor& labels, double momentum, MemoryRule rule);
-RowLoss softmax_rows(const Tensor& s, const Tensor& mask, const Tensor& tau, const Tensor& weight, double smoothing = 0);
+// positives: a mask, u8 [B, M], or i32 [B], the column of each row's one positive: all others are negatives then.
+RowLoss softmax_rows(const Tensor& s, const Tensor& positives, const Tensor& tau, const Tensor& weight, double smoothing = 0);
 
 // What each row x_i of centroid_rows is held against, all [B]. Its positives are the columns with its label among first[i], ...,
 // end[i] - 1, its negatives the others among these; 0 <= first <= end <= M, which is for the caller to see to.

@@ -41,13 +41,14 @@ void l2_normalize_backward(const L2NormalizeBackwardArgs& a) {
 }
 
 // log sum exp of s / tau over the entries whose mask is in `wanted`; -inf when there are none.
-template <class T, class Wanted>
-double log_sum_exp(const T* s, const uint8_t* mask, int64_t count, double tau, Wanted&& wanted) {
+template <class T, class Mask, class Wanted>
+double log_sum_exp(const T* s, const Mask& mask, int64_t count, double tau, Wanted&& wanted) {
   return cpu::log_sum_exp(count,
                           [&](int64_t j) { return wanted(mask[j]) ? double{s[j]} / tau : -std::numeric_limits<double>::infinity(); });
 }
 
-int64_t count_of(const uint8_t* mask, int64_t count, uint8_t kind) {
+template <class Mask>
+int64_t count_of(const Mask& mask, int64_t count, uint8_t kind) {
   int64_t found = 0;
   for (int64_t j = 0; j < count; ++j) found += mask[j] == kind;
   return found;
@@ -82,11 +83,19 @@ void one_positive_rows(const OnePositiveRowsArgs& a) {
   }
 }
 
+// A row's mask, or what stands for it.
+struct RowMask {
+  const uint8_t* mask;
+  int64_t label;
+  RowMask(const SoftmaxRowsArgs& a, int64_t b) : mask(a.mask ? a.mask + b * a.columns : nullptr), label(a.mask ? 0 : a.label[b]) {}
+  uint8_t operator[](int64_t j) const { return mask ? mask[j] : uint8_t{j == label ? kPositive : kNegative}; }
+};
+
 template <class T>
 void softmax_rows(const SoftmaxRowsArgs& a) {
   for (int64_t b = 0; b < a.rows; ++b) {
     const T* s = in<T>(a.s) + b * a.columns;
-    const uint8_t* mask = a.mask + b * a.columns;
+    const RowMask mask(a, b);
     T* ds = out<T>(a.ds) + b * a.columns;
     std::fill(ds, ds + a.columns, T{0});
     out<T>(a.loss)[b] = 0;
