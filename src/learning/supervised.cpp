@@ -63,7 +63,7 @@ void Supervised::step(Run& run, const Batch& batch) {
   Var scores;
   if (cfg_.id_weight > 0) {
     scores = logits(f.after, tape, labels);
-    run.log("accuracy", id_accuracy(f.after.value(), labels));
+    run.log("accuracy", id_accuracy(f.after.value(), scores.value(), labels));
   }
   const Var total =
       weighted_sum(run, {{"id", cfg_.id_weight, [&] { return id_loss(scores, labels); }},
@@ -85,10 +85,9 @@ Var Supervised::logits(const Var& f, Tape& tape, const std::vector<int64_t>& lab
 }
 
 // Without the circle's margin, which would count against the right class.
-Tensor Supervised::id_accuracy(const Tensor& f, const std::vector<int64_t>& labels) const {
-  const Tensor& rows = network_.classifier.weight.value;
-  const bool circle = cfg_.classifier == "circle";
-  return accuracy(ops::matmul(f, circle ? ops::l2_normalize(rows).y : rows, false, true), labels);
+Tensor Supervised::id_accuracy(const Tensor& f, const Tensor& scores, const std::vector<int64_t>& labels) const {
+  if (cfg_.classifier != "circle") return accuracy(scores, labels);
+  return accuracy(ops::matmul(f, ops::l2_normalize(network_.classifier.weight.value).y, false, true), labels);
 }
 
 Var Supervised::id_loss(const Var& logits, const std::vector<int64_t>& labels) const {

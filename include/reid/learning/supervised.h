@@ -66,7 +66,7 @@ class Supervised final : public Method {
     }
   };
   Var logits(const Var& f, Tape& tape, const std::vector<int64_t>& labels);
-  Tensor id_accuracy(const Tensor& f, const std::vector<int64_t>& labels) const;
+  Tensor id_accuracy(const Tensor& f, const Tensor& scores, const std::vector<int64_t>& labels) const;
   Var id_loss(const Var& logits, const std::vector<int64_t>& labels) const;
 
   SupervisedConfig cfg_;
