@@ -1,6 +1,6 @@
 #include "reid/learning/cluster_memory.h"
 
-#include "reid/learning/losses.h"
+#include "labels.h"
 
 namespace reid {
 
@@ -20,20 +20,29 @@ ClusterMemory::ClusterMemory(Tensor rows, const MemoryOptions& options) : rows_(
              options_.update, "' is not one of all, hard, mean");
 }
 
-Var ClusterMemory::loss(const Var& f, const std::vector<int64_t>& labels) const {
-  // The backward of the product keeps the rows until it runs, and update() changes them in place: so they are copied.
-  const Var similarities = matmul(f, Var(rows_.clone()), false, true);
-  return cross_entropy(scale(similarities, 1 / options_.tau), labels);
-}
-
-void ClusterMemory::update(const Tensor& f, const std::vector<int64_t>& labels) {
+Tensor ClusterMemory::own_rows(const Tensor& f, const std::vector<int64_t>& labels) const {
   REID_CHECK(
       f.shape().rank() == 2 && f.dim(1) == rows_.dim(1) && f.dtype() == rows_.dtype() && static_cast<size_t>(f.dim(0)) == labels.size(),
       "[cluster memory] f ", f.shape(), " with ", labels.size(), " labels, rows ", rows_.shape());
-  for (const int64_t label : labels)
-    REID_CHECK(label >= 0 && label < rows_.dim(0), "[cluster memory] label ", label, " is outside 0..", rows_.dim(0) - 1);
-  const std::vector<int32_t> narrow(labels.begin(), labels.end());
-  ops::memory_update(rows_, f, Tensor::from(narrow).to(rows_.device()), options_.momentum, rule_of(options_.update));
+  return class_numbers("cluster memory", labels, rows_.dim(0), rows_.device());
+}
+
+// The op keeps nothing of the rows: update() may change them before the backward pass.
+Var ClusterMemory::loss(const Var& f, const std::vector<int64_t>& labels) const {
+  const Tensor own = own_rows(f.value(), labels);
+  const int64_t batch = f.shape()[0];
+  const Device device = rows_.device();
+  const DType sums = wide(rows_.dtype());
+  return centroid_rows(f, rows_,
+                       {.label = own,
+                        .first = Tensor::zeros({batch}, DType::i32, device),
+                        .end = Tensor::full({batch}, static_cast<double>(rows_.dim(0)), DType::i32, device),
+                        .tau = Tensor::full({batch}, options_.tau, sums, device),
+                        .weight = Tensor::full({batch}, 1 / static_cast<double>(batch), sums, device)});
+}
+
+void ClusterMemory::update(const Tensor& f, const std::vector<int64_t>& labels) {
+  ops::memory_update(rows_, f, own_rows(f, labels), options_.momentum, rule_of(options_.update));
 }
 
 }  // namespace reid

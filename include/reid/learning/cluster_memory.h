@@ -19,7 +19,8 @@ class ClusterMemory {
   ClusterMemory() = default;
   ClusterMemory(Tensor rows, const MemoryOptions& options);  // [K, D] unit rows, which it changes; throws on options that make no sense
 
-  // Cross-entropy of f C^T / tau with the labels, mean over the batch; f [B, D] unit rows. No gradient flows to C.
+  // Cross-entropy of f C^T / tau with the labels, mean over the batch; f [B, D] unit rows. No gradient flows to C. Of f C^T only some
+  // columns are made at a time, see ops::centroid_rows.
   Var loss(const Var& f, const std::vector<int64_t>& labels) const;
 
   // c_y <- m c_y + (1 - m) v, then scaled to length 1, with
@@ -32,6 +33,8 @@ class ClusterMemory {
   const Tensor& rows() const { return rows_; }  // [K, D]
 
  private:
+  Tensor own_rows(const Tensor& f, const std::vector<int64_t>& labels) const;  // their numbers, i32 [B]; throws on what does not fit
+
   Tensor rows_;
   MemoryOptions options_;
 };
