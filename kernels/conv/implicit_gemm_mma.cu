@@ -5,11 +5,13 @@
 // Versions:
 //   mma_gather    64 x 64 sums a block, elements fetched one by one: any channels
 //   mma_async     64 x 64, 128 x 64 and 128 x 128 sums, pieces of 8 channels by cp.async, four stages: channels of a group in eights
-//   mma_async_padded   channels filled up to eights in the workspace, then mma_async: the stem's three; forward and the weights' gradient
+//   mma_async_padded   channels filled up to eights in the workspace, then mma_async: forward and the weights' gradient
+//   mma_async_folded   two neighboring pixels of up to four channels in one of eight: the stem, whose columns go in steps of two
 // The weights' gradient is cut into chunks of pixels until about two blocks wait for each of an H200's 132 processors; chunks are added in
-// order. Bytes of the stem at batch 64, 256 x 128: read 13 MB, padded 34 MB written and read, 67 MB stored: 34 us at 4.3 TB/s, where x
-// alone would be 19 us; 2.7 times the flops, 26 Gflop, 33 us. Elsewhere: x + y + w once at best; each tile row reads its patch R S times
-// from L2. Flops: 2 N P Q K R S C / g. Floor on H200: 790 Tflop/s by wgmma, about 490 by mma.sync. No version was measured yet.
+// order. Bytes of the stem at batch 64, 256 x 128: read 13 MB, folded 17 MB written and read, 67 MB stored: 27 us at 4.3 TB/s, where x
+// alone would be 19 us. Its 147 terms are 7 x 7 x 8 = 392 padded, 13 steps of depth, but 7 x 4 x 8 = 224 folded, 7 steps: 15 Gflop, not 28,
+// 31 us of mma.sync, not 57 (calculated). Elsewhere: x + y + w once at best; each tile row reads its patch R S times from L2. Flops:
+// 2 N P Q K R S C / g. Floor on H200: 790 Tflop/s by wgmma, about 490 by mma.sync. No version was measured yet.
 
 #include "conv/gather.cuh"
 #include "conv/statistics.cuh"
@@ -87,69 +89,107 @@ void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
   run_splits(p, split_of(p.pixels, tiles), a, stream, [&] { Tiles::run(p, a.shape.groups * p.splits, stream); });
 }
 
-// --- channels filled up to eights: rows of `from` elements become rows of `to`, zeros behind ---
+// --- channels that are not in eights, as an equal convolution of channels that are ---
 
-__global__ void pad_rows_kernel(const bf16* x, bf16* y, int64_t rows, Divisor to, int from) {
+// Rows of `width` pixels with `channels` each become rows of to.divisor pixels with `all` channels, `pixels` neighbors side by side, each
+// filled up by zeros. first: the pixel of x that the first of a row begins with.
+struct FoldedRows {
+  int width, channels, all, first;
+  Divisor to;
+};
+
+// Two pixels in one, where columns go in steps of two: column j of the folded map holds columns 2 j - pad % 2 of x and the next. Tap t of
+// window q, which meets column 2 q - pad + t, is half t % 2 of tap t / 2, which meets column q - pad / 2 + t / 2.
+template <int pixels>
+struct Fold {
+  ConvShape from, shape;
+  explicit Fold(const ConvShape& s) : from(s), shape(s) {
+    shape.c = pixels == 1 ? ceil_div(s.c, 8) * 8 : 8;
+    if (pixels == 1) return;
+    shape.s = ceil_div(s.s, pixels), shape.stride[1] = 1, shape.pad[1] = s.pad[1] / pixels;
+    shape.w = s.q() + shape.s - 1 - 2 * shape.pad[1];  // for as many windows
+  }
+  int64_t elements_of_x() const { return shape.n * shape.h * shape.w * shape.c; }
+  int64_t elements_of_w() const { return shape.k * shape.r * shape.s * shape.c; }
+  FoldedRows rows_of_x() const { return rows(from.w, -from.pad[1] % pixels, shape.w); }
+  FoldedRows rows_of_w() const { return rows(from.s, 0, shape.s); }
+
+ private:
+  FoldedRows rows(int64_t width, int64_t first, int64_t to) const {
+    return {static_cast<int>(width), static_cast<int>(from.c), static_cast<int>(shape.c), static_cast<int>(first), Divisor(to)};
+  }
+};
+
+template <int pixels>
+__global__ void fold_rows_kernel(const bf16* x, bf16* folded, int count, FoldedRows rows) {
   after_predecessors();
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= rows) return;
-  const int width = static_cast<int>(to.divisor);
-  for (int piece = 0; piece < width; piece += 8) {
+  const int i = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);  // of the folded rows' pixels
+  if (i >= count) return;
+  const int row = rows.to.quotient(i), first = rows.first + rows.to.remainder(i, row) * pixels;
+  for (int piece = 0; piece < rows.all; piece += 8) {
     Vec<bf16> eight;
-    for (int e = 0; e < 8; ++e) eight[e] = piece + e < from ? x[i * from + piece + e] : bf16{0};
-    store_vec(y + i * width + piece, eight);
+    UNROLL
+    for (int e = 0; e < 8; ++e) {
+      const int column = first + (pixels == 1 ? 0 : e / (8 / pixels)), channel = pixels == 1 ? piece + e : e % (8 / pixels);
+      const bool there = column >= 0 && column < rows.width && channel < rows.channels;
+      eight[e] = there ? x[(int64_t{row} * rows.width + column) * rows.channels + channel] : bf16{0};
+    }
+    store_vec(folded + int64_t{i} * rows.all + piece, eight);
   }
 }
-
-void pad_rows(const void* x, bf16* y, int64_t rows, int64_t from, int64_t to, Stream& stream) {
-  launch(pad_rows_kernel, blocks_for(rows, kThreads), kThreads, 0, stream, in<bf16>(x), y, rows, Divisor(to), static_cast<int>(from));
+template <int pixels>
+void fold_rows(const void* x, bf16* folded, int64_t elements, const FoldedRows& rows, Stream& stream) {
+  const int64_t count = elements / rows.all;
+  launch(fold_rows_kernel<pixels>, blocks_for(count, kThreads), kThreads, 0, stream, in<bf16>(x), folded, static_cast<int>(count), rows);
 }
 
-template <class Tiles>
-void forward_padded(const ConvForwardArgs& a, Stream& stream) {
-  const ConvShape& s = a.shape;
-  const int64_t channels = ceil_div(s.c, 8) * 8, pixels = s.n * s.h * s.w, taps = s.k * s.r * s.s;
-  if (pixels == 0 || taps == 0) return;
-  const int64_t moments = count_moments(a, Tiles::kM);
-  const size_t padded_bytes = static_cast<size_t>((pixels + taps) * channels) * sizeof(bf16);
-  auto* x = static_cast<bf16*>(stream.workspace(padded_bytes + static_cast<size_t>(moments) * sizeof(Moments)));
-  bf16 *w = x + pixels * channels, *end = w + taps * channels;
-  pad_rows(a.x, x, pixels, s.c, channels, stream);
-  pad_rows(a.w, w, taps, s.c, channels, stream);
-  ConvForwardArgs padded = a;
-  padded.x = x, padded.w = w, padded.shape.c = channels;
-  forward_with<Tiles>(padded, moments > 0 ? reinterpret_cast<Moments*>(end) : nullptr, stream);
-}
-
-// Rows of `to` elements without the zeros behind `from`, or narrow += with `accumulate`.
-__global__ void narrow_rows_kernel(const float* wide, float* narrow, int64_t count, Divisor from, int to, bool accumulate) {
-  after_predecessors();
-  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
-  if (i >= count) return;
-  const int row = from.quotient(static_cast<int>(i));
-  const float value = wide[int64_t{row} * to + from.remainder(static_cast<int>(i), row)];
-  narrow[i] = accumulate ? narrow[i] + value : value;
-}
-
-// The workspace holds x with more channels, then the filters' gradients with as many, then their parts.
-template <class Tiles>
-void backward_weight_padded(const ConvBackwardWeightArgs& a, Stream& stream) {
-  const ConvShape& s = a.shape;
-  const int64_t channels = ceil_div(s.c, 8) * 8, pixels = s.n * s.h * s.w, taps = s.k * s.r * s.s, depth = s.n * s.p() * s.q();
-  const int64_t split = split_of(depth, ceil_div(s.k, Tiles::kM) * ceil_div(s.r * s.s * channels, Tiles::kN));
-  const int64_t parts = ceil_div(depth, split), count = taps * channels;
+template <class Tiles, int pixels>
+void forward_folded(const ConvForwardArgs& a, Stream& stream) {
+  const Fold<pixels> fold(a.shape);
+  const int64_t of_x = fold.elements_of_x(), of_w = fold.elements_of_w(), moments = count_moments(a, Tiles::kM);
+  if (of_x == 0 || of_w == 0) return;
   auto* x = static_cast<bf16*>(
-      stream.workspace(static_cast<size_t>(pixels * channels) * sizeof(bf16) + static_cast<size_t>((parts + 1) * count) * sizeof(float)));
-  auto* dw = reinterpret_cast<float*>(x + pixels * channels);
-  pad_rows(a.x, x, pixels, s.c, channels, stream);
-  ConvBackwardWeightArgs padded = a;
-  padded.x = x, padded.shape.c = channels;
-  WeightProblem<bf16> p(padded);
-  p.split = split, p.splits = parts, p.partial = dw + count;
+      stream.workspace(static_cast<size_t>(of_x + of_w) * sizeof(bf16) + static_cast<size_t>(moments) * sizeof(Moments)));
+  bf16 *w = x + of_x, *end = w + of_w;
+  fold_rows<pixels>(a.x, x, of_x, fold.rows_of_x(), stream);
+  fold_rows<pixels>(a.w, w, of_w, fold.rows_of_w(), stream);
+  ConvForwardArgs folded = a;
+  folded.x = x, folded.w = w, folded.shape = fold.shape;
+  forward_with<Tiles>(folded, moments > 0 ? reinterpret_cast<Moments*>(end) : nullptr, stream);
+}
+
+// Gradients of folded filters back to w's places, or dw += with `accumulate`.
+template <int pixels>
+__global__ void unfold_rows_kernel(const float* folded, float* dw, int count, FoldedRows rows, bool accumulate) {
+  after_predecessors();
+  const int i = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
+  if (i >= count) return;
+  const int tap = i / rows.channels, row = tap / rows.width, column = tap - row * rows.width;
+  const int64_t from = (int64_t{row} * rows.to.divisor + column / pixels) * rows.all;
+  const float value = folded[from + column % pixels * (rows.all / pixels) + i - tap * rows.channels];
+  dw[i] = accumulate ? dw[i] + value : value;
+}
+
+// The workspace holds x folded, then the folded filters' gradients, then their parts.
+template <class Tiles, int pixels>
+void backward_weight_folded(const ConvBackwardWeightArgs& a, Stream& stream) {
+  const ConvShape& s = a.shape;
+  const Fold<pixels> fold(s);
+  const int64_t of_x = fold.elements_of_x(), of_w = fold.elements_of_w(), depth = s.n * s.p() * s.q();
+  const int64_t split = split_of(depth, ceil_div(s.k, Tiles::kM) * ceil_div(of_w / s.k, Tiles::kN)), parts = ceil_div(depth, split);
+  auto* x = static_cast<bf16*>(
+      stream.workspace(static_cast<size_t>(of_x) * sizeof(bf16) + static_cast<size_t>((parts + 1) * of_w) * sizeof(float)));
+  auto* dw = reinterpret_cast<float*>(x + of_x);
+  fold_rows<pixels>(a.x, x, of_x, fold.rows_of_x(), stream);
+  ConvBackwardWeightArgs folded = a;
+  folded.x = x, folded.shape = fold.shape;
+  WeightProblem<bf16> p(folded);
+  p.split = split, p.splits = parts, p.partial = dw + of_w;
   Tiles::run(p, parts, stream);
-  add_parts(p.partial, parts, count, dw, false, stream);
-  launch(narrow_rows_kernel, blocks_for(taps * s.c, kThreads), kThreads, 0, stream, dw, out<float>(a.dw), taps * s.c, Divisor(s.c),
-         static_cast<int>(channels), a.accumulate);
+  add_parts(p.partial, parts, of_w, dw, false, stream);
+  const int64_t elements = s.k * s.r * s.s * s.c;
+  launch(unfold_rows_kernel<pixels>, blocks_for(elements, kThreads), kThreads, 0, stream, dw, out<float>(a.dw), static_cast<int>(elements),
+         fold.rows_of_w(), a.accumulate);
 }
 
 // --- conditions ---
@@ -182,20 +222,28 @@ const char* refuse_pieces(const Args& a) {
   if (Shape::kM > 64 && (rows_of(a) < Shape::kM || columns_of(a) < Shape::kN)) return "takes products that fill its tiles";
   return refuse<Shape>(a);
 }
-template <class Args>
-const char* refuse_padded(const Args& a, const void* result) {
-  if (a.shape.groups != 1 || a.shape.c % 8 == 0 || a.shape.k % 8 != 0)
-    return "takes channels that are not in eights, filters that are, one group";
-  return aligned_to_16({result}) ? refuse<Small>(a) : "takes arrays that start at multiples of 16 bytes";
+// Of odd filters the folded map holds every column of x.
+bool folds_in_pairs(const ConvShape& s) { return s.c <= 4 && s.stride[1] == 2 && s.dilation[1] == 1 && s.s % 2 == 1 && s.q() > 0; }
+template <int pixels, class Shape, class Args>
+const char* refuse_folded(const Args& a) {
+  const ConvShape& s = a.shape;
+  if (s.groups != 1 || s.c % 8 == 0 || s.k % 8 != 0) return "takes channels that are not in eights, filters that are, one group";
+  if (pixels == 2 && !folds_in_pairs(s)) return "takes up to four channels, columns in steps of two by odd filters";
+  if (const char* reason = refuse<Shape>(a)) return reason;
+  return refuse_beyond_int(Fold<pixels>(s).shape);
 }
-const char* refuse_padded_forward(const ConvForwardArgs& a) {
-  return aligned_to_16({a.finish.residual}) ? refuse_padded(a, a.y) : "takes a residual that starts at a multiple of 16 bytes";
+template <int pixels, class Shape>
+const char* refuse_folded_forward(const ConvForwardArgs& a) {
+  if (!aligned_to_16({a.y, a.finish.residual})) return "takes arrays that start at multiples of 16 bytes";
+  if (Shape::kM > 64 && rows_of(a) < Shape::kM) return "takes products that fill its tiles";
+  return refuse_folded<pixels, Shape>(a);
+}
+template <int pixels, class Shape>
+const char* refuse_folded_weight(const ConvBackwardWeightArgs& a) {
+  if (a.shape.n * a.shape.p() * a.shape.q() == 0) return "takes at least one pixel";
+  return aligned_to_16({a.dy}) ? refuse_folded<pixels, Shape>(a) : "takes arrays that start at multiples of 16 bytes";
 }
 const char* refuse_gather_forward(const ConvForwardArgs& a) { return a.finish.mean ? "finishes nothing" : refuse<Small>(a); }
-const char* refuse_padded_weight(const ConvBackwardWeightArgs& a) {
-  return a.shape.n * a.shape.p() * a.shape.q() == 0 ? "takes at least one pixel" : refuse_padded(a, a.dy);
-}
-
 template <class Op, template <class> class Run, class Shape>
 void add_async(const char* name) {
   add<Op>(name, refuse_pieces<Shape, typename Op::Args>, Run<Async<Shape>>::run);
@@ -227,8 +275,10 @@ void register_conv_implicit_gemm_mma() {
   add_all<ConvForward, Forward>();
   add_all<ConvBackwardData, BackwardData>();
   add_all<ConvBackwardWeight, BackwardWeight>();
-  add<ConvForward>(REID_KERNEL_NAME("mma_async_padded"), refuse_padded_forward, forward_padded<Async<Small>>);
-  add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_async_padded"), refuse_padded_weight, backward_weight_padded<Async<Small>>);
+  add<ConvForward>(REID_KERNEL_NAME("mma_async_folded"), refuse_folded_forward<2, Tall>, forward_folded<Async<Tall>, 2>);
+  add<ConvForward>(REID_KERNEL_NAME("mma_async_padded"), refuse_folded_forward<1, Small>, forward_folded<Async<Small>, 1>);
+  add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_async_folded"), refuse_folded_weight<2, Small>, backward_weight_folded<Async<Small>, 2>);
+  add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_async_padded"), refuse_folded_weight<1, Small>, backward_weight_folded<Async<Small>, 1>);
   add<ConvForward>(REID_KERNEL_NAME("mma_gather"), refuse_gather_forward, forward<Gather>);
   add<ConvBackwardData>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvBackwardDataArgs>, backward_data<Gather>);
   add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_gather"), refuse<Small, ConvBackwardWeightArgs>, backward_weight<Gather>);
