@@ -7,14 +7,16 @@
 //   mma_async     64 x 64, 128 x 64 and 128 x 128 sums, pieces of 8 channels by cp.async, four stages: channels of a group in eights
 //   mma_async_padded   channels filled up to eights in the workspace, then mma_async: forward and the weights' gradient
 //   mma_async_folded   two neighboring pixels of up to four channels in one of eight: the stem, whose columns go in steps of two
+//   mma_windows        forward, the same without patches: a block holds the rows of x that its pixels meet (windows.cuh)
 // The weights' gradient is cut into chunks of pixels until about two blocks wait for each of an H200's 132 processors; chunks are added in
 // order. Bytes of the stem at batch 64, 256 x 128: read 13 MB, folded 17 MB written and read, 67 MB stored: 27 us at 4.3 TB/s, where x
 // alone would be 19 us. Its 147 terms are 7 x 7 x 8 = 392 padded, 13 steps of depth, but 7 x 4 x 8 = 224 folded, 7 steps: 15 Gflop, not 28,
-// 31 us of mma.sync, not 57 (calculated). Elsewhere: x + y + w once at best; each tile row reads its patch R S times from L2. Flops:
-// 2 N P Q K R S C / g. Floor on H200: 790 Tflop/s by wgmma, about 490 by mma.sync. No version was measured yet.
+// 31 us of mma.sync, not 57. From L2 its blocks read 872 MB padded, 352 MB folded, 155 MB by windows: 159, 64, 28 us at 5.5 TB/s (all
+// calculated). Elsewhere: x + y + w once at best; each tile row reads its patch R S times from L2. Flops: 2 N P Q K R S C / g. Floor on
+// H200: 790 Tflop/s by wgmma, about 490 by mma.sync. No version was measured yet.
 
-#include "conv/gather.cuh"
 #include "conv/statistics.cuh"
+#include "conv/windows.cuh"
 #include "gemm/mma_tile.cuh"
 #include "kernels.h"
 
@@ -46,6 +48,14 @@ struct Async {
     run_mma_async<Shape>(p, batches, stream);
   }
   static constexpr int kM = Shape::kM, kN = Shape::kN;
+  static constexpr bool kFinishes = true;
+};
+struct Overlapping {
+  template <class Problem>
+  static void run(const Problem& p, int64_t, Stream& stream) {
+    run_mma_windows(p, stream);
+  }
+  static constexpr int kM = Windows::kPixels;
   static constexpr bool kFinishes = true;
 };
 struct Gather {
@@ -158,6 +168,16 @@ void forward_folded(const ConvForwardArgs& a, Stream& stream) {
   forward_with<Tiles>(folded, moments > 0 ? reinterpret_cast<Moments*>(end) : nullptr, stream);
 }
 
+void forward_windows(const ConvForwardArgs& a, Stream& stream) {
+  const Fold<2> fold(a.shape);
+  const int64_t of_w = fold.elements_of_w(), moments = count_moments(a, Windows::kPixels);
+  auto* w = static_cast<bf16*>(stream.workspace(static_cast<size_t>(of_w) * sizeof(bf16) + static_cast<size_t>(moments) * sizeof(Moments)));
+  fold_rows<2>(a.w, w, of_w, fold.rows_of_w(), stream);
+  ConvForwardArgs folded = a;
+  folded.w = w;
+  forward_with<Overlapping>(folded, moments > 0 ? reinterpret_cast<Moments*>(w + of_w) : nullptr, stream);
+}
+
 // Gradients of folded filters back to w's places, or dw += with `accumulate`.
 template <int pixels>
 __global__ void unfold_rows_kernel(const float* folded, float* dw, int count, FoldedRows rows, bool accumulate) {
@@ -238,6 +258,14 @@ const char* refuse_folded_forward(const ConvForwardArgs& a) {
   if (Shape::kM > 64 && rows_of(a) < Shape::kM) return "takes products that fill its tiles";
   return refuse_folded<pixels, Shape>(a);
 }
+const char* refuse_windows(const ConvForwardArgs& a) {
+  const ConvShape& s = a.shape;
+  if (s.s != 7 || s.r > 8 || s.stride[0] != 2 || s.dilation[0] != 1)
+    return "takes filters of seven columns and up to eight rows, in steps of two";
+  const int64_t q = s.q(), rows = q > 0 ? Windows::kPixels / q : 0;
+  if (rows == 0 || rows * q != Windows::kPixels || s.p() % rows != 0) return "takes maps that whole rows of 128 pixels divide";
+  return refuse_folded_forward<2, Tall>(a);
+}
 template <int pixels, class Shape>
 const char* refuse_folded_weight(const ConvBackwardWeightArgs& a) {
   if (a.shape.n * a.shape.p() * a.shape.q() == 0) return "takes at least one pixel";
@@ -275,6 +303,7 @@ void register_conv_implicit_gemm_mma() {
   add_all<ConvForward, Forward>();
   add_all<ConvBackwardData, BackwardData>();
   add_all<ConvBackwardWeight, BackwardWeight>();
+  add<ConvForward>(REID_KERNEL_NAME("mma_windows"), refuse_windows, forward_windows);
   add<ConvForward>(REID_KERNEL_NAME("mma_async_folded"), refuse_folded_forward<2, Tall>, forward_folded<Async<Tall>, 2>);
   add<ConvForward>(REID_KERNEL_NAME("mma_async_padded"), refuse_folded_forward<1, Small>, forward_folded<Async<Small>, 1>);
   add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_async_folded"), refuse_folded_weight<2, Small>, backward_weight_folded<Async<Small>, 2>);

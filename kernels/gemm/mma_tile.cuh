@@ -74,13 +74,19 @@ struct MmaSums {
 
   template <class A, class B>
   __device__ void add(const bf16* a_tile, const bf16* b_tile) {
+    add_by([&](uint32_t(&r)[4], int place, int depth) { A::template load<false>(r, a_tile, place, depth); },
+           [&](uint32_t(&r)[4], int place, int depth) { B::template load<true>(r, b_tile, place, depth); });
+  }
+  // The operands load as MmaOperand does.
+  template <class LoadA, class LoadB>
+  __device__ void add_by(LoadA load_a, LoadB load_b) {
     UNROLL
     for (int l = 0; l < kMmaDepth; l += 16) {
       uint32_t a[kRows][4], b[kColumns / 2][4];
       UNROLL
-      for (int r = 0; r < kRows; ++r) A::template load<false>(a[r], a_tile, row() + 16 * r, l);
+      for (int r = 0; r < kRows; ++r) load_a(a[r], row() + 16 * r, l);
       UNROLL
-      for (int c = 0; c < kColumns / 2; ++c) B::template load<true>(b[c], b_tile, column() + 16 * c, l);
+      for (int c = 0; c < kColumns / 2; ++c) load_b(b[c], column() + 16 * c, l);
       UNROLL
       for (int r = 0; r < kRows; ++r) {
         UNROLL
