@@ -37,7 +37,7 @@ Sweep run_file(const std::string& file, Sweep sweep, int part = 0, int parts = 1
 #endif
     found->second(line, sweep);
   }
-  if (sweep.runs) taken += static_cast<int>(sweep.ran.size());
+  if (part >= 0) taken += static_cast<int>(sweep.ran.size());
   return sweep;
 }
 
