@@ -13,7 +13,7 @@ void require_batch(const char* op, const Var& f, const std::vector<int64_t>& lab
              " with ", labels.size(), " labels");
 }
 
-// Row i has its 1 in the column of its label: nothing of all classes' equal share.
+// Row i has its 1 in the column of its label: its own share is all, that of all classes alike nothing (MixedTargetsArgs).
 Tensor one_hot(const Tensor& labels, int64_t classes, DType dtype) {
   const auto rows = static_cast<size_t>(labels.dim(0));
   std::vector<double> share(2 * rows);
@@ -68,6 +68,7 @@ double smoothing_over_others(double smoothing, int64_t classes) {
 }
 
 Tensor accuracy(const Tensor& logits, const std::vector<int64_t>& labels) {
+  REID_CHECK(logits.shape().rank() == 2, "[accuracy] logits ", logits.shape(), " must be [B, C]");
   return ops::top_share(logits, class_numbers("accuracy", labels, logits.dim(1), logits.device()));
 }
 

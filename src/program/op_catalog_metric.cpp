@@ -88,7 +88,7 @@ std::vector<OpEntry> losses() {
        .inputs = {differentiable("f", "[B, D]", "rows"), differentiable("centers", "[C, D]", "one for each label"), labels},
        .attributes = {},
        .results = kLoss,
-       .kernels = {"matmul", "multiply", "column_sum"},
+       .kernels = {"mixed_targets", "matmul", "multiply", "column_sum"},
        .run = [](OpCall& c) { c.result("loss", center_loss(c.var("f"), c.var("centers"), c.integers("labels"))); }},
       {.name = "agreement_smoothing_loss",
        .summary = "PPLR: a part's cross-entropy to its labels, smoothed as far as neighbors disagree",
