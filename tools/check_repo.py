@@ -61,7 +61,7 @@ MAX_BYTES = 1 << 20      # any tracked file
 # Lines a folder may hold, everything below it included.
 BUDGET = {
     "include/reid": 5700,
-    "kernels": 9700,
+    "kernels": 9900,
     "src/backends": 8400,
     "src/engine": 5000,
     "src/formats": 6000,

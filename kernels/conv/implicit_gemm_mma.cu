@@ -7,13 +7,14 @@
 //   mma_async     64 x 64, 128 x 64 and 128 x 128 sums, pieces of 8 channels by cp.async, four stages: channels of a group in eights
 //   mma_async_padded   channels filled up to eights in the workspace, then mma_async: forward and the weights' gradient
 //   mma_async_folded   two neighboring pixels of up to four channels in one of eight: the stem, whose columns go in steps of two
-//   mma_windows        forward, the same without patches: a block holds the rows of x that its pixels meet (windows.cuh)
+//   mma_windows        the same without patches: a block holds the rows of x that its pixels meet (windows.cuh)
 // The weights' gradient is cut into chunks of pixels until about two blocks wait for each of an H200's 132 processors; chunks are added in
 // order. Bytes of the stem at batch 64, 256 x 128: read 13 MB, folded 17 MB written and read, 67 MB stored: 27 us at 4.3 TB/s, where x
 // alone would be 19 us. Its 147 terms are 7 x 7 x 8 = 392 padded, 13 steps of depth, but 7 x 4 x 8 = 224 folded, 7 steps: 15 Gflop, not 28,
-// 31 us of mma.sync, not 57. From L2 its blocks read 872 MB padded, 352 MB folded, 155 MB by windows: 159, 64, 28 us at 5.5 TB/s (all
-// calculated). Elsewhere: x + y + w once at best; each tile row reads its patch R S times from L2. Flops: 2 N P Q K R S C / g. Floor on
-// H200: 790 Tflop/s by wgmma, about 490 by mma.sync. No version was measured yet.
+// 31 us of mma.sync, not 57. From L2 its blocks read 872 MB padded, 352 MB folded, 155 MB by windows: 159, 64, 28 us at 5.5 TB/s; those of
+// the weights' gradient 537 MB folded, 96 MB by windows: 98, 17 us (all calculated). Elsewhere: x + y + w once at best; each tile row reads
+// its patch R S times from L2. Flops: 2 N P Q K R S C / g. Floor on H200: 790 Tflop/s by wgmma, about 490 by mma.sync. No version was
+// measured yet.
 
 #include "conv/statistics.cuh"
 #include "conv/windows.cuh"
@@ -101,17 +102,19 @@ void backward_weight(const ConvBackwardWeightArgs& a, Stream& stream) {
 
 // --- channels that are not in eights, as an equal convolution of channels that are ---
 
-// Rows of `width` pixels with `channels` each become rows of to.divisor pixels with `all` channels, `pixels` neighbors side by side, each
+// Rows of `width` pixels with `channels` each become rows of to.divisor pixels with `wide` channels, `pixels` neighbors side by side, each
 // filled up by zeros. first: the pixel of x that the first of a row begins with.
 struct FoldedRows {
-  int width, channels, all, first;
+  int width, channels, wide, first;
   Divisor to;
 };
 
 // Two pixels in one, where columns go in steps of two: column j of the folded map holds columns 2 j - pad % 2 of x and the next. Tap t of
 // window q, which meets column 2 q - pad + t, is half t % 2 of tap t / 2, which meets column q - pad / 2 + t / 2.
+// Where the filter ends, half a tap of zeros meets a pixel all the same: infinities become NaN.
 template <int pixels>
 struct Fold {
+  static_assert(pixels == 1 || pixels == 2);
   ConvShape from, shape;
   explicit Fold(const ConvShape& s) : from(s), shape(s) {
     shape.c = pixels == 1 ? ceil_div(s.c, 8) * 8 : 8;
@@ -136,7 +139,7 @@ __global__ void fold_rows_kernel(const bf16* x, bf16* folded, int count, FoldedR
   const int i = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);  // of the folded rows' pixels
   if (i >= count) return;
   const int row = rows.to.quotient(i), first = rows.first + rows.to.remainder(i, row) * pixels;
-  for (int piece = 0; piece < rows.all; piece += 8) {
+  for (int piece = 0; piece < rows.wide; piece += 8) {
     Vec<bf16> eight;
     UNROLL
     for (int e = 0; e < 8; ++e) {
@@ -144,12 +147,12 @@ __global__ void fold_rows_kernel(const bf16* x, bf16* folded, int count, FoldedR
       const bool there = column >= 0 && column < rows.width && channel < rows.channels;
       eight[e] = there ? x[(int64_t{row} * rows.width + column) * rows.channels + channel] : bf16{0};
     }
-    store_vec(folded + int64_t{i} * rows.all + piece, eight);
+    store_vec(folded + int64_t{i} * rows.wide + piece, eight);
   }
 }
 template <int pixels>
 void fold_rows(const void* x, bf16* folded, int64_t elements, const FoldedRows& rows, Stream& stream) {
-  const int64_t count = elements / rows.all;
+  const int64_t count = elements / rows.wide;
   launch(fold_rows_kernel<pixels>, blocks_for(count, kThreads), kThreads, 0, stream, in<bf16>(x), folded, static_cast<int>(count), rows);
 }
 
@@ -185,9 +188,18 @@ __global__ void unfold_rows_kernel(const float* folded, float* dw, int count, Fo
   const int i = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);
   if (i >= count) return;
   const int tap = i / rows.channels, row = tap / rows.width, column = tap - row * rows.width;
-  const int64_t from = (int64_t{row} * rows.to.divisor + column / pixels) * rows.all;
-  const float value = folded[from + column % pixels * (rows.all / pixels) + i - tap * rows.channels];
+  const int64_t from = (int64_t{row} * rows.to.divisor + column / pixels) * rows.wide;
+  const float value = folded[from + column % pixels * (rows.wide / pixels) + i - tap * rows.channels];
   dw[i] = accumulate ? dw[i] + value : value;
+}
+
+// Folded filters' gradients over chunks of pixels, added up in `folded` and brought to dw.
+template <int pixels>
+void end_folded(const WeightProblem<bf16>& p, const Fold<pixels>& fold, float* folded, const ConvBackwardWeightArgs& a, Stream& stream) {
+  add_parts(p.partial, p.splits, fold.elements_of_w(), folded, false, stream);
+  const int64_t elements = a.shape.k * a.shape.r * a.shape.s * a.shape.c;
+  launch(unfold_rows_kernel<pixels>, blocks_for(elements, kThreads), kThreads, 0, stream, folded, out<float>(a.dw),
+         static_cast<int>(elements), fold.rows_of_w(), a.accumulate);
 }
 
 // The workspace holds x folded, then the folded filters' gradients, then their parts.
@@ -206,10 +218,19 @@ void backward_weight_folded(const ConvBackwardWeightArgs& a, Stream& stream) {
   WeightProblem<bf16> p(folded);
   p.split = split, p.splits = parts, p.partial = dw + of_w;
   Tiles::run(p, parts, stream);
-  add_parts(p.partial, parts, of_w, dw, false, stream);
-  const int64_t elements = s.k * s.r * s.s * s.c;
-  launch(unfold_rows_kernel<pixels>, blocks_for(elements, kThreads), kThreads, 0, stream, dw, out<float>(a.dw), static_cast<int>(elements),
-         fold.rows_of_w(), a.accumulate);
+  end_folded(p, fold, dw, a, stream);
+}
+void backward_weight_windows(const ConvBackwardWeightArgs& a, Stream& stream) {
+  const Fold<2> fold(a.shape);
+  const int64_t of_w = fold.elements_of_w();
+  WeightProblem<bf16> p(a);
+  p.n = of_w / p.m;
+  p.split = steps_of_part(p.pixels / Windows::kPixels, ceil_div(p.m, WindowsGradientShape::kM), 264, 2) * Windows::kPixels;
+  p.splits = ceil_div(p.pixels, p.split);
+  auto* dw = static_cast<float*>(stream.workspace(static_cast<size_t>((p.splits + 1) * of_w) * sizeof(float)));
+  p.partial = dw + of_w;
+  run_mma_windows_gradient(p, stream);
+  end_folded(p, fold, dw, a, stream);
 }
 
 // --- conditions ---
@@ -250,28 +271,36 @@ const char* refuse_folded(const Args& a) {
   if (s.groups != 1 || s.c % 8 == 0 || s.k % 8 != 0) return "takes channels that are not in eights, filters that are, one group";
   if (pixels == 2 && !folds_in_pairs(s)) return "takes up to four channels, columns in steps of two by odd filters";
   if (const char* reason = refuse<Shape>(a)) return reason;
-  return refuse_beyond_int(Fold<pixels>(s).shape);
+  const Fold<pixels> fold(s);
+  return fold.elements_of_w() < int64_t{1} << 31 ? refuse_beyond_int(fold.shape) : "takes filters of less than 2^31 elements";
 }
 template <int pixels, class Shape>
 const char* refuse_folded_forward(const ConvForwardArgs& a) {
   if (!aligned_to_16({a.y, a.finish.residual})) return "takes arrays that start at multiples of 16 bytes";
-  if (Shape::kM > 64 && rows_of(a) < Shape::kM) return "takes products that fill its tiles";
+  if (Shape::kM > 64 && rows_of(a) < Shape::kM) return "takes pixels that fill its tiles";
   return refuse_folded<pixels, Shape>(a);
 }
-const char* refuse_windows(const ConvForwardArgs& a) {
-  const ConvShape& s = a.shape;
-  if (s.s != 7 || s.r > 8 || s.stride[0] != 2 || s.dilation[0] != 1)
-    return "takes filters of seven columns and up to eight rows, in steps of two";
-  const int64_t q = s.q(), rows = q > 0 ? Windows::kPixels / q : 0;
-  if (rows == 0 || rows * q != Windows::kPixels || s.p() % rows != 0) return "takes maps that whole rows of 128 pixels divide";
-  return refuse_folded_forward<2, Tall>(a);
+const char* refuse_windows(const ConvShape& s, bool rows) {
+  if (s.s != 7 || !rows || s.stride[0] != 2 || s.dilation[0] != 1) return "takes filters of seven columns and few rows, in steps of two";
+  const int64_t q = s.q(), lines = q > 0 ? Windows::kPixels / q : 0;
+  return lines * q == Windows::kPixels && s.p() % lines == 0 ? nullptr : "takes maps that whole rows of 128 pixels divide";
+}
+const char* refuse_windows_forward(const ConvForwardArgs& a) {
+  const char* reason = refuse_windows(a.shape, a.shape.r <= 8);
+  return reason ? reason : refuse_folded_forward<2, Tall>(a);
 }
 template <int pixels, class Shape>
 const char* refuse_folded_weight(const ConvBackwardWeightArgs& a) {
-  if (a.shape.n * a.shape.p() * a.shape.q() == 0) return "takes at least one pixel";
+  const ConvShape& s = a.shape;
+  if (s.n * s.h * s.w == 0 || s.p() * s.q() == 0 || s.k * s.r * s.s == 0) return "takes at least one pixel and one tap";
   return aligned_to_16({a.dy}) ? refuse_folded<pixels, Shape>(a) : "takes arrays that start at multiples of 16 bytes";
 }
 const char* refuse_gather_forward(const ConvForwardArgs& a) { return a.finish.mean ? "finishes nothing" : refuse<Small>(a); }
+const char* refuse_windows_weight(const ConvBackwardWeightArgs& a) {
+  const char* reason = refuse_windows(a.shape, a.shape.r == WindowsGradientShape::kWarpsN);
+  return reason ? reason : refuse_folded_weight<2, Small>(a);
+}
+
 template <class Op, template <class> class Run, class Shape>
 void add_async(const char* name) {
   add<Op>(name, refuse_pieces<Shape, typename Op::Args>, Run<Async<Shape>>::run);
@@ -303,9 +332,10 @@ void register_conv_implicit_gemm_mma() {
   add_all<ConvForward, Forward>();
   add_all<ConvBackwardData, BackwardData>();
   add_all<ConvBackwardWeight, BackwardWeight>();
-  add<ConvForward>(REID_KERNEL_NAME("mma_windows"), refuse_windows, forward_windows);
+  add<ConvForward>(REID_KERNEL_NAME("mma_windows"), refuse_windows_forward, forward_windows);
   add<ConvForward>(REID_KERNEL_NAME("mma_async_folded"), refuse_folded_forward<2, Tall>, forward_folded<Async<Tall>, 2>);
   add<ConvForward>(REID_KERNEL_NAME("mma_async_padded"), refuse_folded_forward<1, Small>, forward_folded<Async<Small>, 1>);
+  add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_windows"), refuse_windows_weight, backward_weight_windows);
   add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_async_folded"), refuse_folded_weight<2, Small>, backward_weight_folded<Async<Small>, 2>);
   add<ConvBackwardWeight>(REID_KERNEL_NAME("mma_async_padded"), refuse_folded_weight<1, Small>, backward_weight_folded<Async<Small>, 1>);
   add<ConvForward>(REID_KERNEL_NAME("mma_gather"), refuse_gather_forward, forward<Gather>);
