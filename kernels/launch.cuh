@@ -64,7 +64,7 @@ void allow_shared(void (*kernel)(P...), size_t shared, const char* file, int lin
     if (error != cudaSuccess) launch_failed(error, "cudaFuncSetAttribute", file, line);
   };
   if (shared > 0) set(cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
-  if (shared >= 48 * 1024) set(cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+  if (shared >= 32 * 1024) set(cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
 }
 
 template <class... P, class... A>

@@ -30,12 +30,22 @@ __device__ inline void ldmatrix_x2_trans(uint32_t (&r)[2], const bf16* row);
 // this thread: others need a barrier after it.
 __device__ inline void cp_async_16(void* shared, const void* global, int source_bytes = 16);
 __device__ inline void cp_async_commit();
+// The thread's own eight elements, to a multiple of 16 bytes of shared memory.
+__device__ inline void store_shared(bf16* shared, const Vec<bf16>& eight);
 template <int groups_in_flight>
 __device__ void cp_async_wait();
 
 #ifdef __CUDACC__
 
 __device__ inline uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
+
+__device__ inline void store_shared(bf16* shared, const Vec<bf16>& eight) {
+  uint32_t words[4];
+  memcpy(words, &eight, sizeof(words));
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(shared)), "r"(words[0]), "r"(words[1]), "r"(words[2]),
+               "r"(words[3])
+               : "memory");
+}
 
 __device__ inline void mma_m16n8k16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
@@ -114,6 +124,11 @@ inline void cp_async_16(void* shared, const void* global, int source_bytes) {
   detail::copy_async(shared, global, 16, static_cast<size_t>(source_bytes), {__FILE__, __LINE__});
 }
 inline void cp_async_commit() { detail::copy_async_commit(); }
+inline void store_shared(bf16* shared, const Vec<bf16>& eight) {
+  detail::check_shared("store_shared", shared, 16, {__FILE__, __LINE__});
+  detail::check_aligned(shared, 16);
+  *reinterpret_cast<Vec<bf16>*>(shared) = eight;
+}
 template <int groups_in_flight>
 void cp_async_wait() {
   detail::copy_async_wait(groups_in_flight);

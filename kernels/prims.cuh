@@ -61,6 +61,7 @@ template <class T>
 __device__ void store_vec(T* p, const Vec<T>& value) {
 #ifndef __CUDACC__
   detail::check_aligned(p, 16);
+  detail::check_global("store_vec", p, 16);
   *reinterpret_cast<Vec<T>*>(p) = value;
 #else
   uint32_t words[4];

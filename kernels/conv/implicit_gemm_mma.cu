@@ -11,8 +11,8 @@
 // The weights' gradient is cut into chunks of pixels until about two blocks wait for each of an H200's 132 processors; chunks are added in
 // order. Bytes of the stem at batch 64, 256 x 128: read 13 MB, folded 17 MB written and read, 67 MB stored: 27 us at 4.3 TB/s, where x
 // alone would be 19 us. Its 147 terms are 7 x 7 x 8 = 392 padded, 13 steps of depth, but 7 x 4 x 8 = 224 folded, 7 steps: 15 Gflop, not 28,
-// 31 us of mma.sync, not 57. From L2 its blocks read 872 MB padded, 352 MB folded, 155 MB by windows: 159, 64, 28 us at 5.5 TB/s; those of
-// the weights' gradient 537 MB folded, 96 MB by windows: 98, 17 us (all calculated). Elsewhere: x + y + w once at best; each tile row reads
+// 31 us of mma.sync, not 57. From L2 its blocks read 872 MB padded, 352 MB folded, 147 MB by windows: 159, 64, 27 us at 5.5 TB/s; those of
+// the weights' gradient 503 MB folded, 95 MB by windows: 91, 17 us (all calculated). Elsewhere: x + y + w once at best; each tile row reads
 // its patch R S times from L2. Flops: 2 N P Q K R S C / g. Floor on H200: 790 Tflop/s by wgmma, about 490 by mma.sync. No version was
 // measured yet.
 
@@ -160,7 +160,6 @@ template <class Tiles, int pixels>
 void forward_folded(const ConvForwardArgs& a, Stream& stream) {
   const Fold<pixels> fold(a.shape);
   const int64_t of_x = fold.elements_of_x(), of_w = fold.elements_of_w(), moments = count_moments(a, Tiles::kM);
-  if (of_x == 0 || of_w == 0) return;
   auto* x = static_cast<bf16*>(
       stream.workspace(static_cast<size_t>(of_x + of_w) * sizeof(bf16) + static_cast<size_t>(moments) * sizeof(Moments)));
   bf16 *w = x + of_x, *end = w + of_w;
@@ -225,7 +224,7 @@ void backward_weight_windows(const ConvBackwardWeightArgs& a, Stream& stream) {
   const int64_t of_w = fold.elements_of_w();
   WeightProblem<bf16> p(a);
   p.n = of_w / p.m;
-  p.split = steps_of_part(p.pixels / Windows::kPixels, ceil_div(p.m, WindowsGradientShape::kM), 264, 2) * Windows::kPixels;
+  p.split = steps_of_part(p.pixels / Windows::kPixels, ceil_div(p.m, WindowsGradientShape::kM), 264, 3) * Windows::kPixels;
   p.splits = ceil_div(p.pixels, p.split);
   auto* dw = static_cast<float*>(stream.workspace(static_cast<size_t>((p.splits + 1) * of_w) * sizeof(float)));
   p.partial = dw + of_w;
@@ -270,6 +269,7 @@ const char* refuse_folded(const Args& a) {
   const ConvShape& s = a.shape;
   if (s.groups != 1 || s.c % 8 == 0 || s.k % 8 != 0) return "takes channels that are not in eights, filters that are, one group";
   if (pixels == 2 && !folds_in_pairs(s)) return "takes up to four channels, columns in steps of two by odd filters";
+  if (s.n * s.h * s.w == 0 || s.k * s.r * s.s == 0) return "takes at least one pixel and one tap";
   if (const char* reason = refuse<Shape>(a)) return reason;
   const Fold<pixels> fold(s);
   return fold.elements_of_w() < int64_t{1} << 31 ? refuse_beyond_int(fold.shape) : "takes filters of less than 2^31 elements";
@@ -291,8 +291,7 @@ const char* refuse_windows_forward(const ConvForwardArgs& a) {
 }
 template <int pixels, class Shape>
 const char* refuse_folded_weight(const ConvBackwardWeightArgs& a) {
-  const ConvShape& s = a.shape;
-  if (s.n * s.h * s.w == 0 || s.p() * s.q() == 0 || s.k * s.r * s.s == 0) return "takes at least one pixel and one tap";
+  if (a.shape.p() * a.shape.q() == 0) return "takes at least one window";
   return aligned_to_16({a.dy}) ? refuse_folded<pixels, Shape>(a) : "takes arrays that start at multiples of 16 bytes";
 }
 const char* refuse_gather_forward(const ConvForwardArgs& a) { return a.finish.mean ? "finishes nothing" : refuse<Small>(a); }

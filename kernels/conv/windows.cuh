@@ -7,11 +7,10 @@
 // filter.
 //
 // Map: forward, a block makes 128 x 64 sums with 4 warps; a row of the filter is a step. The weights' gradient [K, R, 4, 8], of filters of
-// seven rows: a block makes 64 x 224 sums over a chunk of pixels, a warp those of a row of the filter; while 128 pixels are multiplied the
-// next ones come.
-// Bytes from L2 for 128 pixels of maps of 64 columns, filters of 7 x 7: 7 KB of x where patches are 57 KB; forward 28 KB of filters, the
-// gradient 16 KB of dy. Shared memory: forward 28 KB of filters; 10 KB of x, then 18 KB of results: three blocks a processor. The gradient
-// 52 KB, two blocks. No version was measured yet.
+// seven rows: a block makes 64 x 224 sums over a chunk of pixels, a warp those of a row of the filter; dy of the next 128 pixels comes
+// while these are multiplied. Bytes from L2 for 128 pixels of maps of 64 columns, filters of 7 x 7: 7 KB of x where patches are 57 KB;
+// forward 29 KB of filters, the gradient 16 KB of dy. Shared memory: forward 29 KB of filters; 10 KB of x, then 18 KB of results: three
+// blocks a processor. The gradient 52 KB, two blocks. No version was measured yet.
 
 #include <algorithm>
 
@@ -49,7 +48,7 @@ __device__ void fold_windows(const Problem& problem, const Windows& windows, int
       const bool there = h >= 0 && h < problem.h && w + of / 4 >= 0 && w + of / 4 < problem.w && of % 4 < problem.c;
       eight[of] = there ? corner.image[from + of / 4 * problem.c + of % 4] : bf16{0};
     }
-    store_vec(folded + e * 8, eight);
+    store_shared(folded + e * 8, eight);
   }
 }
 

@@ -102,6 +102,7 @@ inline void check_aligned(const void* pointer, size_t alignment) {
 }
 // Some instructions take addresses in the block's shared memory only.
 void check_shared(const char* call, const void* pointer, size_t bytes, Site site);
+void check_global(const char* call, const void* pointer, size_t bytes);  // that it is no shared memory
 
 }  // namespace detail
 

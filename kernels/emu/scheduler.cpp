@@ -114,6 +114,7 @@ class Block {
   void* shared_array(const void* declaration, size_t bytes, Site site);
   void* shared_dynamic(Site site);
   SharedRange array_of(const char* call, const void* pointer, size_t bytes, Site site) const;
+  void refuse_shared(const char* call, const void* pointer, size_t bytes) const;
   std::vector<SharedRange> arrays() const;
   void copy_async(void* shared, const void* global, size_t bytes, size_t source_bytes, Site site);
   void copy_async_commit() { ++current_->group; }
@@ -345,6 +346,12 @@ SharedRange Block::array_of(const char* call, const void* pointer, size_t bytes,
   stop("thread ", threadIdx, ": ", call, " at ", site, ": ", bytes, " bytes outside of the block's shared memory");
 }
 
+void Block::refuse_shared(const char* call, const void* pointer, size_t bytes) const {
+  for (const auto& [declaration, array] : shared_) {
+    if (array.holds(pointer, bytes)) stop("thread ", threadIdx, ": ", call, " takes global memory, and is given the block's shared memory");
+  }
+}
+
 std::vector<SharedRange> Block::arrays() const {
   std::vector<SharedRange> all;
   for (const auto& [declaration, array] : shared_) all.push_back({array.memory.get(), array.bytes});
@@ -460,6 +467,9 @@ void copy_async_commit() { running_block("cp.async").copy_async_commit(); }
 void copy_async_wait(unsigned groups_in_flight) { running_block("cp.async").copy_async_wait(groups_in_flight); }
 
 void check_shared(const char* call, const void* pointer, size_t bytes, Site site) { shared_array_of(call, pointer, bytes, site); }
+void check_global(const char* call, const void* pointer, size_t bytes) {
+  if (Block::running) Block::running->refuse_shared(call, pointer, bytes);
+}
 
 SharedRange shared_array_of(const char* call, const void* pointer, size_t bytes, Site site) {
   return running_block(call).array_of(call, pointer, bytes, site);

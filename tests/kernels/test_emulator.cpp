@@ -210,6 +210,16 @@ __global__ void copy_partly(const float* x, float* y, int bytes) {
 }
 
 __global__ void copy_to_global(const float* x, float* y) { cp_async_16(y, x); }
+__global__ void store_to_shared(bool rightly, float* y) {
+  SHARED_ARRAY(bf16, values, 8 * 32);
+  const Vec<bf16> eight{};
+  if (rightly) {
+    store_shared(values + threadIdx.x * 8, eight);
+  } else {
+    store_vec(values + threadIdx.x * 8, eight);
+  }
+  y[threadIdx.x] = to_float(values[threadIdx.x * 8]);
+}
 __global__ void matrix_from_global(const bf16* x) {
   uint32_t r[4];
   ldmatrix_x4(r, x);
@@ -242,6 +252,9 @@ TEST_CASE("emulator: what cp.async copies is NaN until the wait that it needs") 
   CHECK(y == Floats{0, 0, 0, 0});
   check_says(error_of([&] { launch(copy_to_global, 1, 32, 0, stream(), x, y.data()); }),
              {"cp.async", "outside of the block's shared memory"});
+  check_says(error_of([&] { launch(store_to_shared, 1, 32, 0, stream(), false, x); }), {"store_vec", "given the block's shared memory"});
+  launch(store_to_shared, 1, 32, 0, stream(), true, x);
+  CHECK(std::all_of(x, x + 32, [](float v) { return v == 0; }));
   check_says(error_of([&] { launch(matrix_from_global, 1, 32, 0, stream(), reinterpret_cast<const bf16*>(x)); }),
              {"ldmatrix.x4", "outside of the block's shared memory"});
   check_says(error_of([&] { launch(copy_partly, 1, 32, 0, stream(), x + 1, y.data(), 16); }), {"accesses 16 bytes at an address"});
