@@ -1,5 +1,7 @@
 #include "harness.h"
 
+#include <sanitizer/asan_interface.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -139,6 +141,14 @@ bool Guarded::intact() const {
   const auto untouched = [](uint8_t b) { return b == kGuardByte; };
   return std::all_of(all, all + kGuard, untouched) && std::all_of(all + kGuard + size_, all + bytes_.lines.size() * 64, untouched);
 }
+
+// Both do nothing where AddressSanitizer is not built in.
+void Guarded::forbid_guards() {
+  ASAN_POISON_MEMORY_REGION(bytes_.data(), kGuard);
+  ASAN_POISON_MEMORY_REGION(bytes_.data() + kGuard + size_, kGuard);
+}
+
+void Guarded::allow_guards() { ASAN_UNPOISON_MEMORY_REGION(bytes_.data(), whole().size()); }
 
 namespace detail {
 

@@ -75,6 +75,9 @@ class Guarded {
   bool intact() const;
   static constexpr size_t kGuard = 256;
   std::span<uint8_t> whole() { return {bytes_.data(), kGuard + size_ + kGuard}; }  // the guards too
+  // Makes any access to the guards an error, also a read: in builds with AddressSanitizer, which end at it.
+  void forbid_guards();
+  void allow_guards();
 
  private:
   struct alignas(64) Line {
