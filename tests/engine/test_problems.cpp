@@ -108,8 +108,7 @@ TEST_CASE("problems: work for every processor of a GPU") {
       if (line.family == "conv_statistics") CHECK_MESSAGE(takes_behind(line, "emu:sm90_pairs_256"), line.text);
     }
   }
-  for (const auto& [implementation, count] : lines)
-    CHECK_MESSAGE((sweep.ran.contains(implementation) && sweep.ran.at(implementation) == count), implementation);
+  for (const auto& line : lines) CHECK_MESSAGE((sweep.ran.contains(line.first) && sweep.ran.at(line.first) == line.second), line.first);
   CHECK(lines.size() == 9);
   for (const char* op : {"conv_forward", "conv_backward_data"}) {
     CHECK(idle.ran.contains(str(op, " emu:sm90_wgmma bf16")));

@@ -327,7 +327,8 @@ TEST_CASE("problems: the bits of what a norm made above zero are those of what i
   const Tensor mean = there("mean", {channels}, DType::f32), gamma = there("gamma", {channels}, DType::f32);
   const Tensor variance = Tensor::full({channels}, 2, DType::f32, device), beta = there("beta", {channels}, DType::f32);
   int told = 0;
-  for (const auto& [at, impl] : tried<NormApply>()) {
+  for (const auto& found : tried<NormApply>()) {
+    const Impl<NormApply>& impl = found.second;
     const NormWindow all{.groups = 1, .length = rows, .channels = channels, .first = 0, .count = channels};
     const Tensor y = Tensor::empty(x.shape(), DType::bf16, device), bits = Tensor::full({rows, channels / 8}, 0xA5, DType::u8, device);
     NormApplyArgs args{.x = x.raw(),
