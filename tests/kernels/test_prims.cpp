@@ -1,5 +1,6 @@
 // The primitives that kernels are made of, in emulation, against plain computations: exact, and alike under every schedule.
 
+#include "harness.h"
 #include "planted.h"
 #include "probes.cuh"
 
@@ -128,20 +129,19 @@ TEST_CASE("prims: bf16 rounds to nearest, ties to even") {
 
 // --- tensor cores ---
 
-TEST_CASE("mma: ldmatrix hands each lane its elements") {
-  under_every_schedule([] {
+TEST_CASE("mma: ldmatrix hands each lane what CUTLASS says") {
+  const reid::test::Golden golden("layouts", "ldmatrix");
+  under_every_schedule([&] {
     std::vector<uint32_t> y(32 * 12);
     launch(load_matrices, 1, 32, 0, stream(), y.data());
-    for (uint32_t lane = 0; lane < 32; ++lane) {
-      const uint32_t g = lane / 4, t = lane % 4;
-      for (uint32_t i = 0; i < 4; ++i) {
-        const uint32_t plain = (i * 64 + g * 8 + 2 * t) | (i * 64 + g * 8 + 2 * t + 1) << 16;
-        const uint32_t turned = (i * 64 + 2 * t * 8 + g) | (i * 64 + (2 * t + 1) * 8 + g) << 16;
-        CHECK(y[lane * 12 + i] == plain);
-        CHECK(y[lane * 12 + 4 + i] == turned);
-        if (i < 2) CHECK(y[lane * 12 + 8 + i] == plain);
-        if (i < 2) CHECK(y[lane * 12 + 10 + i] == turned);
+    size_t first = 0;
+    for (const auto& [name, registers] : {std::pair("x4", 4U), {"x4_trans", 4U}, {"x2", 2U}, {"x2_trans", 2U}}) {
+      const auto at = golden[name].span<int32_t>();
+      for (size_t i = 0; i < 64 * registers; ++i) {
+        const size_t lane = i / 2 / registers, half = i % (2 * registers);
+        CHECK((y[lane * 12 + first + half / 2] >> half % 2 * 16 & 0xFFFF) == static_cast<uint32_t>(at[i]));
       }
+      first += registers;
     }
   });
 }
