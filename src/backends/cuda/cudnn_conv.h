@@ -2,8 +2,8 @@
 // The three convolutions by cuDNN: NHWC, f32 or bf16, sums in f32, groups and dilation as the ops have them. Engines that round more than
 // that, take other sums than allowed, or give other bits from call to call are refused (refuse_engine). Scratch memory is the stream's.
 //
-// The gradient of bf16 filters is f32, says the op, and cuDNN 9.19 has no engine that writes it (asked for an H200, 2026-11): it is
-// refused. Where VendorAllows::rounded_gradients says so, cuDNN writes it in bf16 and it is widened.
+// The gradient of bf16 filters is f32, says the op, and cuDNN before 9.24 has no engine that writes it, later ones none for the stem (asked
+// for an H200, 2026-11): it is refused. Where VendorAllows::rounded_gradients says so, cuDNN writes it in bf16 and it is widened.
 //
 // Fused, in one graph with the convolution: the addend of a data's gradient, and where VendorAllows::loose_statistics says so statistics of
 // y over all rows, which cuDNN takes as sums and sums of squares. Not those of groups, as instance norm's; not the sums of a norm's

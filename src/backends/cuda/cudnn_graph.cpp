@@ -98,11 +98,14 @@ EngineNotes notes_of(const Descriptor& engine) {
 }
 
 // Engines with their settings, best first.
-std::vector<Descriptor> offers(const Cudnn& library, const CudnnTarget& target, const Descriptor& graph, cudnnBackendHeurMode_t mode) {
+std::vector<Descriptor> offers(const Cudnn& library, [[maybe_unused]] const CudnnTarget& target, const Descriptor& graph,
+                               cudnnBackendHeurMode_t mode) {
   Descriptor heuristics(library, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, "the heuristics");
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
   heuristics.set(CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+#if CUDNN_VERSION >= 90800
   if (target.properties) heuristics.set(CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &target.properties);
+#endif
   std::vector<Descriptor> configurations;
   if (const cudnnStatus_t status = heuristics.try_finalize(); declined(status))
     return configurations;
@@ -128,7 +131,9 @@ CudnnPlan consider(const Cudnn& library, const CudnnTarget& target, const Descri
   if (const char* reason = refuse_engine(notes_of(engine), rules)) return {.plan = nullptr, .refusal = reason};
   auto plan = std::make_unique<Descriptor>(library, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, "a plan");
   if (target.handle) plan->set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &target.handle);
+#if CUDNN_VERSION >= 90800
   if (target.properties) plan->set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &target.properties);
+#endif
   plan->set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configuration);
   // An engine may turn out not to run here (no compiler at run time, say); the next may.
   if (const cudnnStatus_t status = plan->try_finalize(); status != CUDNN_STATUS_SUCCESS)
