@@ -108,7 +108,7 @@ void multiply_group(const CodeKernel& kernel, const CodeProductsArgs& p, int64_t
   });
 }
 
-void multiply(const CodeKernel& kernel, const CodeProductsArgs& p, Stream& stream) {
+[[maybe_unused]] void multiply(const CodeKernel& kernel, const CodeProductsArgs& p, Stream& stream) {
   if (p.m == 0 || p.n == 0) return;
   if (p.k == 0) return void(std::fill_n(p.c, p.m * p.n, 0.0f));
   constexpr int64_t kGroup = kGroupBlocks * kCodeBlock;
