@@ -30,7 +30,7 @@ look() {
   has_header CLI/CLI.hpp || need="$need libcli11-dev"
   has_header toml++/toml.h || need="$need libtomlplusplus-dev"
   has_header nlohmann/json.hpp || need="$need nlohmann-json3-dev"
-  has_header jpeglib.h || { optional='libjpeg62-turbo-dev'; lost='JPEG files go through stb_image'; }
+  has_header jpeglib.h || { optional='libjpeg-dev'; lost='JPEG files go through stb_image'; }
   has_header matio.h || { optional="$optional libmatio-dev"; lost="${lost:+$lost; }no data sets in MATLAB files (MARS, CUHK03 as released, GRID, iLIDS-VID)"; }
   has_header lmdb.h || { optional="$optional liblmdb-dev"; lost="${lost:+$lost; }no data sets in LMDB databases (LUPerson)"; }
   if [ "$tools" = 1 ]; then

@@ -33,6 +33,15 @@ REID_LANES_INLINE Bytes load(const uint8_t* p) {
   return x;
 }
 REID_LANES_INLINE void store(uint8_t* p, Bytes x) { std::memcpy(p, &x, sizeof x); }
+// Bytes at these places of a and, from 16 on, of b.
+template <int... places>
+REID_LANES_INLINE Bytes picked(Bytes a, Bytes b) {
+#if __has_builtin(__builtin_shufflevector)
+  return __builtin_shufflevector(a, b, places...);
+#else  // g++ 11
+  return __builtin_shuffle(a, b, Bytes{places...});
+#endif
+}
 
 // As many bytes as there are lanes, to numbers and, of numbers in [0, 255], back. (g++ 12 takes conversions of vectors of bytes apart.)
 #if REID_LANES == 16
@@ -87,16 +96,16 @@ REID_LANES_INLINE void split(const uint8_t* rgb, Planes& p) {
   const Bytes red = (x & kThirds[0]) | (y & kThirds[2]) | (z & kThirds[1]);
   const Bytes green = (x & kThirds[1]) | (y & kThirds[0]) | (z & kThirds[2]);
   const Bytes blue = (x & kThirds[2]) | (y & kThirds[1]) | (z & kThirds[0]);
-  store(p.r, __builtin_shufflevector(red, red, 0, 3, 6, 9, 12, 15, 2, 5, 8, 11, 14, 1, 4, 7, 10, 13));
-  store(p.g, __builtin_shufflevector(green, green, 1, 4, 7, 10, 13, 0, 3, 6, 9, 12, 15, 2, 5, 8, 11, 14));
-  store(p.b, __builtin_shufflevector(blue, blue, 2, 5, 8, 11, 14, 1, 4, 7, 10, 13, 0, 3, 6, 9, 12, 15));
+  store(p.r, picked<0, 3, 6, 9, 12, 15, 2, 5, 8, 11, 14, 1, 4, 7, 10, 13>(red, red));
+  store(p.g, picked<1, 4, 7, 10, 13, 0, 3, 6, 9, 12, 15, 2, 5, 8, 11, 14>(green, green));
+  store(p.b, picked<2, 5, 8, 11, 14, 1, 4, 7, 10, 13, 0, 3, 6, 9, 12, 15>(blue, blue));
 }
 
 REID_LANES_INLINE void join(const Planes& p, uint8_t* rgb) {
   const Bytes r = load(p.r), g = load(p.g), b = load(p.b);
-  const Bytes red = __builtin_shufflevector(r, r, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10, 5);
-  const Bytes green = __builtin_shufflevector(g, g, 5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10);
-  const Bytes blue = __builtin_shufflevector(b, b, 10, 5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15);
+  const Bytes red = picked<0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10, 5>(r, r);
+  const Bytes green = picked<5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15, 10>(g, g);
+  const Bytes blue = picked<10, 5, 0, 11, 6, 1, 12, 7, 2, 13, 8, 3, 14, 9, 4, 15>(b, b);
   store(rgb, (red & kThirds[0]) | (green & kThirds[1]) | (blue & kThirds[2]));
   store(rgb + 16, (red & kThirds[2]) | (green & kThirds[0]) | (blue & kThirds[1]));
   store(rgb + 32, (red & kThirds[1]) | (green & kThirds[2]) | (blue & kThirds[0]));

@@ -48,8 +48,8 @@ REID_LANES_INLINE void transpose_block(const uint8_t* src, size_t src_stride, ui
   for (int round = 0; round < 4; ++round) {
 #pragma GCC unroll 8
     for (size_t i = 0; i < 8; ++i) {
-      y[2 * i] = __builtin_shufflevector(x[i], x[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      y[2 * i + 1] = __builtin_shufflevector(x[i], x[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+      y[2 * i] = picked<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(x[i], x[i + 8]);
+      y[2 * i + 1] = picked<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(x[i], x[i + 8]);
     }
 #pragma GCC unroll 16
     for (size_t i = 0; i < 16; ++i) x[i] = y[i];
@@ -77,7 +77,7 @@ REID_LANES_TARGET void mirror_row(const uint8_t* src, uint8_t* dst, size_t pixel
   size_t done = 0;
   for (; done + 6 <= pixels; done += 5) {
     const Bytes x = load(src + 3 * (pixels - done) - 16);  // a byte of the pixel before, then five pixels
-    store(dst + 3 * done, __builtin_shufflevector(x, x, 13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, 0));
+    store(dst + 3 * done, picked<13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, 0>(x, x));
   }
   for (; done < pixels; ++done) std::memcpy(dst + 3 * done, src + 3 * (pixels - 1 - done), 3);
 }
