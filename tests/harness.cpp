@@ -1,7 +1,5 @@
 #include "harness.h"
 
-#include <sanitizer/asan_interface.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -11,6 +9,12 @@
 
 #ifdef REID_EMULATED_KERNELS
 #include "emu/schedule.h"
+#endif
+#if __has_include(<sanitizer/asan_interface.h>)
+#include <sanitizer/asan_interface.h>
+#else  // nor is AddressSanitizer
+#define ASAN_POISON_MEMORY_REGION(address, size)
+#define ASAN_UNPOISON_MEMORY_REGION(address, size)
 #endif
 
 namespace reid::test {
