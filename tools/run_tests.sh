@@ -3,6 +3,7 @@
 #   tools/run_tests.sh BINARY [FILTERS...]
 # Prints what all print, then the count of all together; fails when one fails. A process that ends without a count is a failure.
 set -eu
+[ -x "$1" ] || { echo "run_tests: there is no $1: the build left the tests out, and configuring it says why (cmake --preset release)" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
