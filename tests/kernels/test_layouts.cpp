@@ -90,7 +90,7 @@ template <bool across>
 void check_descriptors(const char* name) {
   constexpr unsigned kSomewhere = 5 * 1024;
   const Places rows = places("descriptor", name);  // [4, start in elements, leading, stride, swizzle]
-  const bf16* const tile = nullptr;
+  static const bf16 tile[64 * kWgmmaDepth] = {};
   for (int step = 0; step < 4; ++step) {
     const Places fields = rows.subspan(static_cast<size_t>(step) * 4, 4);
     CHECK(wgmma_part<across>(tile, 0, 16 * step) - tile == fields[0]);
