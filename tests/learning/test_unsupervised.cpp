@@ -63,9 +63,11 @@ void check_resumes(const char* name, const typename M::Config& config, int64_t s
   double sum = 0;
   for (const Json& epoch : times.at("epochs").items()) {
     CHECK(epoch.at("images").number() == times.at("images").number() / static_cast<double>(epochs));
+    CHECK(epoch.at("training").number() > 0);
     sum += epoch.at("training").number();
   }
-  CHECK(sum == doctest::Approx(times.at("training").number()));
+  // What is spent behind the last epoch belongs to none: microseconds, but a busy machine's may be many.
+  CHECK(sum <= times.at("training").number() * (1 + 1e-12));
 }
 
 template <class M>
