@@ -8,8 +8,10 @@ BENCH ?= bench/speed.json
 PREFIX ?= /usr/local
 DESTDIR ?=
 TESTS ?=
+DEVICE_TESTS = -tc='problems*,device*,replay:*,transfer:*,accelerator*,jaccard device:*' -tce='problems: work*'
+comma := ,
 
-.PHONY: build all help deps test demo bench bundle asan tsan cuda dev check guard format fuzz install clean
+.PHONY: build all help deps test demo bench bundle asan tsan cuda ptx dev check guard format fuzz install clean
 build: deps ## build the program: build/reid
 	@$(call compile,release)
 all: build
@@ -40,6 +42,10 @@ tsan: deps ## loader, thread pool and other threaded tests under ThreadSanitizer
 
 cuda: deps ## the kernels through nvcc, where there is one: registers are listed, spills fail (on a GPU: tools/gpu_check.sh)
 	@$(call compile,release,--target reid_kernels_cuda)
+
+ptx: deps ## the tests of a device, on a played card that runs what nvcc made of the kernels (REID_PLAYED_CARD=80: an A100's)
+	@$(call compile,release,--target reid_ptx_tests,-DREID_PLAYED_CARD=ON)
+	@[ ! -x build/reid_ptx_tests ] || REID_DEVICE=cuda REID_WITHOUT=cudnn$(comma)cublaslt tools/run_tests.sh build/reid_ptx_tests $(or $(TESTS),$(DEVICE_TESTS))
 
 fuzz: build ## random input for every reader of files, ten minutes each (SECONDS_EACH=600); needs clang
 	@$(call compile,fuzz)
@@ -75,6 +81,6 @@ clean: ## remove build folders and dist/
 	rm -rf build build-dev build-asan build-tsan build-fuzz dist
 
 define compile
-cmake --preset $(1) $(CMAKE_ARGS) >build-configure.log 2>&1 || { cat build-configure.log; rm -f build-configure.log; exit 1; }; rm -f build-configure.log; \
+cmake --preset $(1) $(CMAKE_ARGS) $(3) >build-configure.log 2>&1 || { cat build-configure.log; rm -f build-configure.log; exit 1; }; rm -f build-configure.log; \
 cmake --build --preset $(1) -j $(JOBS) $(2)
 endef

@@ -4,7 +4,7 @@ set(REID_CUDA_ARCH "80;90a" CACHE STRING "Machine code for these architectures; 
 set(architectures "")
 set(ptx ON)
 foreach(arch ${REID_CUDA_ARCH})
-  if(ptx AND arch MATCHES "^[0-9]+$")  # PTX of 90a runs nowhere else
+  if(REID_PLAYED_CARD OR (ptx AND arch MATCHES "^[0-9]+$"))  # PTX of 90a runs nowhere else
     list(APPEND architectures -gencode arch=compute_${arch},code=[sm_${arch},compute_${arch}])
   else()
     list(APPEND architectures -gencode arch=compute_${arch},code=sm_${arch})
@@ -14,6 +14,9 @@ endforeach()
 set(nvcc_flags -std=c++20 -O3 -I${PROJECT_SOURCE_DIR}/include -I${PROJECT_SOURCE_DIR}/kernels ${architectures}
   $<$<BOOL:${REID_WERROR}>:-Werror=all-warnings>  # which holds for the host's compiler, too
   -Xcompiler -Wall,-Wextra,-ffp-contract=off,-fPIC -Xptxas -v)
+if(REID_PLAYED_CARD)
+  list(APPEND nvcc_flags --no-compress)
+endif()
 if("90a" IN_LIST REID_CUDA_ARCH)
   list(APPEND nvcc_flags -DREID_SM90A)
 endif()

@@ -1,0 +1,211 @@
+// The machine that runs PTX, on PTX written by hand: what its instructions compute (PTX ISA 9.0), and what it refuses.
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "ptx/decoder.h"
+#include "ptx/tensor_map.h"
+
+namespace reid::test::ptx {
+namespace {
+
+// Runs the statements, by so many threads. In %rd0 stands the address of what is returned, 64 words of zero before, in %rd1 that of the
+// thread's own, in %r0 the thread.
+std::vector<uint64_t> results(const std::string& statements, unsigned threads = 32, const std::string& arrays = "", unsigned cluster = 1) {
+  const std::string head =
+      "\tld.param.u64 %rd0, [probe_param_0];\n\tmov.u32 %r0, %tid.x;\n\tmul.wide.u32 %rd1, %r0, 8;\n\tadd.s64 %rd1, %rd0, %rd1;\n";
+  Module module(
+      ".version 9.0\n.target sm_90a\n.address_size 64\n\n" + arrays +
+      "\n\n.visible .entry probe(\n\t.param .u64 probe_param_0\n)\n{\n\t.reg .pred %p<8>;\n\t.reg .b16 %rs<8>;\n\t.reg .b32 %r<32>;\n"
+      "\t.reg .f32 %f<16>;\n\t.reg .b64 %rd<16>;\n\t.reg .f64 %fd<4>;\n" +
+      head + statements + "\n\tret;\n}\n");
+  std::vector<uint64_t> to(64);
+  allow_memory(to.data(), to.size() * 8);
+  Launch launch{
+      .kernel = &module.kernel("probe"), .grid = {cluster, 1, 1}, .block = {threads, 1, 1}, .cluster = cluster, .dynamic_shared = 8192};
+  launch.pieces.resize(1);
+  const uint64_t address = reinterpret_cast<uint64_t>(to.data());
+  std::memcpy(launch.parameters(), &address, sizeof(address));
+  try {
+    run(launch);
+  } catch (...) {
+    forbid_memory(to.data());
+    throw;
+  }
+  forbid_memory(to.data());
+  return to;
+}
+
+// What one instruction leaves in its register, whose bits are stored: "%r1 = ..." of the 32-bit operands.
+uint32_t narrow(const std::string& statements) {
+  return static_cast<uint32_t>(results(statements + "\n\tst.global.u32 [%rd1], %r1;", 1)[0]);
+}
+uint64_t wide(const std::string& statements) { return results(statements + "\n\tst.global.u64 [%rd1], %rd2;", 1)[0]; }
+float real(const std::string& statements) {
+  return std::bit_cast<float>(static_cast<uint32_t>(results(statements + "\n\tst.global.f32 [%rd1], %f1;", 1)[0]));
+}
+bool holds(const std::string& comparison) {
+  return narrow("\tmov.f32 %f1, 0f3F800000;\n\tmov.f32 %f2, 0f7FC00000;\n\t" + comparison + "\n\tselp.b32 %r1, 1, 0, %p1;") == 1;
+}
+
+TEST_CASE("machine for PTX: integers") {
+  CHECK(narrow("mov.u32 %r2, -5;\n\tshr.s32 %r1, %r2, 40;") == 0xFFFFFFFFu);
+  CHECK(narrow("mov.u32 %r2, -5;\n\tshr.u32 %r1, %r2, 40;") == 0);
+  CHECK(narrow("mov.u32 %r2, 3;\n\tshl.b32 %r1, %r2, 32;") == 0);
+  CHECK(narrow("mov.u32 %r2, 0x80000000;\n\tabs.s32 %r1, %r2;") == 0x80000000u);
+  CHECK(narrow("mov.u32 %r2, -7;\n\tdiv.s32 %r1, %r2, 2;") == static_cast<uint32_t>(-3));
+  CHECK(narrow("mov.u32 %r2, -7;\n\trem.s32 %r1, %r2, 2;") == static_cast<uint32_t>(-1));
+  CHECK(narrow("mov.u32 %r2, 0x12345678;\n\tmul.hi.s32 %r1, %r2, -16;") == 0xFFFFFFFEu);
+  CHECK(wide("mov.u32 %r2, -2;\n\tmul.wide.u32 %rd2, %r2, 3;") == 0x2FFFFFFFAu);
+  CHECK(wide("mov.u32 %r2, -2;\n\tmul.wide.s32 %rd2, %r2, 3;") == static_cast<uint64_t>(-6));
+  CHECK(narrow("mov.u32 %r2, 5;\n\tmov.u32 %r3, 0xFFFFFFFF;\n\tbfi.b32 %r1, %r2, %r3, 4, 3;") == 0xFFFFFFDFu);
+  CHECK(wide("mov.u64 %rd3, 1;\n\tmov.u64 %rd4, 2;\n\tbfi.b64 %rd2, %rd3, %rd4, 32, 32;") == 0x100000002u);
+  CHECK(narrow("mov.u32 %r2, 0x33221100;\n\tmov.u32 %r3, 0x77665544;\n\tprmt.b32 %r1, %r2, %r3, 0x7610;") == 0x77661100u);
+  CHECK(narrow("mov.u32 %r2, 0x80;\n\tprmt.b32 %r1, %r2, %r2, 0x8888;") == 0xFFFFFFFFu);
+  CHECK(narrow("mov.u32 %r2, 0xF0F0;\n\tpopc.b32 %r1, %r2;") == 8);
+  CHECK(wide("mov.u32 %r2, -1;\n\tcvt.s64.s32 %rd2, %r2;") == ~uint64_t{0});
+  CHECK(wide("mov.u32 %r2, -1;\n\tcvt.u64.u32 %rd2, %r2;") == 0xFFFFFFFFu);
+}
+
+TEST_CASE("machine for PTX: roundings, and what a NaN does") {
+  CHECK(real("mov.f32 %f2, 0f3F800000;\n\tadd.rz.f32 %f1, %f2, 0f337FFFFF;") == 1.0f);
+  CHECK(real("mov.f32 %f2, 0fBF800000;\n\tfma.rm.f32 %f1, %f2, 0f3F800000, 0fA2000000;") == std::nextafter(-1.0f, -2.0f));
+  CHECK(real("mov.f32 %f2, 0f3F800001;\n\tfma.rn.f32 %f1, %f2, %f2, 0fBF800002;") == 0x1p-46f);
+  CHECK(real("mov.f32 %f2, 0f7FC00000;\n\tmax.f32 %f1, %f2, 0f40000000;") == 2.0f);
+  CHECK(real("mov.f32 %f2, 0f7FC00000;\n\tcvt.sat.f32.f32 %f1, %f2;") == 0.0f);
+  CHECK(real("mov.f32 %f2, 0fC0200000;\n\tcvt.rni.f32.f32 %f1, %f2;") == -2.0f);
+  CHECK(real("mov.f32 %f2, 0fC0200000;\n\tcvt.rmi.f32.f32 %f1, %f2;") == -3.0f);
+  CHECK(narrow("mov.f32 %f2, 0f4F800000;\n\tcvt.rzi.s32.f32 %r1, %f2;") == 0x7FFFFFFFu);
+  CHECK(narrow("mov.f32 %f2, 0fCF800000;\n\tcvt.rzi.s32.f32 %r1, %f2;") == 0x80000000u);
+  CHECK(narrow("mov.f32 %f2, 0f7FC00000;\n\tcvt.rzi.s32.f32 %r1, %f2;") == 0);
+  CHECK(narrow("mov.f32 %f2, 0f3F800000;\n\tmov.f32 %f3, 0f40008000;\n\tcvt.rn.bf16x2.f32 %r1, %f2, %f3;") == 0x3F804000u);
+  CHECK(narrow("mov.f32 %f2, 0f7FC00001;\n\tcvt.rn.bf16.f32 %rs1, %f2;\n\tcvt.u32.u16 %r1, %rs1;") == 0x7FFF);
+  CHECK(real("mov.f32 %f2, 0f00000001;\n\tex2.approx.ftz.f32 %f1, %f2;") == 1.0f);
+  CHECK(holds("setp.lt.f32 %p1, %f1, %f2;") == false);
+  CHECK(holds("setp.ltu.f32 %p1, %f1, %f2;") == true);
+  CHECK(holds("setp.ne.f32 %p1, %f1, %f2;") == false);
+  CHECK(holds("setp.neu.f32 %p1, %f1, %f2;") == true);
+  CHECK(holds("setp.nan.f32 %p1, %f1, %f2;") == true);
+  CHECK(holds("setp.num.f32 %p1, %f1, %f2;") == false);
+}
+
+TEST_CASE("machine for PTX: lanes that part come together again, each with its own count of turns") {
+  const std::vector<uint64_t> sums = results(
+      "mov.u32 %r1, 0;\n\tmov.u32 %r2, %r0;\nTURN:\n\tsetp.eq.s32 %p1, %r2, 0;\n\t@%p1 bra DONE;\n\tadd.s32 %r1, %r1, 2;\n"
+      "\tsub.s32 %r2, %r2, 1;\n\tbra.uni TURN;\nDONE:\n\tshfl.sync.bfly.b32 %r3|%p2, %r1, 1, 31, -1;\n\tst.global.u32 [%rd1], %r3;");
+  for (uint32_t lane = 0; lane < 32; ++lane) CHECK(sums[lane] == 2 * (lane ^ 1));
+}
+
+TEST_CASE("machine for PTX: shuffles, votes, atomics") {
+  const auto shuffled = [](const std::string& how) {
+    return results("shfl.sync." + how + ", -1;\n\tselp.b32 %r2, 100, 0, %p1;\n\tadd.s32 %r1, %r1, %r2;\n\tst.global.u32 [%rd1], %r1;");
+  };
+  CHECK(shuffled("up.b32 %r1|%p1, %r0, 3, 0")[2] == 2);
+  CHECK(shuffled("up.b32 %r1|%p1, %r0, 3, 0")[3] == 100);
+  CHECK(shuffled("down.b32 %r1|%p1, %r0, 3, 31")[28] == 131);
+  CHECK(shuffled("down.b32 %r1|%p1, %r0, 3, 31")[29] == 29);
+  CHECK(shuffled("idx.b32 %r1|%p1, %r0, 5, 31")[9] == 105);
+  CHECK(shuffled("bfly.b32 %r1|%p1, %r0, 4, 31")[9] == 113);
+  CHECK(results("setp.gt.u32 %p1, %r0, 29;\n\tvote.sync.ballot.b32 %r1, %p1, -1;\n\tst.global.u32 [%rd1], %r1;")[4] == 0xC0000000u);
+  const std::vector<uint64_t> counted = results(
+      "mov.u64 %rd2, 0;\n\tst.global.u64 [%rd0+504], %rd2;\n\tbar.sync 0;\n\tatom.global.add.u32 %r1, [%rd0+504], 2;\n"
+      "\tst.global.u32 [%rd1], %r1;",
+      48);
+  CHECK(counted[63] == 96);
+  CHECK(counted[47] == 94);
+}
+
+constexpr char kTile[] = "\n.shared .align 1024 .b8 tile[2048];\n.shared .align 8 .b8 gate[8];\n";
+
+TEST_CASE("machine for PTX: copies arrive when they are waited for, no sooner") {
+  const std::string copies =
+      "mov.u32 %r1, tile;\n\tst.global.u64 [%rd0+128], %rd0;\n\tadd.s64 %rd2, %rd0, 128;\n\tmov.u32 %r2, 8;\n"
+      "\tcp.async.cg.shared.global [%r1], [%rd2], 16, %r2;\n\tcp.async.commit_group;\n";
+  const std::string look =
+      "\tld.shared.u64 %rd3, [%r1];\n\tst.global.u64 [%rd0], %rd3;\n\tld.shared.u64 %rd3, [%r1+8];\n\tst.global.u64 [%rd0+8], %rd3;\n";
+  const std::vector<uint64_t> early = results(copies + "\tcp.async.wait_group 1;\n" + look, 1, kTile);
+  CHECK(early[0] == ~uint64_t{0});
+  const std::vector<uint64_t> late = results(copies + "\tcp.async.wait_group 0;\n" + look, 1, kTile);
+  CHECK(late[0] == late[16]);
+  CHECK(late[1] == 0);
+}
+
+// A map of 2 rows of 64 elements lies behind %rd0+256, its data is what %rd0 points to, of 16 bytes a row.
+std::vector<uint64_t> with_box(const std::string& wait) {
+  std::vector<uint64_t> data(32);
+  EncodedMap map{.data = reinterpret_cast<uint64_t>(data.data()),
+                 .extent = {64, 2, 1, 1},
+                 .bytes = {128, 256, 256},
+                 .box = {64, 2, 1, 1},
+                 .every = {1, 1, 1, 1}};
+  for (size_t i = 0; i < data.size(); ++i) data[i] = i + 1;
+  allow_memory(data.data(), data.size() * 8);
+  alignas(64) unsigned char encoded[128] = {};
+  std::memcpy(encoded, &map, sizeof(map));
+  const std::string at = std::to_string(reinterpret_cast<uint64_t>(encoded));
+  std::vector<uint64_t> seen;
+  try {
+    seen = results("mov.u32 %r1, tile;\n\tmov.u32 %r2, gate;\n\tmov.u32 %r3, 1;\n\tmov.u32 %r4, 0;\n\tmov.u32 %r5, 256;\n\tmov.u64 %rd2, " +
+                       at +
+                       ";\n\tmbarrier.init.shared::cta.b64 [%r2], %r3;\n\tmbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2], %r5;\n"
+                       "\tcp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%r1], [%rd2, {%r4, %r4, %r4, "
+                       "%r4}], [%r2];\n" +
+                       wait +
+                       "\tld.shared.u64 %rd3, [%r1];\n\tst.global.u64 [%rd0], %rd3;\n\tld.shared.u64 %rd3, [%r1+144];\n\tst.global.u64 "
+                       "[%rd0+8], %rd3;\n",
+                   1, kTile);
+  } catch (...) {
+    forbid_memory(data.data());
+    throw;
+  }
+  forbid_memory(data.data());
+  return seen;
+}
+
+const std::string kWait = "{\n.reg .pred done;\nagain:\nmbarrier.try_wait.parity.shared::cta.b64 done, [%r2], %r4;\n@!done bra again;\n}\n";
+
+TEST_CASE("machine for PTX: boxes arrive when their barrier is waited for, with their rows swizzled") {
+  const std::vector<uint64_t> seen = with_box(kWait);
+  CHECK(seen[0] == 1);
+  CHECK(seen[1] == 17);  // the first piece of row 1 lies where the second would
+  CHECK_THROWS_WITH_AS(with_box(""), doctest::Contains("the block ends with boxes on their way"), Fault);
+}
+
+void check_fault(const std::string& statements, const char* says, unsigned threads = 32) {
+  CAPTURE(statements);
+  CHECK_THROWS_WITH_AS(results(statements, threads, kTile), doctest::Contains(says), Fault);
+}
+
+TEST_CASE("machine for PTX: what a GPU would answer with a fault or never, is named") {
+  check_fault("ld.global.u32 %r1, [%rd1+504];", "no memory of the device");
+  check_fault("ld.global.u64 %rd2, [%rd0+4];", "no multiple of 8 bytes");
+  check_fault("mov.u32 %r1, tile;\n\tld.shared.u32 %r2, [%r1+65536];", "beyond the block's shared memory");
+  check_fault("setp.gt.u32 %p1, %r0, 15;\n\t@%p1 ret;\n\tshfl.sync.bfly.b32 %r1|%p2, %r0, 16, 31, -1;", "lanes that have returned");
+  check_fault("mov.u32 %r1, 0xFFFF;\n\tsetp.gt.u32 %p1, %r0, 15;\n\t@%p1 ret;\n\tshfl.sync.bfly.b32 %r1|%p2, %r0, 16, 31, %r1;", "is read");
+  check_fault("setp.gt.u32 %p1, %r0, 15;\n\t@%p1 bra APART;\n\tbar.warp.sync -1;\nAPART:\n\tbar.warp.sync 1;", "lane");
+  check_fault("setp.gt.u32 %p1, %r0, 31;\n\t@%p1 ret;\n\tbar.sync 0;", "threads have returned", 64);
+  check_fault("mov.u32 %r1, gate;\n\tmbarrier.arrive.shared::cta.b64 _, [%r1];", "never initialized");
+  check_fault(
+      "mov.u32 %r2, gate;\n\tmov.u32 %r3, 2;\n\tmov.u32 %r4, 0;\n\tmbarrier.init.shared::cta.b64 [%r2], "
+      "%r3;\n\tmbarrier.arrive.shared::cta.b64 _, [%r2];\n" +
+          kWait,
+      "they wait for what never comes", 1);
+  check_fault("trap;", "trapped");
+  check_fault("brkpt.now;", "line 24: brkpt.now: an instruction that this machine does not know");
+}
+
+TEST_CASE("machine for PTX: a cluster's blocks meet, and read each other's shared memory") {
+  const std::vector<uint64_t> seen = results(
+      "mov.u32 %r1, tile;\n\tmov.u32 %r2, %ctaid.x;\n\tst.shared.u32 [%r1], %r2;\n\tbarrier.cluster.arrive.release.aligned;\n"
+      "\tbarrier.cluster.wait.acquire.aligned;\n\txor.b32 %r3, %r2, 1;\n\tmapa.shared::cluster.u32 %r4, %r1, %r3;\n"
+      "\tld.shared::cluster.u32 %r5, [%r4];\n\tmul.wide.u32 %rd2, %r2, 8;\n\tadd.s64 %rd2, %rd0, %rd2;\n\tadd.s32 %r5, %r5, 10;\n"
+      "\tst.global.u32 [%rd2], %r5;\n\tbarrier.cluster.arrive.relaxed.aligned;\n\tbarrier.cluster.wait.aligned;",
+      64, kTile, 2);
+  CHECK(seen[0] == 11);
+  CHECK(seen[1] == 10);
+}
+
+}  // namespace
+}  // namespace reid::test::ptx
