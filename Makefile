@@ -44,7 +44,7 @@ cuda: deps ## the kernels through nvcc, where there is one: registers are listed
 	@$(call compile,release,--target reid_kernels_cuda)
 
 ptx: deps ## the tests of a device, on a played card that runs what nvcc made of the kernels (REID_PLAYED_CARD=80: an A100's)
-	@$(call compile,release,--target reid_ptx_tests,-DREID_PLAYED_CARD=ON)
+	@$(call compile,release,--target reid_ptx reid_ptx_tests,-DREID_PLAYED_CARD=ON)
 	@[ ! -x build/reid_ptx_tests ] || REID_DEVICE=cuda REID_WITHOUT=cudnn$(comma)cublaslt tools/run_tests.sh build/reid_ptx_tests $(or $(TESTS),$(DEVICE_TESTS))
 
 fuzz: build ## random input for every reader of files, ten minutes each (SECONDS_EACH=600); needs clang

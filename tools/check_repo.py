@@ -68,7 +68,7 @@ BUDGET = {
     "src/people": 13450,
     "src/learning": 5000,
     "src/program": 6950,
-    "tests": 27300,
+    "tests": 27600,
     "tools": 6760,
 }
 

@@ -21,6 +21,7 @@ int number_from(const char* variable, int otherwise) {
 
 // REID_PLAYED_COUNTS=FILE: what each kernel did, when the program ends.
 Card::Card() : capability(number_from("REID_PLAYED_CARD", 90)), processors(number_from("REID_PLAYED_PROCESSORS", 132)) {
+  watches_races = number_from("REID_PLAYED_RACES", 0) != 0;
   static const char* const path = std::getenv("REID_PLAYED_COUNTS");
   if (!path) return;
   counted = &traffic()[""];  // of no kernel yet

@@ -32,6 +32,13 @@ Mbarrier& mbarrier_at(const Place& place) {
   return found->second;
 }
 
+void end_phase(Warp& w, const Place& place, Mbarrier& barrier) {
+  const uint64_t before = barrier.phase;
+  barrier.end_phase();
+  Races* const races = w.block->cluster->races.get();
+  if (races && barrier.phase > before) races->phase_ended(place.block, place.offset);
+}
+
 void initialize(Warp& w, const Instruction& in, uint32_t mask) {
   each_lane(mask, [&](unsigned lane) {
     const Place place = place_of(w, w.registers<uint32_t>(in.at[0])[lane]);
@@ -43,11 +50,13 @@ void initialize(Warp& w, const Instruction& in, uint32_t mask) {
 // in.number: whether bytes are expected, too
 void arrive(Warp& w, const Instruction& in, uint32_t mask) {
   each_lane(mask, [&](unsigned lane) {
-    Mbarrier& barrier = mbarrier_at(place_of(w, w.registers<uint32_t>(in.at[0])[lane]));
+    const Place place = place_of(w, w.registers<uint32_t>(in.at[0])[lane]);
+    Mbarrier& barrier = mbarrier_at(place);
     if (barrier.missing == 0) throw Fault("mbarrier: one arrival more than a phase has");
     if (in.number != 0) barrier.bytes += w.registers<uint32_t>(in.at[1])[lane];
     --barrier.missing;
-    barrier.end_phase();
+    if (Races* races = w.block->cluster->races.get()) races->arrive(w, place.block, place.offset);
+    end_phase(w, place, barrier);
     ++w.block->cluster->progress;
   });
 }
@@ -56,16 +65,18 @@ void try_wait(Warp& w, const Instruction& in, uint32_t mask) {
   each_lane(mask, [&](unsigned lane) {
     const uint32_t parity = w.registers<uint32_t>(in.at[2])[lane];
     if (parity > 1) throw Fault("mbarrier: a parity is 0 or 1");
-    Mbarrier& barrier = mbarrier_at(place_of(w, w.registers<uint32_t>(in.at[1])[lane]));
+    const Place place = place_of(w, w.registers<uint32_t>(in.at[1])[lane]);
+    Mbarrier& barrier = mbarrier_at(place);
     while (barrier.phase % 2 == parity && !barrier.boxes.empty()) {
       const Box box = std::move(barrier.boxes.front());
       barrier.boxes.pop_front();
       std::memcpy(box.to, box.content.data(), box.content.size());
       barrier.bytes -= static_cast<int64_t>(box.content.size());
-      barrier.end_phase();
+      end_phase(w, place, barrier);
       ++w.block->cluster->progress;
     }
     const bool ended = barrier.phase % 2 != parity;
+    if (Races* races = w.block->cluster->races.get(); races && ended) races->waited(w, place.block, place.offset);
     to = (to & ~(1u << lane)) | uint32_t{ended} << lane;
     w.yields = w.yields || !ended;
   });
@@ -80,11 +91,29 @@ void map_address(Warp& w, const Instruction& in, uint32_t mask) {
     w.registers<uint32_t>(in.at[0])[lane] = address | (rank + 1) << kRankShift;
   });
 }
-void arrive_at_cluster(Warp& w, const Instruction&, uint32_t mask) {
+// in.number: whether it releases
+void arrive_at_cluster(Warp& w, const Instruction& in, uint32_t mask) {
   Cluster& cluster = *w.block->cluster;
+  if (cluster.races && in.number != 0) cluster.races->cluster_arrive(w);
   w.cluster_phase = cluster.phase;
   cluster.arrived += static_cast<unsigned>(std::popcount(mask));
   cluster.end_phase();
+}
+
+// in.number: whether it acquires
+void wait_at_cluster(Warp& w, const Instruction& in, uint32_t) {
+  Cluster& cluster = *w.block->cluster;
+  if (cluster.races && in.number != 0) cluster.races->cluster_wait(w);
+}
+void fence_proxy(Warp& w, const Instruction&, uint32_t) {
+  if (w.block->cluster->races) w.block->cluster->races->fence_proxy(w);
+}
+// in.number: groups that may be on their way
+void wait_for_products(Warp& w, const Instruction& in, uint32_t) {
+  if (w.block->cluster->races) w.block->cluster->races->products_made(w, static_cast<unsigned>(in.number));
+}
+void commit_products(Warp& w, const Instruction&, uint32_t) {
+  if (w.block->cluster->races) w.block->cluster->races->commit_products(w);
 }
 
 // --- the copy engine ---
@@ -141,7 +170,9 @@ void load_box(Warp& w, const Instruction& in, uint32_t mask) {
       unsigned char* to = shared_place(w, narrow(0) | there, 1);
       shared_place(w, (narrow(0) | there) + content.size() - 1, 1);
       std::memset(to, 0xFF, content.size());
-      mbarrier_at(place_of(w, narrow(6) | there)).boxes.push_back({to, content});
+      const Place barrier = place_of(w, narrow(6) | there);
+      if (Races* races = w.block->cluster->races.get()) races->box(w, in, barrier.block, barrier.offset, to, content.size());
+      mbarrier_at(barrier).boxes.push_back({to, content});
     }
     ++w.block->cluster->progress;
   });
@@ -158,12 +189,21 @@ struct Matrix {
     start = field(0), leading = field(16), stride = field(32);
     if ((descriptor & ~0x3FFF'3FFF'3FFFULL) != uint64_t{1} << 62) throw Fault("wgmma: a descriptor of another swizzle than 128 bytes");
   }
-  float element(Warp& w, unsigned place, unsigned depth) const {
+  unsigned char* element(Warp& w, unsigned place, unsigned depth) const {
     const uint32_t at = across ? place / 64 * leading + depth / 8 * stride + depth % 8 * 128 + place % 64 * 2
                                : place / 8 * stride + place % 8 * 128 + depth * 2;
+    return shared_place(w, swizzled(start + at), 2);
+  }
+  float value(Warp& w, unsigned place, unsigned depth) const {
     uint16_t bits;
-    std::memcpy(&bits, shared_place(w, swizzled(start + at), 2), 2);
+    std::memcpy(&bits, element(w, place, depth), 2);
     return of_bf16(bits, 0);
+  }
+  // What a warp's product reads: places from the first, 16 steps of depth; 8 neighbors lie side by side.
+  void watch(Warp& w, const Instruction& in, Races& races, unsigned first, unsigned count) const {
+    for (unsigned place = first; place < first + count; place += across ? 8 : 1) {
+      for (unsigned depth = 0; depth < 16; depth += across ? 1 : 8) races.product(w, in, element(w, place, depth), 16);
+    }
   }
 };
 
@@ -173,12 +213,16 @@ void multiply(Warp& w, const Instruction& in, uint32_t) {
   const Matrix left(w.registers<uint64_t>(in.at[sums])[0], in.number & 1),
       right(w.registers<uint64_t>(in.at[sums + 1])[0], in.number >> 1 & 1);
   const unsigned first = w.first_thread % 128 / 2;  // row
+  if (Races* races = w.block->cluster->races.get()) {
+    left.watch(w, in, *races, first, 16);
+    right.watch(w, in, *races, 0, static_cast<unsigned>(columns));
+  }
   float a[16][16], b[16][256], d[16][256];
   for (unsigned row = 0; row < 16; ++row) {
-    for (unsigned k = 0; k < 16; ++k) a[row][k] = left.element(w, first + row, k);
+    for (unsigned k = 0; k < 16; ++k) a[row][k] = left.value(w, first + row, k);
   }
   for (unsigned column = 0; column < columns; ++column) {
-    for (unsigned k = 0; k < 16; ++k) b[k][column] = right.element(w, column, k);
+    for (unsigned k = 0; k < 16; ++k) b[k][column] = right.value(w, column, k);
   }
   const auto row_of = [](unsigned lane, size_t i) { return lane / 4 + i / 2 % 2 * 8; };
   const auto column_of = [](unsigned lane, size_t i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; };
@@ -249,9 +293,7 @@ bool decode_mbarrier(Decoder& d) {
 }
 
 // What orders memory, and what has nothing to do here: everything happens at once.
-constexpr std::string_view kOrders[] = {"griddepcontrol.wait", "griddepcontrol.launch_dependents", "fence.mbarrier_init.release.cluster",
-                                        "fence.proxy.async.shared::cta"};
-constexpr std::string_view kWarpWide[] = {"wgmma.fence.sync.aligned", "wgmma.commit_group.sync.aligned", "wgmma.wait_group.sync.aligned"};
+constexpr std::string_view kOrders[] = {"griddepcontrol.wait", "griddepcontrol.launch_dependents", "fence.mbarrier_init.release.cluster"};
 
 }  // namespace
 
@@ -260,15 +302,19 @@ bool decode_hopper(Decoder& d) {
   for (const std::string_view order : kOrders) {
     if (opcode == order) d.in.run = nothing;
   }
-  for (const std::string_view wide : kWarpWide) {
-    if (opcode == wide) d.in.run = nothing, d.in.flow = Flow::warp_wide;
+  if (opcode == "fence.proxy.async.shared::cta") d.in.run = fence_proxy;
+  if (opcode == "wgmma.fence.sync.aligned") d.in.run = nothing, d.in.flow = Flow::warp_wide;
+  if (opcode == "wgmma.commit_group.sync.aligned") d.in.run = commit_products, d.in.flow = Flow::warp_wide;
+  if (opcode == "wgmma.wait_group.sync.aligned") {
+    d.in.number = static_cast<int64_t>(d.operand(0).value);
+    d.in.run = wait_for_products, d.in.flow = Flow::warp_wide;
   }
   if (opcode == "trap") d.in.run = trap;
   if (opcode == "barrier.cluster.arrive.release.aligned" || opcode == "barrier.cluster.arrive.relaxed.aligned") {
-    d.in.run = arrive_at_cluster, d.in.flow = Flow::warp_wide;
+    d.in.run = arrive_at_cluster, d.in.flow = Flow::warp_wide, d.in.number = d.has("release");
   }
   if (opcode == "barrier.cluster.wait.acquire.aligned" || opcode == "barrier.cluster.wait.aligned") {
-    d.in.run = nothing, d.in.flow = Flow::cluster_wait;
+    d.in.run = wait_at_cluster, d.in.flow = Flow::cluster_wait, d.in.number = d.has("acquire");
   }
   if (opcode == "mapa.shared::cluster.u32") {
     for (size_t i = 0; i < 3; ++i) d.use(i, 32);

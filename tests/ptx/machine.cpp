@@ -85,6 +85,7 @@ Step step(Warp& w, size_t at, const Kernel& kernel) {
   uint32_t active = group.lanes;
   if (in.guarded) active &= in.negated ? ~w.predicates[in.guard] : w.predicates[in.guard];
   if (counted && !in.moves) ++counted->instructions, counted->lanes += static_cast<unsigned>(std::popcount(active));
+  if (Races* races = w.block->cluster->races.get()) races->next_instruction(w);
   switch (in.flow) {
     case Flow::on:
       if (active != 0) in.run(w, in, active);
@@ -120,6 +121,7 @@ Step step(Warp& w, size_t at, const Kernel& kernel) {
         w.yields = group.spins = true;
         return Step::end_of_turn;
       }
+      if (w.block->cluster->races) in.run(w, in, active);
       break;
   }
   ++group.place;
@@ -152,6 +154,7 @@ void open_barrier(Block& block) {
   if (block.waiting == 0 || block.waiting < unfinished) return;
   if (unfinished < block.warps.size()) throw Fault("bar.sync: threads have returned that it waits for");
   for (Warp& w : block.warps) w.at_barrier = false;
+  if (block.cluster->races) block.cluster->races->block_barrier(block);
   block.waiting = 0;
   ++block.cluster->progress;
 }
@@ -234,6 +237,10 @@ void run(const Launch& launch) {
           cluster.blocks[i].cluster = &cluster;
           cluster.blocks[i].index = {x + i, y, z};
           begin_block(cluster.blocks[i], launch);
+        }
+        if (watches_races) {
+          const Block& first = cluster.blocks.front();
+          cluster.races = std::make_unique<Races>(cluster.blocks.size(), first.warps.size(), first.shared_bytes);
         }
         try {
           run_cluster(cluster);

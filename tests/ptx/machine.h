@@ -22,6 +22,8 @@
 #include <utility>
 #include <vector>
 
+#include "ptx/races.h"
+
 namespace reid::test::ptx {
 
 inline constexpr unsigned kLanes = 32;
@@ -49,6 +51,7 @@ struct Instruction {
   Handler run = nullptr;
   Flow flow = Flow::on;
   bool guarded = false, negated = false;  // by a predicate
+  bool atomic = false;                    // or volatile
   bool moves = false;                     // from register to register: ptxas leaves few of those
   uint32_t guard = 0;
   uint32_t target = 0;       // of a branch
@@ -174,7 +177,8 @@ struct Cluster {
   std::vector<Block> blocks = {};
   unsigned alive = 0, arrived = 0;  // threads, at the cluster's barrier
   uint64_t phase = 0;
-  uint64_t progress = 0;  // counts what may let another warp go on
+  uint64_t progress = 0;              // counts what may let another warp go on
+  std::unique_ptr<Races> races = {};  // where they are watched
   void end_phase() {
     if (arrived > 0 && arrived == alive) ++phase, arrived = 0, ++progress;
   }

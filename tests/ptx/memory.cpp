@@ -88,6 +88,19 @@ void count_accesses(Warp& w, const Instruction& in, uint32_t mask, size_t bytes,
   if (space == Space::shared) count_shared(stores ? counted->shared_stores : counted->shared_loads, addresses, mask, bytes);
 }
 
+// Of shared memory only: what a generic address means is known when it is used.
+void watch(Warp& w, const Instruction& in, unsigned lane, const unsigned char* at, size_t bytes, bool stores) {
+  const auto kind = in.atomic ? Races::Kind::atomic : Races::Kind::plain;
+  Races& races = *w.block->cluster->races;
+  stores ? races.write(w, in, lane, at, bytes, kind) : races.read(w, in, lane, at, bytes, kind);
+}
+template <Space space>
+bool is_watched(const Warp& w, const unsigned char* at) {
+  if (!w.block->cluster->races) return false;
+  const Block& block = *w.block;
+  return space == Space::shared || (space == Space::generic && at >= block.shared && at < block.shared + block.shared_bytes);
+}
+
 template <class T, Space space, bool wide, class Register>
 void load(Warp& w, const Instruction& in, uint32_t mask) {
   const size_t count = in.at.size() - 1;
@@ -95,6 +108,7 @@ void load(Warp& w, const Instruction& in, uint32_t mask) {
   each_lane(mask, [&](unsigned lane) {
     w.lane = lane;
     const unsigned char* from = place<space>(w, address_in<space, wide>(w, in, lane), sizeof(T) * count);
+    if (is_watched<space>(w, from)) watch(w, in, lane, from, sizeof(T) * count, false);
     for (size_t i = 0; i < count; ++i) {
       T value;
       std::memcpy(&value, from + i * sizeof(T), sizeof(T));
@@ -109,6 +123,7 @@ void store(Warp& w, const Instruction& in, uint32_t mask) {
   each_lane(mask, [&](unsigned lane) {
     w.lane = lane;
     unsigned char* to = place<space>(w, address_in<space, wide>(w, in, lane), sizeof(T) * count);
+    if (is_watched<space>(w, to)) watch(w, in, lane, to, sizeof(T) * count, true);
     for (size_t i = 0; i < count; ++i) {
       const T value = value_of<T>(w.registers<Register>(in.at[i + 1]), lane);
       std::memcpy(to + i * sizeof(T), &value, sizeof(T));
@@ -164,6 +179,7 @@ bool decode_access(Decoder& d, bool stores) {
   const Operand &address = d.operand(stores ? 0 : 1), &data = d.operand(stores ? 1 : 0);
   const bool wide = use_address(d, address);
   const std::vector<Operand> parts = data.kind == Operand::Kind::vector ? data.parts : std::vector<Operand>{data};
+  d.in.atomic = d.has("volatile");
   const bool wide_data = parts.front().kind == Operand::Kind::wide || bits_of(d.type()) == 64;
   for (const Operand& part : parts) d.use(part, wide_data ? 64 : bits_of(d.type()));
   d.in.run = access(space_of(d), {stores, wide, wide_data}, d.type());
@@ -178,6 +194,7 @@ void atomic(Warp& w, const Instruction& in, uint32_t mask) {
   each_lane(mask, [&](unsigned lane) {
     w.lane = lane;
     unsigned char* at = place<space>(w, address_in<space, wide>(w, in, lane), sizeof(uint32_t));
+    if (is_watched<space>(w, at)) watch(w, in, lane, at, sizeof(uint32_t), true);
     const auto source = [&](size_t i) { return w.registers<uint32_t>(in.at[i])[lane]; };
     uint32_t old;
     std::memcpy(&old, at, sizeof(old));
@@ -199,6 +216,7 @@ Handler atomic_for(Space space, bool wide) {
 bool decode_atomic(Decoder& d) {
   const bool adds = d.has("add") && d.type() == Type::u32, swaps = d.has("cas") && d.type() == Type::u32;
   if (!adds && !swaps) return false;
+  d.in.atomic = true;
   const bool wide = use_address(d, d.operand(1));
   d.use(0, 32);
   for (size_t i = 2; i < d.operands().size(); ++i) d.use(i, 32);
@@ -252,6 +270,7 @@ void copy_async(Warp& w, const Instruction& in, uint32_t mask) {
     if (bytes > 0) global_place(from, 1), global_place(from + bytes - 1, 1);
     unsigned char* to = shared_place(w, shared, 16);
     std::memset(to, 0xFF, 16);
+    if (Races* races = w.block->cluster->races.get()) races->copy_async(w, in, lane, to, 16);
     w.copies[lane].push_back({to, reinterpret_cast<const unsigned char*>(from), bytes, w.copy_group[lane]});
   });
 }
@@ -264,6 +283,7 @@ void wait_for_copies(Warp& w, const Instruction& in, uint32_t mask) {
     std::erase_if(copies, [&](const CopyAsync& copy) {
       if (copy.group + static_cast<unsigned>(in.number) >= w.copy_group[lane]) return false;
       std::memset(copy.to, 0, 16);
+      if (Races* races = w.block->cluster->races.get()) races->copy_arrived(w, lane, copy.to, 16);
       if (copy.bytes > 0) std::memcpy(copy.to, copy.from, copy.bytes);
       return true;
     });

@@ -196,6 +196,45 @@ TEST_CASE("machine for PTX: what a GPU would answer with a fault or never, is na
   check_fault("brkpt.now;", "line 24: brkpt.now: an instruction that this machine does not know");
 }
 
+struct Watching {
+  Watching() { watches_races = true; }
+  ~Watching() { watches_races = false; }
+};
+void check_race(const std::string& statements, const char* says, const std::string& mended) {
+  const Watching races;
+  check_fault(statements, says, 64);
+  CHECK_NOTHROW(results(mended, 64, kTile));
+}
+
+TEST_CASE("machine for PTX: accesses to shared memory that nothing orders are races") {
+  const std::string own = "mov.u32 %r1, tile;\n\tshl.b32 %r2, %r0, 2;\n\tadd.s32 %r3, %r1, %r2;\n\txor.b32 %r4, %r2, ";
+  const auto exchange = [&](const char* distance, const std::string& between) {
+    return own + distance + ";\n\tadd.s32 %r5, %r1, %r4;\n\tst.shared.u32 [%r3], %r0;\n\t" + between + "\n\tld.shared.u32 %r6, [%r5];";
+  };
+  check_race(exchange("128", "bar.warp.sync -1;"), "a race", exchange("128", "bar.sync 0;"));
+  check_race(exchange("4", "shfl.sync.bfly.b32 %r7|%p1, %r0, 1, 31, -1;"), "reads what was written", exchange("4", "bar.warp.sync -1;"));
+  const std::string again = "\n\tst.shared.u32 [%r3], %r6;";
+  check_race(exchange("128", "bar.sync 0;") + again, "a race", exchange("128", "bar.sync 0;") + "\n\tbar.sync 0;" + again);
+
+  const std::string copy =
+      own +
+      "0;\n\tshl.b32 %r2, %r0, 4;\n\tadd.s32 %r3, %r1, %r2;\n\tmov.u32 %r5, 16;\n\tcp.async.cg.shared.global [%r3], [%rd0], 16, %r5;\n"
+      "\tcp.async.commit_group;\n\t";
+  check_race(copy + "bar.sync 0;\n\tld.shared.u32 %r6, [%r3];", "still on its way",
+             copy + "cp.async.wait_group 0;\n\tld.shared.u32 %r6, [%r3];");
+  check_race(copy + "cp.async.wait_group 0;\n\txor.b32 %r3, %r3, 512;\n\tld.shared.u32 %r6, [%r3];", "a race",
+             copy + "cp.async.wait_group 0;\n\tbar.sync 0;\n\txor.b32 %r3, %r3, 512;\n\tld.shared.u32 %r6, [%r3];");
+
+  // Thread 0 writes, all of the second warp read behind an mbarrier that it arrived at, or at once.
+  const auto handed = [&](const std::string& arrives, const std::string& waits) {
+    return "mov.u32 %r1, tile;\n\tmov.u32 %r2, gate;\n\tmov.u32 %r3, 1;\n\tmov.u32 %r4, 0;\n\tsetp.ne.s32 %p1, %r0, 0;\n\t@%p1 bra READY;\n"
+           "\tmbarrier.init.shared::cta.b64 [%r2], %r3;\nREADY:\n\tbar.sync 0;\n\t@%p1 bra WROTE;\n\tst.shared.u32 [%r1], %r0;\n\t" +
+           arrives + "\nWROTE:\n\tsetp.lt.u32 %p2, %r0, 32;\n\t@%p2 bra DONE;\n\t" + waits + "ld.shared.u32 %r6, [%r1];\nDONE:";
+  };
+  const std::string arrives = "mbarrier.arrive.shared::cta.b64 _, [%r2];";
+  check_race(handed(arrives, ""), "reads what was written", handed(arrives, kWait));
+}
+
 TEST_CASE("machine for PTX: a cluster's blocks meet, and read each other's shared memory") {
   const std::vector<uint64_t> seen = results(
       "mov.u32 %r1, tile;\n\tmov.u32 %r2, %ctaid.x;\n\tst.shared.u32 [%r1], %r2;\n\tbarrier.cluster.arrive.release.aligned;\n"

@@ -45,6 +45,9 @@ void ballot(Warp& w, const Instruction& in, uint32_t mask) {
 }
 
 void nothing(Warp&, const Instruction&, uint32_t) {}
+void meet(Warp& w, const Instruction&, uint32_t) {
+  if (w.block->cluster->races) w.block->cluster->races->warp_barrier(w);
+}
 
 // Registers: d, a, b, c. Fragments: see kernels/mma.cuh. Sums are rounded one by one; a tensor core rounds in its own way.
 void multiply(Warp& w, const Instruction& in, uint32_t) {
@@ -72,7 +75,9 @@ void load_matrices(Warp& w, const Instruction& in, uint32_t) {
   uint16_t rows[matrices * 8][8];
   for (unsigned lane = 0; lane < matrices * 8; ++lane) {
     w.lane = lane;
-    std::memcpy(rows[lane], shared_place(w, w.registers<uint32_t>(in.at[matrices])[lane], 16), 16);
+    const unsigned char* row = shared_place(w, w.registers<uint32_t>(in.at[matrices])[lane], 16);
+    if (Races* races = w.block->cluster->races.get()) races->read(w, in, lane, row, 16, Races::Kind::plain);
+    std::memcpy(rows[lane], row, 16);
   }
   if (counted) {
     uint64_t addresses[kLanes];
@@ -123,7 +128,7 @@ bool decode_warp(Decoder& d) {
   if (d.name() == "shfl" && d.words() == 4 && d.word(1) == "sync") return decode_shuffle(d);
   if (opcode == "bar.warp.sync") {
     d.in.lanes = d.source(d.operand(0), 32);
-    d.in.run = nothing;
+    d.in.run = meet;
   } else if (opcode == "vote.sync.ballot.b32") {
     d.use(0, 32);
     d.in.at.push_back(d.predicate(d.operand(1)));
