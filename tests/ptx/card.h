@@ -36,7 +36,7 @@ struct Function {
 
 struct Card {
   int capability, processors;
-  size_t memory = size_t{4} << 30, used = 0;
+  size_t memory = size_t{16} << 30, used = 0;
   std::map<void*, size_t> blocks, pinned;
   std::map<const void*, Function> functions;  // by the address of what stands for them on the host
   std::set<Stream*> streams;

@@ -121,7 +121,7 @@ Step step(Warp& w, size_t at, const Kernel& kernel) {
         w.yields = group.spins = true;
         return Step::end_of_turn;
       }
-      if (w.block->cluster->races) in.run(w, in, active);
+      in.run(w, in, active);
       break;
   }
   ++group.place;
