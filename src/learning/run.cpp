@@ -325,10 +325,12 @@ void Run::position(State& state) {
 
 // Training goes on while the disk takes a copy of the state.
 void Run::save(Method& method) {
-  Clock::time_point start = Clock::now();
-  finish_line();
-  spent_.training += seconds_since(start);  // what the device had still to do
-  start = Clock::now();
+  if (waiting_) {  // what the device has still to do is training
+    const Clock::time_point begin = Clock::now();
+    finish_line();
+    spent_.training += seconds_since(begin);
+  }
+  const Clock::time_point start = Clock::now();
   finish_checkpoint();
   State state;
   position(state);

@@ -66,8 +66,7 @@ void check_resumes(const char* name, const typename M::Config& config, int64_t s
     CHECK(epoch.at("training").number() > 0);
     sum += epoch.at("training").number();
   }
-  // What is spent behind the last epoch belongs to none: microseconds, but a busy machine's may be many.
-  CHECK(sum <= times.at("training").number() * (1 + 1e-12));
+  CHECK(sum == doctest::Approx(times.at("training").number()).epsilon(1e-12));
 }
 
 template <class M>
