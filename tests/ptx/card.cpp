@@ -12,16 +12,26 @@ namespace reid::test::ptx {
 
 namespace {
 
-int number_from(const char* variable, int otherwise) {
+int number_from(const char* variable, int otherwise, bool (*right)(int), const char* what) {
   const char* text = std::getenv(variable);
-  return text ? std::atoi(text) : otherwise;
+  if (!text) return otherwise;
+  char* end = nullptr;
+  const long number = std::strtol(text, &end, 10);
+  if (end != text && *end == '\0' && number <= 100000 && right(static_cast<int>(number))) return static_cast<int>(number);
+  std::fprintf(stderr, "[played card] %s: '%s' is not %s\n", variable, text, what);
+  std::exit(2);
 }
+bool is_switch(int n) { return n == 0 || n == 1; }
+bool is_capability(int n) { return n == 80 || n == 90; }
+bool is_count(int n) { return n > 0; }
 
 }  // namespace
 
 // REID_PLAYED_COUNTS=FILE: what each kernel did, when the program ends.
-Card::Card() : capability(number_from("REID_PLAYED_CARD", 90)), processors(number_from("REID_PLAYED_PROCESSORS", 132)) {
-  watches_races = number_from("REID_PLAYED_RACES", 0) != 0;
+Card::Card()
+    : capability(number_from("REID_PLAYED_CARD", 90, is_capability, "80 or 90")),
+      processors(number_from("REID_PLAYED_PROCESSORS", 132, is_count, "a number of processors")) {
+  watches_races = number_from("REID_PLAYED_RACES", 0, is_switch, "0 or 1") != 0;
   static const char* const path = std::getenv("REID_PLAYED_COUNTS");
   if (!path) return;
   counted = &traffic()[""];  // of no kernel yet

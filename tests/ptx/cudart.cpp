@@ -1,7 +1,7 @@
 // The CUDA runtime library, played: the functions that the program calls, on a machine that runs the kernels' PTX. Linked in its place,
 // under the program's own backend (src/backends/cuda/runtime.cpp, kernels/launch.cuh), which cannot tell the difference but by its speed.
-// What a driver refuses is refused here. Two things can be chosen: REID_PLAYED_CARD, the compute capability (80, or 90, the default), and
-// REID_PLAYED_PROCESSORS (132).
+// What a driver refuses is refused here. To be chosen: REID_PLAYED_CARD, the compute capability (80, or 90, the default),
+// REID_PLAYED_PROCESSORS (132), REID_PLAYED_RACES=1 (races.h), REID_PLAYED_COUNTS=FILE (traffic.h).
 
 #include <cuda.h>
 #include <cuda_runtime_api.h>
