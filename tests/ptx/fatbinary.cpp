@@ -1,5 +1,5 @@
 // The texts of PTX that nvcc lays into an object ("fat binary"): uncompressed ones (nvcc --no-compress), as tools/kernels.cmake asks for
-// where REID_CUDA_PTX is set.
+// where REID_PLAYED_CARD is set.
 
 #include "ptx/fatbinary.h"
 
@@ -26,7 +26,7 @@ struct Entry {
 };
 constexpr uint32_t kMagic = 0xBA55ED50;
 constexpr uint16_t kPtx = 1;
-constexpr uint64_t kCompressed = 0x2000 | 0x8000 | 0x10000;
+constexpr uint64_t kCompressed = 0x2000 | 0x8000;  // as nvcc 13 sets them for --compress-mode=speed and the others
 
 template <class T>
 T read(const unsigned char* at) {
@@ -46,7 +46,7 @@ std::vector<std::string> texts_of(const void* fatbinary) {
   for (at += header.bytes; at < end;) {
     const auto entry = read<Entry>(at);
     if (entry.kind == kPtx) {
-      if (entry.flags & kCompressed) throw Fault("the PTX is compressed: configure with -DREID_CUDA_PTX=ON");
+      if (entry.flags & kCompressed) throw Fault("the PTX is compressed: configure with -DREID_PLAYED_CARD=ON");
       texts.emplace_back(reinterpret_cast<const char*>(at + entry.bytes), entry.content);
     }
     at += entry.bytes + entry.content;
