@@ -8,7 +8,7 @@ BENCH ?= bench/speed.json
 PREFIX ?= /usr/local
 DESTDIR ?=
 TESTS ?=
-DEVICE_TESTS = -tc='problems*,device*,replay:*,transfer:*,accelerator*,jaccard device:*' -tce='problems: work*,problems: the layers*'
+DEVICE_TESTS = -tc='problems*,device*,replay:*,transfer:*,accelerator*,jaccard device:*,played card:*' -tce='problems: work*,problems: the layers*'
 comma := ,
 
 .PHONY: build all help deps test demo bench bundle asan tsan cuda ptx dev check guard format fuzz install clean

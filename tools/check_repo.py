@@ -68,7 +68,7 @@ BUDGET = {
     "src/people": 13450,
     "src/learning": 5000,
     "src/program": 6950,
-    "tests": 27600,
+    "tests": 27900,
     "tools": 6760,
 }
 

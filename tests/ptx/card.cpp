@@ -37,7 +37,8 @@ Card::Card()
   counted = &traffic()[""];  // of no kernel yet
   std::atexit([] {
     traffic().erase("");
-    std::ofstream(path) << traffic_table();
+    if (!(std::ofstream(path) << traffic_table() << std::flush))
+      std::fprintf(stderr, "[played card] REID_PLAYED_COUNTS: cannot write '%s'\n", path);
   });
 }
 
