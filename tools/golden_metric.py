@@ -158,6 +158,8 @@ def in_groups(norm, groups):
     """Makes a batch norm normalize equal parts of the batch by themselves, as on several GPUs; the first moves the running statistics."""
 
     def forward(x):
+        if not norm.training:
+            return F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, norm.momentum, norm.eps)
         parts = [(norm.running_mean, norm.running_var)] + [(None, None)] * (groups - 1)
         return torch.cat([
             F.batch_norm(part, mean, variance, norm.weight, norm.bias, True, norm.momentum, norm.eps)
@@ -190,6 +192,7 @@ def train_supervised(case, name, r):
     adam = torch.optim.Adam([p for p in model.parameters() if p.requires_grad] + [classifier], lr=r["lr"], weight_decay=r["decay"])
     record = []
     for step in range(STEPS):
+        model.backbone.train(step >= r["frozen"])  # frozen norms use the running statistics, which stay
         for parameter in model.backbone.parameters():  # one without a gradient is left alone by Adam, its count of steps too
             parameter.requires_grad_(step >= r["frozen"])
         _, before, after = model(scaled(batches[step % BATCHES]))

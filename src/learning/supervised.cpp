@@ -57,7 +57,7 @@ void Supervised::step(Run& run, const Batch& batch) {
 
   Tape tape;
   const Pass training = cfg_.common.model.training(&tape);
-  const Pass backbone = frozen ? cfg_.common.model.training(nullptr) : training;  // its statistics move all the same
+  const Pass backbone = frozen ? cfg_.common.model.inference() : training;  // fast-reid's frozen norms use running statistics
   const Encoder::Sides f = network_.encoder.sides(Var(batch.augmented), training, backbone);
   const Var& metric = cfg_.metric_feature == "before" ? f.before : f.after;
   Var scores;

@@ -42,7 +42,9 @@ void SupervisedConfig::visit(ConfigKeys& keys) {
   keys.key("center_weight", center_weight, published, "weight of the center loss; 5e-4 where the strong baseline uses it",
            Range::at_least(0));
   keys.key("center_lr", center_lr, published, "learning rate of the centers", Range::above(0));
-  keys.key("freeze_steps", freeze_steps, published, "steps before the backbone's weights begin to move (SBS: 1000)", Range::at_least(0));
+  keys.key("freeze_steps", freeze_steps, published,
+           "steps before the backbone's weights and statistics begin to move; its norms use these till then (SBS: 1000)",
+           Range::at_least(0));
 }
 
 TripletOptions SupervisedConfig::triplet_options() const {

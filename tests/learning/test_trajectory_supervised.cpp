@@ -41,7 +41,7 @@ void check_case(const Golden& g) {
     const int64_t first = step % g.integer("batches") * batch;
     Tape tape;
     const bool frozen = step < g.integer("frozen");
-    const Pass pass = model.training(&tape), backbone = frozen ? model.training(nullptr) : pass;
+    const Pass pass = model.training(&tape), backbone = frozen ? model.inference() : pass;
     const Encoder::Sides f = student.encoder.sides(Var(images.rows(first, first + batch)), pass, backbone);
     const Var rows = tape.watch(student.classifier.weight), metric = g.flag("after") ? f.after : f.before;
     const Var logits = g.flag("circle") ? circle_classifier(f.after, rows, labels, {}) : linear(f.after, rows, Var());
