@@ -44,7 +44,7 @@ std::string mean_cell(const MatrixRow& row) {
   double map = 0, rank1 = 0;
   int count = 0;
   for (const auto& [set, report] : row.results.members()) {
-    if (contains(row.trained_on, set)) continue;
+    if (contains(row.seen, set)) continue;
     map += report.at("mAP").number();
     rank1 += report.at("rank1").number();
     ++count;
@@ -52,9 +52,35 @@ std::string mean_cell(const MatrixRow& row) {
   return count == 0 ? "" : cell(map / count, rank1 / count);
 }
 
+Json to_json(const Names& names) {
+  Json list = Json::array();
+  for (const std::string& name : names) list.push_back(name);
+  return list;
+}
+Names names_of(const Json& list) {
+  Names names;
+  for (const Json& name : list.items()) names.push_back(name.string());
+  return names;
+}
+
 std::string table_row(const Names& cells) { return "| " + joined(cells, " | ") + " |\n"; }
 
+// Of "[NAME=]LAYOUT[,OPTIONS]:PATH".
+std::filesystem::path path_of(const std::string& specification) {
+  std::error_code ignored;
+  return std::filesystem::weakly_canonical(specification.substr(specification.find(':') + 1), ignored);
+}
+
 }  // namespace
+
+Names sets_seen(const Names& evaluated, const Names& trained_on) {
+  Names seen;
+  for (const std::string& named : evaluated) {
+    const auto same = [&](const std::string& other) { return path_of(other) == path_of(named); };
+    if (std::ranges::any_of(trained_on, same)) seen.push_back(named.substr(0, named.find('=')));
+  }
+  return seen;
+}
 
 std::string matrix_markdown(const std::vector<MatrixRow>& rows) {
   const Names columns = columns_of(rows);
@@ -78,10 +104,11 @@ std::string matrix_markdown(const std::vector<MatrixRow>& rows) {
 Json matrix_json(const std::vector<MatrixRow>& rows) {
   Json list = Json::array();
   for (const MatrixRow& row : rows) {
-    Json names = Json::array(), single = Json::array();
-    for (const std::string& name : row.trained_on) names.push_back(name);
-    for (const std::string& name : row.single) single.push_back(name);
-    list.push_back(Json::object({{"trained_on", names}, {"single", single}, {"checkpoint", row.checkpoint}, {"results", row.results}}));
+    list.push_back(Json::object({{"trained_on", to_json(row.trained_on)},
+                                 {"single", to_json(row.single)},
+                                 {"seen", to_json(row.seen)},
+                                 {"checkpoint", row.checkpoint},
+                                 {"results", row.results}}));
   }
   return Json::object({{"rows", list}});
 }
@@ -98,8 +125,9 @@ std::vector<MatrixRow> read_matrix(const std::filesystem::path& folder) {
   std::vector<MatrixRow> rows;
   for (const Json& entry : content.at("rows").items()) {
     MatrixRow row{.checkpoint = entry.at("checkpoint").string(), .results = entry.at("results")};
-    for (const Json& name : entry.at("trained_on").items()) row.trained_on.push_back(name.string());
-    for (const Json& name : entry.at("single").items()) row.single.push_back(name.string());
+    row.trained_on = names_of(entry.at("trained_on"));
+    row.single = names_of(entry.at("single"));
+    row.seen = names_of(entry.find("seen") ? entry.at("seen") : entry.at("trained_on"));
     rows.push_back(std::move(row));
   }
   return rows;

@@ -292,6 +292,9 @@ void Run::keep_best(Method& method, const Json& results) {
 void Run::write_matrix(const Json& last) const {
   const std::vector<std::string>& names = config_.protocol.trained_on;
   MatrixRow row{.trained_on = names.empty() ? config_.data.multi : names, .single = config_.data.single};
+  std::vector<std::string> trained_on = config_.data.multi;
+  trained_on.insert(trained_on.end(), config_.data.single.begin(), config_.data.single.end());
+  row.seen = sets_seen(config_.data.evaluate, trained_on);
   row.checkpoint = str("last epoch (", epoch_, ")");
   row.results = last;
   std::vector<MatrixRow> rows = {row};
