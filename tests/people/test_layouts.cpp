@@ -102,6 +102,7 @@ TEST_CASE("layouts: MSMT17 by its lists; identities of training and test never m
   CHECK(merged.gallery.empty());
   CHECK(shown(read_dataset(spec_of("msmt17,use=all", scratch.folder)).train).size() == 5);
   CHECK(contains(refusal(spec_of("msmt17,merged=yes,val=exclude", scratch.folder)), "does not go with val=exclude"));
+  CHECK(contains(refusal(spec_of("msmt17,val=exclude,use=all", scratch.folder)), "goes with none of split, splits and val=exclude"));
 
   msmt17_set(scratch / "MSMT17_V2", "mask_train_v2", "mask_test_v2");
   CHECK(contains(refusal(spec_of("msmt17", scratch.folder)), "holds MSMT17_V1 and MSMT17_V2: name one"));

@@ -79,7 +79,7 @@ TEST_CASE("splits: VIPeR has ten halves in two directions, the same on every mac
   const Dataset all = read_dataset(spec_of("viper,use=all", scratch.folder));
   CHECK(all.train.size() == 18);
   CHECK(all.query.empty());
-  CHECK(contains(refusal(spec_of("viper,use=all,split=0", scratch.folder)), "goes with neither split nor splits"));
+  CHECK(contains(refusal(spec_of("viper,use=all,split=0", scratch.folder)), "goes with none of split, splits and val=exclude"));
 
   fs::remove(scratch / "VIPeR/cam_b/004_90.bmp");
   CHECK(contains(refusal(spec), "9 images in cam_a but 8 in cam_b"));

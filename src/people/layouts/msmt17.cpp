@@ -94,9 +94,8 @@ Dataset read_lists(const fs::path& root, const fs::path& folder, const std::stri
 Dataset read_msmt17(const fs::path& folder, const LayoutOptions& options) {
   check_folder(folder, "msmt17");
   const bool merged = option_value(options, "msmt17", "merged", {"yes", "no"}, "no") == "yes";
-  REID_CHECK(!merged || option_value(options, "msmt17", "val", {"include", "exclude"}, "include") == "include",
-             "msmt17: merged=yes takes all images; it does not go with val=exclude");
   const std::string val = option_value(options, "msmt17", "val", {"include", "exclude"}, "include");
+  REID_CHECK(!merged || val == "include", "msmt17: merged=yes takes all images; it does not go with val=exclude");
   const fs::path root = list_root(folder);
   Dataset data;
   if (!root.empty()) {

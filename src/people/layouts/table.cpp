@@ -177,8 +177,9 @@ std::vector<Dataset> read_splits(const std::string& text) {
   const std::string use = take(options, "use"), split = take(options, "split");
   REID_CHECK(use.empty() || use == "all", "the data set \"", text, "\": the option use takes all, not \"", use, "\"");
   const bool all = use == "all";
-  REID_CHECK(!all || (split.empty() && !options.contains("splits")), "the data set \"", text,
-             "\": use=all takes every image, so it goes with neither split nor splits");
+  const auto val = options.find("val");
+  REID_CHECK(!all || (split.empty() && !options.contains("splits") && (val == options.end() || val->second != "exclude")),
+             "the data set \"", text, "\": use=all takes every image, so it goes with none of split, splits and val=exclude");
   if (spec.layout->read_splits != nullptr && !all) return read_all_splits(spec, options, split);
   Dataset data = spec.layout->read(spec.path, options);
   if (all) {
