@@ -15,6 +15,10 @@ namespace reid {
 std::unique_ptr<Method> ReMix::prepare(const ReMixConfig& config, Run& run) {
   Dataset multi = run.read_training(config.common.data.multi);
   require_training(multi);
+  const PartCounts people = count_part(multi.train);
+  REID_CHECK(config.camera_weight == 0 || config.include_own_camera || people.one_camera < people.identities,
+             "loss.camera_weight = ", config.camera_weight, " needs people under several cameras, and ", multi.name,
+             " shows each under one: set it to 0");
   Dataset single = config.common.data.single.empty() ? Dataset{} : run.read_training(config.common.data.single);
   return std::make_unique<ReMix>(config, std::move(multi), std::move(single));
 }
@@ -23,8 +27,15 @@ ReMix::ReMix(const ReMixConfig& config, Dataset multi, Dataset single) : cfg_(co
   multi_labels_ = relabel(samples_).labels;
   videos_.resize(single.videos.size());
   for (Sample& image : single.train) {
+    REID_CHECK(image.video >= 0, image.path, " of data.single belongs to no video: give layouts videos or luperson, or a manifest whose ",
+               "column video is filled");
     videos_[static_cast<size_t>(image.video)].push_back(static_cast<int64_t>(samples_.size()));
     samples_.push_back(std::move(image));
+  }
+  std::erase_if(videos_, [](const std::vector<int64_t>& images) { return images.empty(); });  // all of it was damaged
+  calibration_labels_ = multi_labels_;
+  for (size_t i = 0; i < multi_labels_.size(); ++i) {
+    if (multi.unknown_cameras.contains(samples_[i].camera)) calibration_labels_[i] = -1;
   }
   if (!cfg_.truth.empty()) truth_ = read_truth(cfg_.truth, samples_, multi_labels_.size());
 
@@ -133,7 +144,7 @@ ReMix::PseudoLabels ReMix::pseudo_label(Run& run, int64_t epoch, const Tensor& m
     for (size_t i = 0; i < multi_labels_.size(); ++i) cameras.push_back(samples_[i].camera);
     const CalibrationOptions options{
         .fixed_eps = cfg_.eps, .floor = cfg_.eps_floor, .same_quantile = cfg_.same_quantile, .other_quantile = cfg_.other_quantile};
-    eps = calibrated_eps(multi, multi_labels_, cameras, options, rng.at("eps")).eps;
+    eps = calibrated_eps(multi, calibration_labels_, cameras, options, rng.at("eps")).eps;
   }
   const int64_t budget = cfg_.common.run.iterations * cfg_.single_people * cfg_.single_images;
   PseudoLabels found;

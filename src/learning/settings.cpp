@@ -99,7 +99,7 @@ void DataSettings::visit(ConfigKeys& keys) {
   keys.key("height", height, inferred, "input rows", Range::closed(16, 4096));
   keys.key("width", width, inferred, "input columns", Range::closed(16, 4096));
   keys.choice("resize", resize, {"bilinear", "bicubic"}, inferred, "Pillow-compatible filter");
-  keys.key("skip_damaged", skip_damaged, engineering, "replace images that cannot be decoded and list them, instead of stopping");
+  keys.key("skip_damaged", skip_damaged, engineering, "leave out images that cannot be decoded and list them, instead of stopping");
   keys.key("cache_mib", cache_mib, engineering, "memory for decoded images; 0: none", Range::at_least(0));
   keys.key("embed_batch", embed_batch, engineering, "images at once when embedding; results do not depend on it", Range::closed(1, 4096));
 }

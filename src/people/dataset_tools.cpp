@@ -61,11 +61,14 @@ Dataset merge(std::span<const Dataset> sources) {
     move_in(source.query, all.query);
     move_in(source.gallery, all.gallery);
     move_in(source.multi_query, all.multi_query);
+    all.videos.insert(all.videos.end(), source.videos.begin(), source.videos.end());
+    all.junk += source.junk;
+    for (int64_t camera = 0; !source.cameras_known && camera <= largest(source, &Sample::camera); ++camera) {
+      all.unknown_cameras.insert(cameras + camera);
+    }
     persons += std::max<int64_t>(largest(source, &Sample::person), 0);
     cameras += largest(source, &Sample::camera) + 1;
     tracklets += largest(source, &Sample::tracklet) + 1;
-    all.videos.insert(all.videos.end(), source.videos.begin(), source.videos.end());
-    all.junk += source.junk;
     all.cameras_known = all.cameras_known && source.cameras_known;
     all.name += (all.name.empty() ? "" : " + ") + source.name;
   }

@@ -187,6 +187,44 @@ TEST_CASE("every switch of the recipe trains") {
   CHECK(train(config, scratch / "run"));
 }
 
+TEST_CASE("a video whose images are all damaged is left out") {
+  const Scratch scratch("damaged");
+  std::filesystem::copy(small_world() / "videos", scratch / "videos", std::filesystem::copy_options::recursive);
+  const std::filesystem::path first = video_folders(scratch / "videos").train[0].path;
+  for (const auto& image : std::filesystem::directory_iterator(first.parent_path())) write_file(image.path(), "no image");
+  ReMixConfig config = small_config();
+  config.common.data.single = {"videos:" + (scratch / "videos").string()};
+  config.common.data.skip_damaged = true;
+  config.common.run.epochs = 1;
+  config.common.run.iterations = 100;  // more than all videos have
+  config.truth = "";
+  CHECK(train(config, scratch / "run"));
+}
+
+TEST_CASE("eps is calibrated on people whose cameras are known") {
+  const Scratch scratch("calibrated");
+  std::string rows = "path,id,camera,split\n";
+  for (const Sample& s : market1501(small_world() / "source").train) {
+    for (int copy = 0; copy < 4; ++copy) rows += str(s.path, ',', s.person, ',', s.camera, ",train\n");  // for pairs enough
+  }
+  write_file(scratch / "people.csv", rows);
+  copy_people(scratch / "unnamed");
+  ReMixConfig config = small_config();
+  config.eps_mode = "calibrated", config.same_quantile = 1, config.other_quantile = 0.3;
+  config.common.run.epochs = 1;
+  config.truth = "";
+  const auto eps_of = [&](const char* run, const std::vector<std::string>& labeled) {
+    config.common.data.multi = labeled;
+    REQUIRE(train(config, scratch / run));
+    const std::string line = read_text(scratch / run / "metrics.jsonl");
+    return line.substr(line.find("\"eps\""), 16);
+  };
+  const std::string manifest = "manifest:" + (scratch / "people.csv").string();
+  const std::string known = eps_of("known", {manifest});
+  CHECK(known != "\"eps\":0.4");
+  CHECK(eps_of("both", {manifest, "folder:" + (scratch / "unnamed").string()}) == known);
+}
+
 TEST_CASE("settings that no single range can refuse") {
   ReMixConfig config = small_config();
   config.bn_batches = "per_type";
@@ -197,9 +235,16 @@ TEST_CASE("settings that no single range can refuse") {
   config = small_config();
   config.instance_weight = config.augmentation_weight = config.centroid_weight = config.camera_weight = 0;
   CHECK(contains(failure_of([&] { config.check(); }), "nothing to train on"));
+  const Scratch scratch("people");
+  config = small_config();
+  config.common.data.single.push_back(config.common.data.multi[0]);
+  CHECK(contains(failure_of([&] { train(config, scratch / "run"); }), ".jpg of data.single belongs to no video"));
+  copy_people(scratch / "unnamed");
+  config = small_config();
+  config.common.data.multi = {"folder:" + (scratch / "unnamed").string()};
+  CHECK(contains(failure_of([&] { train(config, scratch / "run"); }), "loss.camera_weight = 0.5 needs people under several cameras"));
   config = small_config();
   config.multi_people = 100;
-  const Scratch scratch("people");
   const std::string message = failure_of([&] { train(config, scratch / "run"); });
   CHECK(contains(message, "100"));
   CHECK(contains(message, "6"));

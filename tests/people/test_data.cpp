@@ -176,4 +176,9 @@ TEST_CASE("data: merged sources share no identity, camera or video; special ids 
   CHECK(std::count_if(all.gallery.begin(), all.gallery.end(), [](const Sample& s) { return s.person == 0; }) == 2);
   CHECK(all.junk == 4);
   CHECK(all.videos == std::vector<std::string>{"clip"});
+  CHECK(all.unknown_cameras.empty());
+  Dataset unnamed;
+  unnamed.train = {{.path = "x.jpg", .person = 1}};
+  unnamed.cameras_known = false;
+  CHECK(merge(std::vector<Dataset>{sources[0], unnamed, sources[2]}).unknown_cameras == std::set<int64_t>{12});
 }

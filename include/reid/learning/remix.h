@@ -75,6 +75,7 @@ class ReMix final : public Method {
   ReMixConfig cfg_;
   std::vector<Sample> samples_;               // all labeled images, then all videos' images
   std::vector<int64_t> multi_labels_;         // of the labeled images
+  std::vector<int64_t> calibration_labels_;   // the same; -1 where the camera is not known
   std::vector<std::vector<int64_t>> videos_;  // samples of each video
   std::vector<int64_t> truth_;                // identity of each sample of a video, -1 unknown; for measuring only
 

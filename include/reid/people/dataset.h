@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,10 +33,11 @@ struct Dataset {
   std::string name;     // its specification with every option that mattered: "msmt17,val=include:data/MSMT17_V1"
   std::string edition;  // which published counts it should have (PublishedCounts::edition); empty: any of its layout's
   std::vector<Sample> train, query, gallery;
-  std::vector<Sample> multi_query;  // more images of the queries' identities and cameras, where the set has them (Market's gt_bbox)
-  std::vector<std::string> videos;  // names
-  int64_t junk = 0;                 // files of person -1, left out everywhere
-  bool cameras_known = true;        // false: the files name no cameras, so only a query's own file is removed from its ranking
+  std::vector<Sample> multi_query;    // more images of the queries' identities and cameras, where the set has them (Market's gt_bbox)
+  std::vector<std::string> videos;    // names
+  int64_t junk = 0;                   // files of person -1, left out everywhere
+  bool cameras_known = true;          // false: the files name no cameras, so only a query's own file is removed from its ranking
+  std::set<int64_t> unknown_cameras;  // of merged sets: numbers that stand for cameras that a set does not know
 };
 
 using LayoutOptions = std::map<std::string, std::string>;  // name to meaning, or to value
